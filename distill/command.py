@@ -1,0 +1,135 @@
+"""The command line of every program: overrides in, one checked configuration out, one clear message on failure.
+
+    python -m distill.train_student data.path=DATA optim.lr=1e-3 student=tiny_vit_11m
+
+The words are Hydra overrides over the YAML in `conf/`. The composed result is merged into the program's
+dataclasses, so a key nobody declared is refused by name wherever it came from: command line, `+key=`, or a file.
+
+Exit codes: 0 done; 1 a check failed or the work could not be done; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distill.errors import DistillError, UsageError
+
+C = TypeVar("C")
+
+_OPTIONS = """\
+options:
+  KEY=VALUE             set a configuration key; GROUP=CHOICE picks a file of conf/GROUP/
+  --config-dir DIR      look for configuration files in DIR too (may be repeated)
+  --print-config        print the configuration that would be used, and stop
+  --help                this text"""
+
+
+def run(main: Callable[[C], None], *, name: str, schema: type[C], about: str | None) -> None:
+    """Runs an entry module: parses `sys.argv`, composes `conf/NAME.yaml`, calls `main(config)`, exits.
+
+    **Arguments:** `about`: the help text, which opens with what the program does and holds an example.
+    """
+    words = sys.argv[1:]
+    if {"--help", "-h"} & set(words):
+        print(f"{(about or '').strip()}\n\n{_OPTIONS}\n\n{_choices(name)}")
+        sys.exit(0)
+    with exit_codes():
+        show = "--print-config" in words
+        config = load(name, schema, [word for word in words if word != "--print-config"])
+        if show:
+            print(to_yaml(config), end="")
+        else:
+            main(config)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turns errors that a user can mend into one message on stderr and an exit code."""
+    import logitstore
+    import models
+
+    try:
+        yield
+    except UsageError as error:
+        _fail(str(error), code=2)
+    except (DistillError, logitstore.StoreError, models.ModelError, models.WeightsError) as error:
+        _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        _fail("interrupted", code=130)
+
+
+def _fail(message: str, *, code: int) -> None:
+    rank = f"[rank {os.environ['RANK']}] " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    print(f"{rank}error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def load(name: str, schema: type[C], overrides: Sequence[str]) -> C:
+    """Composes `conf/NAME.yaml` with overrides into an instance of a dataclass.
+
+    **Raises:** `UsageError` that names the key, for anything unknown or of the wrong type.
+    """
+    words, folders = _config_dirs(overrides)
+    for word in words:
+        if word.startswith("-") or "=" not in word.lstrip("+~") and not word.startswith("~"):
+            raise UsageError(f"{word!r} is not a setting: settings are KEY=VALUE, and --help lists the options")
+    if folders:
+        words.append("hydra.searchpath=[" + ",".join(f"file://{folder}" for folder in folders) + "]")
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            composed = compose(name, overrides=words)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
+        config = OmegaConf.to_object(merged)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UsageError(_explain(error)) from None
+    assert isinstance(config, schema)
+    return config
+
+
+def _config_dirs(overrides: Sequence[str]) -> tuple[list[str], list[Path]]:
+    words, folders = [], []
+    rest = iter(overrides)
+    for word in rest:
+        if word.split("=")[0] != "--config-dir":
+            words.append(word)
+            continue
+        folder = Path(word.split("=", 1)[1] if "=" in word else next(rest, ""))
+        if not folder.is_dir():
+            raise UsageError(f"--config-dir {folder}: there is no such folder")
+        folders.append(folder.resolve())
+    return words, folders
+
+
+def _explain(error: Exception) -> str:
+    """One line that names the key."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key = getattr(cause, "full_key", None)
+    text = str(error if cause is error else cause).strip().splitlines()
+    message = " ".join(line.strip() for line in text if line.strip() and "full_key" not in line and "object_type" not in line)
+    return f"configuration: {key}: {message}" if key else f"configuration: {message}"
+
+
+def to_yaml(config: Any) -> str:
+    """A configuration as YAML, as it is saved with a run."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _choices(name: str) -> str:
+    """The files that GROUP=CHOICE can pick, and the program's own configuration file."""
+    folder = Path(__file__).parent.parent / "conf"
+    lines = ["choices:"]
+    for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        names = sorted(path.stem for path in group.glob("*.yaml"))
+        lines.append(f"  {group.name + '=':<21} {', '.join(names)}")
+    return "\n".join([*lines, "", f"settings (conf/{name}.yaml):", (folder / f"{name}.yaml").read_text().rstrip()])

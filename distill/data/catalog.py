@@ -1,0 +1,205 @@
+"""The catalog: the ordered list of all samples of a packed data set.
+
+A catalog is a folder of flat arrays that are memory-mapped, so that opening one costs the same for a thousand
+images and for fourteen million, and loader workers share its pages. Row `n` of every array describes sample `n`;
+the rows of one tar shard are consecutive. The folder `catalog/` beside the shards holds
+
+    catalog.json      version, number of samples, class names, shards, fingerprint, packing options
+    keys.bin          all keys, UTF-8, one after the other
+    key_offsets.npy   (N + 1,) uint64   key n is keys.bin[key_offsets[n]:key_offsets[n + 1]]
+    labels.npy        (N,) int32        index into the class names
+    offsets.npy       (N,) uint64       where the image's bytes begin in their shard
+    sizes.npy         (N,) uint32       their number
+    digests.npy       (N,) uint64       XXH3-64 of the bytes
+
+The fingerprint covers class names, keys, labels and image bytes in their order, and not how they are spread over
+shards. `pack` writes catalogs, `shards` reads images through them.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from distill.errors import DistillError
+
+VERSION = 1
+FOLDER = "catalog"
+_ARRAYS = {"labels": "<i4", "offsets": "<u8", "sizes": "<u4", "digests": "<u8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One tar file of the data set."""
+
+    name: str
+    """File name relative to the data set's folder."""
+    num_rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Many strings without an object for each: one text and where each begins."""
+
+    text: bytes
+    """All strings in UTF-8, one after the other."""
+    offsets: npt.NDArray[np.uint64]
+    """(N + 1,) string n is text[offsets[n]:offsets[n + 1]]."""
+
+    @classmethod
+    def of(cls, strings: Iterable[bytes]) -> Keys:
+        text, ends = bytearray(), array("Q", [0])
+        for string in strings:
+            text += string
+            ends.append(len(text))
+        return cls(bytes(text), np.frombuffer(ends, np.uint64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, n: int) -> bytes:
+        return self.text[int(self.offsets[n]) : int(self.offsets[n + 1])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """A packed data set, opened. Arrays are memory maps with one entry a row; none is copied into memory."""
+
+    path: Path
+    """The data set's folder: tar shards and `catalog/`."""
+    class_names: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    starts: npt.NDArray[np.int64]
+    """(S + 1,) first row of each shard, and N."""
+    fingerprint: str
+    labels: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.uint64]
+    sizes: npt.NDArray[np.uint32]
+    digests: npt.NDArray[np.uint64]
+    key_offsets: npt.NDArray[np.uint64]
+    key_bytes: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def key(self, row: int) -> str:
+        """The key of one row: its path relative to the folder that was packed."""
+        begin, end = int(self.key_offsets[row]), int(self.key_offsets[row + 1])
+        return bytes(self.key_bytes[begin:end]).decode()
+
+    def shard_of(self, row: int) -> int:
+        """Index of the shard that holds a row."""
+        return int(np.searchsorted(self.starts, row, side="right")) - 1
+
+    def key_hashes(self) -> npt.NDArray[np.uint64]:
+        """(N,) uint64 XXH3-64 of every key, as stores hold them."""
+        hashes = np.empty(len(self), np.uint64)
+        for row in range(len(self)):
+            begin, end = int(self.key_offsets[row]), int(self.key_offsets[row + 1])
+            hashes[row] = xxhash.xxh3_64_intdigest(self.key_bytes[begin:end].tobytes())
+        return hashes
+
+
+def open_catalog(path: str | Path) -> Catalog:
+    """Opens the catalog of the data set packed at `path`.
+
+    **Raises:** `DistillError` if there is none, if it is of a newer version, or if its parts disagree.
+    """
+    path = Path(path)
+    folder = path / FOLDER
+    if not path.is_dir():
+        raise DistillError(f"no data set at {path}: pack an image folder with `python scripts/pack.py SRC {path}`")
+    try:
+        head = json.loads((folder / "catalog.json").read_text())
+    except FileNotFoundError:
+        raise DistillError(
+            f"{path} has no {FOLDER}/catalog.json: it is not a packed data set, or its packing did not finish. "
+            "Pack the images with `python scripts/pack.py SRC DST` into a new folder"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise DistillError(f"{folder / 'catalog.json'} is not valid JSON ({error}): pack the data set again") from None
+    if head.get("version") != VERSION:
+        raise DistillError(f"catalog {folder} has version {head.get('version')!r}, this program reads {VERSION}")
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*_ARRAYS, "key_offsets")}
+    shards = tuple(Shard(**shard) for shard in head["shards"])
+    starts = np.concatenate([[0], np.cumsum([shard.num_rows for shard in shards], dtype=np.int64)]).astype(np.int64)
+    num_rows = head["num_samples"]
+    lengths = {name: len(array) - (name == "key_offsets") for name, array in arrays.items()}
+    if starts[-1] != num_rows or set(lengths.values()) != {num_rows}:
+        raise DistillError(f"catalog {folder} is inconsistent: {num_rows} samples, shards hold {starts[-1]}, {lengths}")
+    return Catalog(
+        path=path,
+        class_names=tuple(head["class_names"]),
+        shards=shards,
+        starts=starts,
+        fingerprint=head["fingerprint"],
+        key_bytes=np.memmap(folder / "keys.bin", np.uint8, "r"),
+        **arrays,
+    )
+
+
+def write_catalog(
+    path: Path,
+    *,
+    keys: Keys,
+    labels: npt.NDArray[np.int32],
+    offsets: npt.NDArray[np.uint64],
+    sizes: npt.NDArray[np.uint32],
+    digests: npt.NDArray[np.uint64],
+    class_names: Sequence[str],
+    shards: Sequence[Shard],
+    options: dict[str, Any],
+) -> str:
+    """Writes the catalog folder under `path`, `catalog.json` last, and returns the fingerprint.
+
+    **Arguments:** one entry a row in `keys` and each array; `options` is kept for the reader as a record of how
+    the data set was packed.
+    """
+    folder = path / FOLDER
+    folder.mkdir()
+    (folder / "keys.bin").write_bytes(keys.text)
+    np.save(folder / "key_offsets.npy", keys.offsets)
+    arrays = {"labels": labels, "offsets": offsets, "sizes": sizes, "digests": digests}
+    for name, dtype in _ARRAYS.items():
+        np.save(folder / f"{name}.npy", np.asarray(arrays[name]).astype(dtype))
+    head = {
+        "version": VERSION,
+        "num_samples": len(keys),
+        "fingerprint": _fingerprint(keys, labels, digests, class_names),
+        "class_names": list(class_names),
+        "shards": [{"name": s.name, "num_rows": s.num_rows, "size_bytes": s.size_bytes} for s in shards],
+        "options": options,
+    }
+    part = folder / "catalog.json.part"
+    part.write_text(json.dumps(head, indent=1))
+    part.rename(folder / "catalog.json")
+    return str(head["fingerprint"])
+
+
+def _fingerprint(
+    keys: Keys,
+    labels: npt.NDArray[np.int32],
+    digests: npt.NDArray[np.uint64],
+    class_names: Sequence[str],
+) -> str:
+    """XXH3-128 in hexadecimal over class names, keys, labels and image digests in the order of the rows."""
+    state = xxhash.xxh3_128()
+    state.update(json.dumps(["distill catalog", VERSION, len(keys), list(class_names)]).encode())
+    state.update(keys.text)
+    state.update(keys.offsets.astype("<u8").tobytes())
+    state.update(labels.astype("<i4").tobytes())
+    state.update(digests.astype("<u8").tobytes())
+    return state.hexdigest()

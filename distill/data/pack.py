@@ -1,0 +1,271 @@
+"""Packs an image folder into webdataset tar shards with a catalog.
+
+    folder/class/image.jpg  ->  shuffled once  ->  shard-000000.tar ...  +  catalog/
+
+Each process packs whole shards: it reads a file, decodes it to see that it can be, and puts its bytes into the tar
+unchanged, beside a `.cls` member (the label) and a `.json` member (key, label and class name), so that a shard
+explains itself to any webdataset reader. What cannot be decoded is listed in `unreadable.tsv` and left out.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import webdataset
+import xxhash
+
+from distill.data.catalog import Keys, Shard, write_catalog
+from distill.data.order import permutation
+from distill.errors import DamagedImage, DistillError, UsageError
+from distill.views import decode
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+_PACKING = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """What a packing did."""
+
+    num_rows: int
+    num_classes: int
+    num_shards: int
+    size_bytes: int
+    fingerprint: str
+    unreadable: tuple[tuple[str, str], ...]
+    """Key and reason of each file left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One shard to write."""
+
+    source: Path
+    tar: Path
+    first: int
+    keys: tuple[bytes, ...]
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """One shard written; arrays have an entry for each image in it."""
+
+    tar: Path
+    keys: Keys
+    labels: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.uint64]
+    sizes: npt.NDArray[np.uint32]
+    digests: npt.NDArray[np.uint64]
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def pack(
+    source: Path,
+    target: Path,
+    *,
+    rows_per_shard: int = 1000,
+    seed: int = 0,
+    workers: int = 1,
+    labelled: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Packed:
+    """Packs every JPEG and PNG under `source` into `target`, which must be empty or new.
+
+    **Arguments:** `labelled`: the first folder of a file's path is its class, classes are numbered in sorted order;
+    otherwise all labels are -1. `progress(files done, files in all)` is called as shards are finished.
+
+    **Raises:** `DistillError` for a missing or empty source, a target that is not empty, a full disk.
+    """
+    if rows_per_shard < 1:
+        raise UsageError(f"rows per shard must be at least 1, not {rows_per_shard}")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DistillError(f"{target} is not empty: nothing is overwritten; name a new folder or remove that one")
+    keys, labels, class_names = scan(source, labelled=labelled)
+    order = permutation(len(keys), key=(seed, _PACKING))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        tasks = _tasks(source, target, keys, labels, class_names, order, rows_per_shard)
+        done = list(_packed(tasks, workers, len(keys), progress))
+        return _finish(target, done, class_names, {"seed": seed, "rows_per_shard": rows_per_shard})
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DistillError(
+                f"the disk is full while packing into {target}: remove that folder, make room, pack again"
+            ) from None
+        raise
+
+
+def scan(source: Path, *, labelled: bool = True) -> tuple[Keys, npt.NDArray[np.int32], tuple[str, ...]]:
+    """Lists the images under a folder: keys (paths relative to it) folder by folder in sorted order, the label of
+    each, and the class names."""
+    if not source.is_dir():
+        raise DistillError(f"{source} is not a folder: name a folder with one sub-folder of images a class")
+    files = Keys.of(_walk(source))
+    if not len(files):
+        raise DistillError(f"no image under {source}: looked for {', '.join(SUFFIXES)} in any letter case")
+    if not labelled:
+        return files, np.full(len(files), -1, np.int32), ()
+    stray = next((key for key in (files[n] for n in range(len(files))) if b"/" not in key), None)
+    if stray is not None:
+        raise DistillError(
+            f"{source / os.fsdecode(stray)} is in no class folder: give each class a sub-folder, or pass --no-labels"
+        )
+    names = sorted({files[n].split(b"/", 1)[0] for n in range(len(files))})
+    number = {name: label for label, name in enumerate(names)}
+    labels = np.fromiter((number[files[n].split(b"/", 1)[0]] for n in range(len(files))), np.int32, len(files))
+    return files, labels, tuple(os.fsdecode(name) for name in names)
+
+
+def _walk(source: Path) -> Iterator[bytes]:
+    root = os.fsencode(source)
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders.sort()
+        inner = os.path.relpath(folder, root)
+        for name in sorted(names):
+            if name.lower().endswith(tuple(os.fsencode(suffix) for suffix in SUFFIXES)):
+                yield name if inner == b"." else inner + b"/" + name
+
+
+def _tasks(
+    source: Path,
+    target: Path,
+    keys: Keys,
+    labels: npt.NDArray[np.int32],
+    class_names: tuple[str, ...],
+    order: npt.NDArray[np.int64],
+    rows_per_shard: int,
+) -> Iterator[_Task]:
+    for shard, first in enumerate(range(0, len(order), rows_per_shard)):
+        rows = order[first : first + rows_per_shard]
+        yield _Task(
+            source=source,
+            tar=target / f"shard-{shard:06d}.tar",
+            first=first,
+            keys=tuple(keys[n] for n in rows),
+            labels=tuple(int(labels[n]) for n in rows),
+            class_names=class_names,
+        )
+
+
+def _packed(
+    tasks: Iterator[_Task], workers: int, num_files: int, progress: Callable[[int, int], None] | None
+) -> Iterator[_Done]:
+    """Runs the tasks, in processes when there are several workers, and yields their results in order."""
+    finished = 0
+    for done in _in_processes(tasks, workers) if workers > 1 else map(_pack_shard, tasks):
+        finished += len(done.keys) + len(done.unreadable)
+        if progress:
+            progress(finished, num_files)
+        yield done
+
+
+def _in_processes(tasks: Iterator[_Task], workers: int) -> Iterator[_Done]:
+    """Results in the order of the tasks, with no more than two tasks a worker waiting."""
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        waiting: deque[Future[_Done]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(_pack_shard, task))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _pack_shard(task: _Task) -> _Done:
+    """Writes one tar, then reads its index back to learn where each image lies."""
+    keys: list[bytes] = []
+    labels: list[int] = []
+    digests: list[int] = []
+    unreadable: list[tuple[str, str]] = []
+    with webdataset.TarWriter(str(task.tar), encoder=False, mtime=0.0) as tar:
+        for position, (key, label) in enumerate(zip(task.keys, task.labels, strict=True), task.first):
+            try:
+                text = key.decode()
+                data = (task.source / text).read_bytes()
+                decode(data)
+            except UnicodeDecodeError:
+                unreadable.append((repr(key), "its name is not UTF-8"))
+                continue
+            except (DamagedImage, OSError) as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
+                    raise
+                unreadable.append((text, str(error)))
+                continue
+            tar.write(_members(position, text, label, data, task.class_names))
+            keys.append(key)
+            labels.append(label)
+            digests.append(xxhash.xxh3_64_intdigest(data))
+    places = _image_places(task.tar)
+    return _Done(
+        tar=task.tar,
+        keys=Keys.of(keys),
+        labels=np.array(labels, np.int32),
+        offsets=np.array([offset for offset, _ in places], np.uint64),
+        sizes=np.array([size for _, size in places], np.uint32),
+        digests=np.array(digests, np.uint64),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _members(position: int, key: str, label: int, data: bytes, class_names: tuple[str, ...]) -> dict[str, str | bytes]:
+    suffix = "png" if key.lower().endswith(".png") else "jpg"
+    about: dict[str, str | int] = {"key": key, "label": label}
+    members: dict[str, str | bytes] = {"__key__": f"{position:09d}", suffix: data}
+    if label >= 0:
+        about["class"] = class_names[label]
+        members["cls"] = str(label).encode()
+    members["json"] = json.dumps(about).encode()
+    return members
+
+
+def _image_places(path: Path) -> list[tuple[int, int]]:
+    """Offset and size of each image in a tar, in order."""
+    with tarfile.open(path) as tar:
+        return [(member.offset_data, member.size) for member in tar if member.name.endswith((".jpg", ".png"))]
+
+
+def _finish(target: Path, done: list[_Done], class_names: tuple[str, ...], options: dict[str, int]) -> Packed:
+    """Drops empty shards, writes `unreadable.tsv` and the catalog."""
+    unreadable = tuple(entry for shard in done for entry in shard.unreadable)
+    if unreadable:
+        lines = [f"{key}\t{reason}\n" for key, reason in unreadable]
+        (target / "unreadable.tsv").write_text("".join(lines))
+    for shard in done:
+        if not len(shard.keys):
+            shard.tar.unlink()
+    done = [shard for shard in done if len(shard.keys)]
+    if not done:
+        raise DistillError(f"none of the files could be decoded: {target / 'unreadable.tsv'} lists them")
+    shards = [Shard(name=s.tar.name, num_rows=len(s.keys), size_bytes=s.tar.stat().st_size) for s in done]
+    fingerprint = write_catalog(
+        target,
+        keys=Keys.of(shard.keys[n] for shard in done for n in range(len(shard.keys))),
+        labels=np.concatenate([shard.labels for shard in done]),
+        offsets=np.concatenate([shard.offsets for shard in done]),
+        sizes=np.concatenate([shard.sizes for shard in done]),
+        digests=np.concatenate([shard.digests for shard in done]),
+        class_names=class_names,
+        shards=shards,
+        options=options,
+    )
+    return Packed(
+        num_rows=sum(shard.num_rows for shard in shards),
+        num_classes=len(class_names),
+        num_shards=len(shards),
+        size_bytes=sum(shard.size_bytes for shard in shards),
+        fingerprint=fingerprint,
+        unreadable=unreadable,
+    )

@@ -1,0 +1,18 @@
+"""Errors a user can cause and mend.
+
+An entry module prints the message of a `DistillError` without a traceback and exits with 1. The message says
+what is wrong, where (store, epoch, row, file) and what to do next. A wrong option or an unknown configuration
+key is a `UsageError`: exit code 2. Anything else that escapes is a fault of the program and shows its traceback.
+"""
+
+
+class DistillError(Exception):
+    """The work asked for cannot be done; the message is meant for the user."""
+
+
+class UsageError(DistillError):
+    """The command or its configuration is wrong."""
+
+
+class DamagedImage(DistillError):
+    """The bytes of one image are not a whole, decodable picture."""

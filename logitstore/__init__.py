@@ -1,0 +1,1 @@
+"""Sparse teacher logits on disk."""

@@ -1,0 +1,1 @@
+"""TinyViT, teachers and their weights."""
