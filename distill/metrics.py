@@ -1,0 +1,96 @@
+"""Numbers of a run: gathered on the device without waiting for it, written one JSON line an interval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.data.batches import Batch
+from distill.errors import DistillError
+from distill.runtime import Runtime
+
+
+class Meter:
+    """Sums over the steps of an interval. Everything stays on the device until `read`."""
+
+    def __init__(self) -> None:
+        self._steps: list[int] = []
+        self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self._counts: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, logits_bc: Tensor, batch: Batch, labels_b: Tensor) -> None:
+        """Counts a batch's views: agreement with the teacher's first class, and label accuracy."""
+        guess_b = logits_bc.argmax(dim=1)
+        known_b = labels_b >= 0
+        counts = [torch.tensor(len(batch), device=guess_b.device), (guess_b == labels_b).sum(), known_b.sum()]
+        if batch.kept is not None:
+            counts.append((guess_b == batch.kept.indices_bk[:, 0]).sum())
+        self._counts.append(torch.stack(counts))
+
+    def add_step(self, step: int, loss: Tensor, grad_norm: Tensor | None) -> None:
+        self._steps.append(step)
+        self._losses.append(loss.detach())
+        if grad_norm is not None:
+            self._norms.append(grad_norm.detach())
+
+    def read(self, runtime: Runtime) -> dict[str, Any]:
+        """Means over the interval and over all processes; empties the meter. Every process must call it.
+
+        **Raises:** `DistillError` naming the first step whose loss is not finite.
+        """
+        losses = runtime.accelerator.reduce(torch.stack(self._losses), reduction="mean").tolist()
+        bad = [(step, loss) for step, loss in zip(self._steps, losses, strict=True) if not abs(loss) < float("inf")]
+        if bad:
+            raise DistillError(
+                f"the loss of step {bad[0][0]} is {bad[0][1]}: the run stops, its last checkpoint is from before. "
+                "Try a lower optim.lr, a longer warm-up, or another compute.precision"
+            )
+        counts = runtime.accelerator.reduce(torch.stack(self._counts).sum(dim=0), reduction="sum").tolist()
+        values: dict[str, Any] = {"loss": sum(losses) / len(losses)}
+        if len(counts) > 3:
+            values["agreement"] = counts[3] / counts[0]
+        if counts[2]:
+            values["accuracy"] = counts[1] / counts[2]
+        if self._norms:
+            values["grad_norm"] = torch.stack(self._norms).mean().item()
+        self.__init__()  # type: ignore[misc]
+        return values
+
+
+class MetricLog:
+    """`metrics.jsonl` of a run. On resuming, lines from after the checkpoint are dropped: those steps come again."""
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _step(line) <= resume_step]
+        if kept != lines:
+            part = path.with_suffix(".part")
+            part.write_text("".join(line + "\n" for line in kept))
+            part.rename(path)
+        self._file = path.open("a")
+
+    def write(self, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")  # A line cut off by a kill.
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,62 @@
+"""From configuration to the parts a pass is made of, and what is written down about them."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from typing import Any
+
+import accelerate
+import timm
+import torch
+import zarr
+
+import models
+from distill import views
+from distill.config import TeacherConfig
+from distill.data.catalog import Catalog
+from distill.errors import DistillError, UsageError
+from distill.views import ViewSpec
+
+
+def view_spec(settings: dict[str, Any]) -> ViewSpec:
+    """The ViewSpec of the `view` settings. **Raises:** `UsageError` that names a wrong one."""
+    try:
+        return ViewSpec.from_json(settings)
+    except (DistillError, ValueError) as error:
+        raise UsageError(f"view: {error}") from None
+
+
+def teacher(config: TeacherConfig) -> models.Teacher:
+    """Builds the teacher of the `teacher` settings with its weights, on the CPU."""
+    settings = {name: value for name, value in asdict(config).items() if value is not None}
+    for name in ("mean", "std"):
+        if name in settings:
+            settings[name] = tuple(settings[name])
+    return models.build_teacher(**settings)
+
+
+def data(catalog: Catalog) -> dict[str, Any]:
+    """What a store says of the data set its rows belong to."""
+    return {
+        "fingerprint": catalog.fingerprint,
+        "num_samples": len(catalog),
+        "class_names": list(catalog.class_names),
+    }
+
+
+def software() -> dict[str, Any]:
+    """Versions of everything that decides what a store holds."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "accelerate": accelerate.__version__,
+        "zarr": zarr.__version__,
+        "views": views.software(),
+    }
+
+
+def block_rows(wanted: int, num_samples: int) -> int:
+    """Rows of a block: as wanted, or for a small data set no more than it takes, in the store's steps of 1,024."""
+    return min(wanted, -(-num_samples // 1024) * 1024)

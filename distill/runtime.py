@@ -1,0 +1,90 @@
+"""The processes of a run: accelerate's, with what every program here wants of them."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from distill.config import ComputeConfig
+from distill.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    accelerator: Accelerator
+
+    @property
+    def rank(self) -> int:
+        return int(self.accelerator.process_index)
+
+    @property
+    def world(self) -> int:
+        return int(self.accelerator.num_processes)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.accelerator.device)
+
+    @property
+    def pin(self) -> bool:
+        return self.device.type == "cuda"
+
+    def say(self, text: str) -> None:
+        """Prints from the main process."""
+        if self.is_main:
+            print(text, flush=True)
+
+    def memory_format(self, compute: ComputeConfig) -> torch.memory_format:
+        return torch.channels_last if compute.channels_last else torch.contiguous_format
+
+    def finish(self) -> None:
+        """Waits for all processes and ends their group."""
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
+
+def start(compute: ComputeConfig) -> Runtime:
+    """Joins the process group that torchrun or accelerate launched, or runs alone, and says which."""
+    on_gpu = torch.cuda.is_available()
+    if compute.precision == "fp16" and not on_gpu:
+        raise UsageError("compute.precision=fp16 needs a GPU: take bf16 or no on a CPU")
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    if on_gpu:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    accelerator = Accelerator(
+        cpu=not on_gpu,
+        mixed_precision=compute.precision,
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24)),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        ],
+    )
+    runtime = Runtime(accelerator)
+    processes = "1 process" if runtime.world == 1 else f"{runtime.world} processes"
+    runtime.say(f"{processes} on {runtime.device.type}, precision {compute.precision}")
+    return runtime
+
+
+def normalise(
+    pixels_bhwc: torch.Tensor, *, mean: tuple[float, ...], std: tuple[float, ...], memory_format: torch.memory_format
+) -> torch.Tensor:
+    """uint8 (b, h, w, 3) pictures to float32 (b, 3, h, w) input: (pixel / 255 - mean) / std, on their device.
+
+    The layout of the pictures is channels_last already, so that format costs no copy.
+    """
+    device = pixels_bhwc.device
+    scale = 1 / (255 * torch.tensor(std, device=device))
+    shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
+    floats_bchw = pixels_bhwc.permute(0, 3, 1, 2).float()
+    return torch.addcmul(shift.view(1, 3, 1, 1), floats_bchw, scale.view(1, 3, 1, 1)).contiguous(
+        memory_format=memory_format
+    )

@@ -1,0 +1,114 @@
+"""Teacher pass: runs a teacher once over augmented views of a packed data set and stores its top classes.
+
+    python -m distill.save_logits data.path=DATA teacher=efficientnet_lite0 store.path=T.zarr \\
+        store.topk=10 store.epochs=2
+
+Every stored epoch holds one view of each sample. The view's seed and the teacher's k most probable classes go to
+the store, block by block; a pass that was stopped is started again with the same command and does what is missing.
+Several processes (torchrun, accelerate launch) share the blocks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import distill.command
+import logitstore
+import models
+from distill import provenance, runtime
+from distill.config import SaveLogitsConfig
+from distill.data.batches import BlockBatches
+from distill.data.catalog import Catalog, open_catalog
+from distill.data.records import Records
+from distill.errors import DistillError, UsageError
+from distill.progress import Progress
+from distill.teacher_pass import run_teacher
+from distill.views import ViewSpec
+
+
+def main(config: SaveLogitsConfig) -> None:
+    assert config.data.path and config.store.path
+    view = provenance.view_spec(config.view)
+    catalog = open_catalog(config.data.path)
+    teacher = provenance.teacher(config.teacher)
+    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
+    process = runtime.start(config.compute)
+    if process.is_main:
+        make_or_check(config.store.path, spec, catalog)
+    process.accelerator.wait_for_everyone()
+
+    memory_format = process.memory_format(config.compute)
+    teacher.net.to(device=process.device, memory_format=memory_format)
+    if config.compute.compile:
+        teacher.net.compile()
+    dataset = BlockBatches(
+        catalog, spec=view, size=teacher.image_size, seed=spec.store_seed, rows_per_block=spec.rows_per_block,
+        proof_rows=spec.proof_rows, digest=config.data.digests is not None,
+    )  # fmt: skip
+    records = Records(
+        damaged=config.data.damaged,
+        damage_file=Path(f"{config.store.path}.damaged.jsonl"),
+        digest_file=config.data.digests,
+        rank=process.rank,
+    )
+    with logitstore.writer(config.store.path, exclusive=process.is_main) as writer:
+        process.accelerator.wait_for_everyone()  # The lock is held before anyone works.
+        missing = [(int(e), int(b)) for e, b in np.argwhere(~logitstore.open(config.store.path).done())]
+        mine = missing[process.rank :: process.world]
+        process.say(f"{len(missing)} of {spec.num_epochs * spec.num_blocks} blocks to do")
+        views = sum(len(spec.block_rows(block)) for _, block in mine)
+        with Progress("teacher pass", total=views, unit="views", shown=process.is_main) as progress:
+            run_teacher(
+                teacher, writer, spec=spec, dataset=dataset, blocks=mine, batch_size=config.batch_size,
+                workers=config.data.workers, prefetch=config.data.prefetch, records=records, runtime=process,
+                memory_format=memory_format, progress=progress,
+            )  # fmt: skip
+        process.accelerator.wait_for_everyone()
+    if note := records.summary():
+        print(note, flush=True)
+    process.say(f"{config.store.path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
+    process.finish()
+
+
+def store_spec(
+    config: SaveLogitsConfig, *, view: ViewSpec, catalog: Catalog, teacher: models.Teacher
+) -> logitstore.StoreSpec:
+    """What the store is to hold, with the provenance of everything in it."""
+    if config.store.topk > teacher.num_classes:
+        raise UsageError(f"store.topk={config.store.topk}: the teacher has {teacher.num_classes} classes")
+    precision: dict[str, Any] = {"precision": config.compute.precision}
+    return logitstore.StoreSpec(
+        num_samples=len(catalog),
+        num_epochs=config.store.epochs,
+        num_classes=teacher.num_classes,
+        topk=config.store.topk,
+        encoding=config.store.encoding,
+        rows_per_block=provenance.block_rows(config.store.rows_per_block, len(catalog)),
+        store_seed=config.store.seed,
+        proof_rows=config.store.proof_rows,
+        view=view.to_json(),
+        teacher=teacher.provenance() | precision,
+        data=provenance.data(catalog),
+        software=provenance.software(),
+    )
+
+
+def make_or_check(path: str, spec: logitstore.StoreSpec, catalog: Catalog) -> None:
+    """Creates the store, or sees that the one that is there is the one asked for."""
+    try:
+        present = logitstore.open(path)
+    except logitstore.StoreMissing:
+        logitstore.create(path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
+        return
+    if different := logitstore.differences(present.spec, spec):
+        raise DistillError(
+            f"{path} is a store of something else, and nothing was written to it. Take another store.path, or the "
+            "settings it was made with. It differs in\n  " + "\n  ".join(different)
+        )
+
+
+if __name__ == "__main__":
+    distill.command.run(main, name="save_logits", schema=SaveLogitsConfig, about=__doc__)
