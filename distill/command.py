@@ -82,7 +82,7 @@ def load(name: str, schema: type[C], overrides: Sequence[str]) -> C:
     """
     words, folders = _config_dirs(overrides)
     for word in words:
-        if word.startswith("-") or "=" not in word.lstrip("+~") and not word.startswith("~"):
+        if word.startswith("-") or ("=" not in word.lstrip("+~") and not word.startswith("~")):
             raise UsageError(f"{word!r} is not a setting: settings are KEY=VALUE, and --help lists the options")
     if folders:
         words.append("hydra.searchpath=[" + ",".join(f"file://{folder}" for folder in folders) + "]")
@@ -116,7 +116,9 @@ def _explain(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = getattr(cause, "full_key", None)
     text = str(error if cause is error else cause).strip().splitlines()
-    message = " ".join(line.strip() for line in text if line.strip() and "full_key" not in line and "object_type" not in line)
+    message = " ".join(
+        line.strip() for line in text if line.strip() and "full_key" not in line and "object_type" not in line
+    )
     return f"configuration: {key}: {message}" if key else f"configuration: {message}"
 
 

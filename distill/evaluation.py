@@ -13,6 +13,7 @@ from distill.data.catalog import Catalog
 from distill.data.records import Records
 from distill.errors import DistillError
 from distill.losses import label_loss
+from distill.progress import Progress
 from distill.runtime import Runtime, normalise
 
 
@@ -50,6 +51,7 @@ def evaluate(
     records: Records,
     runtime: Runtime,
     memory_format: torch.memory_format,
+    progress: Progress | None = None,
 ) -> Scores:
     """Scores `net` on a data set; every process takes a part of it, and all must call. The net's mode is kept."""
     was_training = net.training
@@ -67,6 +69,8 @@ def evaluate(
         top_bk = logits_bc.topk(min(5, logits_bc.shape[1]), dim=1).indices
         hits_bk = (top_bk == labels_b[:, None]) * weights_b[:, None]
         losses_b = label_loss(logits_bc, labels_b.clamp(min=0)) * weights_b
+        if progress:
+            progress.advance(len(batch) * runtime.world)
         sums += torch.stack([hits_bk[:, 0].sum(), hits_bk.sum(), losses_b.sum(), weights_b.sum()]).double()
     net.train(was_training)
     top1, top5, loss, count = runtime.accelerator.reduce(sums, reduction="sum").tolist()

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.data.batches import Batch
 from distill.errors import DistillError
+from distill.keep import Kept
 from distill.runtime import Runtime
 
 
@@ -24,13 +24,12 @@ class Meter:
         self._counts: list[Tensor] = []
 
     @torch.no_grad()
-    def add(self, logits_bc: Tensor, batch: Batch, labels_b: Tensor) -> None:
+    def add(self, logits_bc: Tensor, labels_b: Tensor, kept: Kept | None) -> None:
         """Counts a batch's views: agreement with the teacher's first class, and label accuracy."""
         guess_b = logits_bc.argmax(dim=1)
-        known_b = labels_b >= 0
-        counts = [torch.tensor(len(batch), device=guess_b.device), (guess_b == labels_b).sum(), known_b.sum()]
-        if batch.kept is not None:
-            counts.append((guess_b == batch.kept.indices_bk[:, 0]).sum())
+        counts = [torch.ones_like(guess_b).sum(), (guess_b == labels_b).sum(), (labels_b >= 0).sum()]
+        if kept is not None:
+            counts.append((guess_b == kept.indices_bk[:, 0]).sum())
         self._counts.append(torch.stack(counts))
 
     def add_step(self, step: int, loss: Tensor, grad_norm: Tensor | None) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from timm.optim import param_groups_weight_decay
-from torch import nn
+from timm.optim._param_groups import param_groups_weight_decay
 
 from distill.config import OptimConfig
+from models import TinyViT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +42,11 @@ def schedule(config: OptimConfig, *, global_batch: int, steps_per_epoch: int, to
     )
 
 
-def adamw(net: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+def adamw(net: TinyViT, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices and kernels only: not on biases, norms, nor what the model names."""
-    spared: Iterable[str] = net.no_weight_decay() if hasattr(net, "no_weight_decay") else ()
-    groups = param_groups_weight_decay(net, weight_decay=config.weight_decay, no_weight_decay_list=tuple(spared))
+    groups = param_groups_weight_decay(
+        net, weight_decay=config.weight_decay, no_weight_decay_list=tuple(net.no_weight_decay())
+    )
     on_gpu = next(net.parameters()).is_cuda
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=True if on_gpu else None

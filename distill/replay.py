@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 import logitstore
 from distill import views
@@ -17,7 +18,8 @@ from distill.config import StoreConfig
 from distill.data.batches import Pictures
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
-from distill.views import ViewSpec, block_proof, draw, pixel_digest
+from distill.views import ViewSpec, block_proof, draw
+from logitstore.ranges import compact
 
 _PROOFS_AT_START = 4
 
@@ -44,7 +46,7 @@ def open_replay(config: StoreConfig, catalog: Catalog) -> Replay:
     done = store.done()
     complete = done.all(axis=1)
     if config.epochs == "all" and not complete.all():
-        raise logitstore.MissingBlocks.of(store.path, done)
+        raise DistillError(_missing(store, done))
     if not complete.any():
         raise DistillError(f"{config.path} has no complete epoch yet: let `distill.save_logits` finish one")
     epochs = tuple(int(epoch) for epoch in np.flatnonzero(complete))
@@ -57,6 +59,18 @@ def open_replay(config: StoreConfig, catalog: Catalog) -> Replay:
                 raise DistillError(f"{message}. To train all the same, set store.check=warn or off")
             print(f"warning: {message}", flush=True)
     return Replay(store, spec, epochs)
+
+
+def _missing(store: logitstore.Store, done: npt.NDArray[np.bool_]) -> str:
+    lacks = [
+        f"epoch {epoch} lacks blocks {compact(np.flatnonzero(~done[epoch]).tolist())}"
+        for epoch in np.flatnonzero(~done.all(axis=1)).tolist()
+    ]
+    shown = "\n  ".join([*lacks[:20], f"and {len(lacks) - 20} epochs more"] if len(lacks) > 20 else lacks)
+    return (
+        f"{store.path} is not complete: let `distill.save_logits` finish it, or train on its complete epochs alone "
+        f"with store.epochs=complete\n  {shown}"
+    )
 
 
 def view_spec_of(store: logitstore.Store, catalog: Catalog) -> ViewSpec:
@@ -74,7 +88,7 @@ def view_spec_of(store: logitstore.Store, catalog: Catalog) -> ViewSpec:
 def failed_proofs(
     store: logitstore.Store, spec: ViewSpec, catalog: Catalog, blocks: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int]]:
-    """Renders the first rows of some (epoch, block) pairs at the teacher's size and yields those whose proof differs."""
+    """Renders the first rows of (epoch, block) pairs at the teacher's size; yields those whose proof differs."""
     pictures = Pictures(catalog, size=int(store.spec.teacher["image_size"]))
     for epoch, block in blocks:
         rows = store.spec.block_rows(block)[: store.spec.proof_rows]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import nn
 
 from distill.config import ComputeConfig
 from distill.errors import UsageError
@@ -41,8 +42,12 @@ class Runtime:
         if self.is_main:
             print(text, flush=True)
 
-    def memory_format(self, compute: ComputeConfig) -> torch.memory_format:
-        return torch.channels_last if compute.channels_last else torch.contiguous_format
+    def place(self, net: nn.Module, compute: ComputeConfig) -> None:
+        """Moves a model to this process's device, into the wanted layout, and compiles it if asked to."""
+        net.to(device=self.device)
+        net.to(memory_format=memory_format(compute))
+        if compute.compile:
+            net.compile()
 
     def finish(self) -> None:
         """Waits for all processes and ends their group."""
@@ -72,6 +77,10 @@ def start(compute: ComputeConfig) -> Runtime:
     processes = "1 process" if runtime.world == 1 else f"{runtime.world} processes"
     runtime.say(f"{processes} on {runtime.device.type}, precision {compute.precision}")
     return runtime
+
+
+def memory_format(compute: ComputeConfig) -> torch.memory_format:
+    return torch.channels_last if compute.channels_last else torch.contiguous_format
 
 
 def normalise(

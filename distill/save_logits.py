@@ -40,10 +40,7 @@ def main(config: SaveLogitsConfig) -> None:
         make_or_check(config.store.path, spec, catalog)
     process.accelerator.wait_for_everyone()
 
-    memory_format = process.memory_format(config.compute)
-    teacher.net.to(device=process.device, memory_format=memory_format)
-    if config.compute.compile:
-        teacher.net.compile()
+    process.place(teacher.net, config.compute)
     dataset = BlockBatches(
         catalog, spec=view, size=teacher.image_size, seed=spec.store_seed, rows_per_block=spec.rows_per_block,
         proof_rows=spec.proof_rows, digest=config.data.digests is not None,
@@ -64,7 +61,7 @@ def main(config: SaveLogitsConfig) -> None:
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset, blocks=mine, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, records=records, runtime=process,
-                memory_format=memory_format, progress=progress,
+                memory_format=runtime.memory_format(config.compute), progress=progress,
             )  # fmt: skip
         process.accelerator.wait_for_everyone()
     if note := records.summary():

@@ -72,9 +72,7 @@ def run_teacher(
                 parts, batches = [], []
 
 
-def list_parts(
-    spec: logitstore.StoreSpec, blocks: Sequence[tuple[int, int]], batch_size: int
-) -> Iterator[BlockPart]:
+def list_parts(spec: logitstore.StoreSpec, blocks: Sequence[tuple[int, int]], batch_size: int) -> Iterator[BlockPart]:
     """The batches of some blocks, in order."""
     for epoch, block in blocks:
         rows = spec.block_rows(block)

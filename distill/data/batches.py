@@ -61,9 +61,11 @@ class Batch:
 class Pictures:
     """Reads and renders rows of one data set at one size."""
 
-    def __init__(self, catalog: Catalog, *, size: int) -> None:
+    def __init__(self, catalog: Catalog, *, size: int, num_classes: int | None = None) -> None:
+        """**Arguments:** `num_classes`: of the model; labels of a data set with another number are unknown to it."""
         self.catalog = catalog
         self.size = size
+        self._labelled = num_classes in (None, catalog.num_classes)
         self._shards = ShardReader(catalog)
 
     def __call__(
@@ -89,10 +91,11 @@ class Pictures:
                 weights[position] = 0
             if position < num_digests:
                 digests.append(pixel_digest(pixels[position]))
+        labels = self.catalog.labels[rows].astype(np.int64) if self._labelled else np.full(len(rows), -1)
         return {
             "rows_b": torch.from_numpy(rows),
             "pixels_bhwc": torch.from_numpy(pixels),
-            "labels_b": torch.from_numpy(self.catalog.labels[rows].astype(np.int64)),
+            "labels_b": torch.from_numpy(labels),
             "weights_b": torch.from_numpy(weights),
             "digests": tuple(digests),
             "damage": tuple(damage),
@@ -116,7 +119,7 @@ class TrainBatches(Dataset[Batch]):
         digest: bool = False,
     ) -> None:
         """**Arguments:** `store` and the stored `epochs` to go round; without a store views are seeded by `seed`."""
-        self.pictures = Pictures(catalog, size=size)
+        self.pictures = Pictures(catalog, size=size, num_classes=store.spec.num_classes if store else None)
         self.order, self.rank, self.spec, self.seed = order, rank, spec, seed
         self.store, self.epochs, self.digest = store, epochs, digest
 

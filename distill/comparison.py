@@ -1,0 +1,105 @@
+"""Holds stored logits against the teacher's own, run again on the same views."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import logitstore
+import models
+from distill import runtime
+from distill.config import VerifyLogitsConfig
+from distill.data.batches import BlockBatches, BlockPart, load
+from distill.data.catalog import Catalog
+from distill.keep import Kept
+from distill.progress import Progress
+from distill.replay import view_spec_of
+from distill.runtime import Runtime
+from distill.teacher_pass import classify
+
+_PROVENANCE = ("kind", "name", "weights_sha256", "num_classes", "image_size", "mean", "std")
+
+
+def compare_with_teacher(
+    store: logitstore.Store, catalog: Catalog, teacher: models.Teacher, *, config: VerifyLogitsConfig, process: Runtime
+) -> list[str]:
+    """Runs the teacher on sampled stored rows; a sentence for each kind of disagreement, none if all is well."""
+    stored_teacher, given = store.spec.teacher, teacher.provenance()
+    faults = [
+        f"teacher {name}: {stored_teacher.get(name)} in the store, {given.get(name)} now"
+        for name in _PROVENANCE
+        if _plain(stored_teacher.get(name)) != _plain(given.get(name))
+    ]
+    if faults:
+        return faults
+    process.place(teacher.net, config.compute)
+    layout = runtime.memory_format(config.compute)
+    dataset = BlockBatches(
+        catalog, spec=view_spec_of(store, catalog), size=teacher.image_size, seed=store.spec.store_seed,
+        rows_per_block=store.spec.rows_per_block, proof_rows=0,
+    )  # fmt: skip
+    parts = _sample(store, rows=config.check.rows, seed=config.check.seed, batch_size=config.batch_size)
+    worst, num_rows = 0.0, sum(part.end - part.begin for part in parts)
+    with Progress("teacher again", total=num_rows, unit="rows") as progress:
+        batches = load(dataset, parts, workers=config.data.workers, prefetch=config.data.prefetch)
+        for part, batch in zip(parts, batches, strict=True):
+            stored = store.read(epoch=part.epoch, rows=range(part.begin, part.end))
+            assert batch.seeds_b is not None
+            if not np.array_equal(stored.seeds, batch.seeds_b.numpy().view(np.uint64)):
+                faults.append(f"epoch {part.epoch} rows {part.begin}..{part.end - 1}: stored seeds are not the spec's")
+                continue
+            dense = classify(teacher, batch, topk=teacher.num_classes, runtime=process, memory_format=layout)
+            differences = difference(stored, dense)
+            differences[batch.weights_b.numpy() == 0] = 0
+            worst = max(worst, float(differences.max()))
+            faults += [
+                f"epoch {part.epoch} row {part.begin + n}: a log-probability differs by {differences[n]:.3f} nats"
+                for n in np.flatnonzero(differences > config.check.tolerance)
+            ]
+            progress.advance(len(batch))
+    print(
+        f"teacher: {num_rows} rows run again, largest difference of a kept log-probability {worst:.4f} nats "
+        f"(tolerance {config.check.tolerance:g})",
+        flush=True,
+    )
+    return faults if len(faults) <= 10 else [*faults[:10], f"and {len(faults) - 10} rows more"]
+
+
+def difference(stored: logitstore.Rows, dense: Kept) -> np.ndarray:
+    """(n,) float64: the largest difference a row shows between what is stored and the teacher's full distribution.
+
+    For each stored class, its stored against its true log-probability; and for the classes left out, how far the
+    most probable of them lies above the least probable one that was kept: a wrong choice of classes shows there,
+    a tie does not. `dense` holds all classes.
+    """
+    true = torch.full_like(dense.logprobs_bk, float("-inf"))
+    true.scatter_(1, dense.indices_bk, dense.logprobs_bk)
+    full = true.double().cpu().numpy()
+    rows = np.arange(len(full))[:, None]
+    present = stored.logprobs > -np.inf
+    gaps = np.where(present, np.abs(np.where(present, stored.logprobs, 0) - full[rows, stored.indices]), 0)
+    least = np.where(present, full[rows, stored.indices], np.inf).min(axis=1)
+    others = full.copy()
+    others[rows, stored.indices] = -np.inf
+    wrongly_left = np.maximum(others.max(axis=1) - least, 0)
+    return np.asarray(np.maximum(gaps.max(axis=1), np.where(present.any(axis=1), wrongly_left, 0)))
+
+
+def _sample(store: logitstore.Store, *, rows: int, seed: int, batch_size: int) -> list[BlockPart]:
+    """Short runs of consecutive stored rows, at random places of random blocks."""
+    spec = store.spec
+    present = np.argwhere(store.done())
+    random = np.random.default_rng(seed)
+    length = min(16, batch_size, rows)
+    parts: list[BlockPart] = []
+    while sum(part.end - part.begin for part in parts) < rows:
+        epoch, block = present[random.integers(len(present))].tolist()
+        all_rows = spec.block_rows(block)
+        begin = int(random.integers(all_rows.start, max(all_rows.start, all_rows.stop - length) + 1))
+        parts.append(BlockPart(epoch, block, begin, min(begin + length, all_rows.stop), last=True))
+    return parts
+
+
+def _plain(value: object) -> object:
+    """Tuples as the lists that JSON makes of them."""
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

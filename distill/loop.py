@@ -1,0 +1,174 @@
+"""The training loop: one optimiser step after another, from any step on.
+
+Everything random in a step follows from (seed, step, rank), so a run that is resumed repeats an uninterrupted one
+to the last bit, and a checkpoint holds no random state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.data.batches import Batch
+from distill.data.records import Records
+from distill.losses import label_loss, soft_target_loss
+from distill.metrics import Meter
+from distill.optim import Schedule
+from distill.progress import Progress
+from distill.runtime import Runtime, normalise
+from models import TinyViT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run does with each step."""
+
+    schedule: Schedule
+    steps_per_epoch: int
+    total_steps: int
+    accumulate: int
+    step_rows: int
+    """Rows of a step over all processes."""
+    seed: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    clip_grad: float | None
+    label_smoothing: float
+    log_every: int
+    save_every: int
+    eval_every: int
+    """In steps; 0: at the end only."""
+    memory_format: torch.memory_format
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether something done every so many steps is due after `step` steps; everything is due at the end."""
+        return step == self.total_steps or (every > 0 and step % every == 0)
+
+
+@dataclass(slots=True)
+class Training:
+    """What changes while a run goes on."""
+
+    net: TinyViT
+    """The bare model."""
+    model: nn.Module
+    """The same as accelerate prepared it: called in training."""
+    optimizer: Any
+    step: int = 0
+    """Optimiser steps done."""
+    meter: Meter = field(default_factory=Meter)
+
+    def state(self, runtime: Runtime) -> dict[str, Any]:
+        scaler = runtime.accelerator.scaler
+        return {
+            "step": self.step,
+            "model": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+
+    def restore(self, state: dict[str, Any], runtime: Runtime) -> None:
+        self.step = state["step"]
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if runtime.accelerator.scaler and state["scaler"]:
+            runtime.accelerator.scaler.load_state_dict(state["scaler"])
+
+
+def train(
+    training: Training,
+    plan: Plan,
+    batches: Iterator[Batch],
+    *,
+    runtime: Runtime,
+    records: Records,
+    log: Callable[[dict[str, Any]], None],
+    save: Callable[[], None],
+    evaluate: Callable[[], dict[str, Any]],
+    progress: Progress,
+) -> None:
+    """Runs steps `training.step` to `plan.total_steps`.
+
+    **Arguments:** `batches` begins at the first part of the first step. `log` takes a line of numbers; `save` writes
+    a checkpoint; `evaluate` returns scores. All processes call all of them at the same steps.
+
+    **Raises:** `DistillError` when a loss is not finite, before anything made from it is saved.
+    """
+    meter = training.meter
+    began, waited, first = time.monotonic(), 0.0, training.step
+    while training.step < plan.total_steps:
+        torch.manual_seed((plan.seed << 40) + (runtime.rank << 32) + training.step)
+        lr = plan.schedule(training.step)
+        for group in training.optimizer.param_groups:
+            group["lr"] = lr
+        waited += _step(training, plan, batches, runtime=runtime, records=records)
+        training.step += 1
+        step = training.step
+        saving = plan.due(step, plan.save_every)
+        if plan.due(step, plan.log_every) or saving:
+            values = meter.read(runtime)
+            seconds = time.monotonic() - began
+            rate = (step - first) * plan.step_rows / seconds
+            timing = {"images_per_s": round(rate, 1), "data_wait": round(waited / seconds, 3)}
+            log({"step": step, "epoch": step / plan.steps_per_epoch, **values, "lr": lr, **timing})
+            began, waited, first = time.monotonic(), 0.0, step
+            progress.advance(0, text=_text(values))
+        progress.advance(1)
+        if plan.due(step, plan.eval_every):
+            scores = evaluate()
+            if scores:
+                log({"step": step, "epoch": step / plan.steps_per_epoch, **scores})
+            began = time.monotonic()
+        if saving:
+            save()
+            began = time.monotonic()
+
+
+def _step(training: Training, plan: Plan, batches: Iterator[Batch], *, runtime: Runtime, records: Records) -> float:
+    """One optimiser step; returns the seconds it waited for batches."""
+    waited, step_loss = 0.0, torch.zeros((), device=runtime.device)
+    for part in range(plan.accumulate):
+        asked = time.monotonic()
+        batch = next(batches)
+        waited += time.monotonic() - asked
+        records.note(batch)
+        last = part == plan.accumulate - 1
+        with nullcontext() if last else runtime.accelerator.no_sync(training.model):
+            loss = _loss(training, plan, batch, runtime=runtime) / plan.accumulate
+            runtime.accelerator.backward(loss)
+        step_loss += loss.detach()
+    norm = None
+    if plan.clip_grad:
+        norm = runtime.accelerator.clip_grad_norm_(training.model.parameters(), plan.clip_grad)
+    training.optimizer.step()
+    training.optimizer.zero_grad(set_to_none=True)
+    training.meter.add_step(training.step, step_loss, norm)
+    return waited
+
+
+def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> Tensor:
+    """Mean loss of a batch on this process. A row left out counts as zero: the divisor is the batch size always, so
+    that processes and accumulation parts weigh alike."""
+    device = runtime.device
+    pixels_bhwc = batch.pixels_bhwc.to(device, non_blocking=True)
+    labels_b = batch.labels_b.to(device, non_blocking=True)
+    weights_b = batch.weights_b.to(device, non_blocking=True)
+    kept = batch.kept.to(device) if batch.kept is not None else None
+    logits_bc = training.model(normalise(pixels_bhwc, mean=plan.mean, std=plan.std, memory_format=plan.memory_format))
+    if kept is not None:
+        losses_b = soft_target_loss(logits_bc, kept)
+    else:
+        losses_b = label_loss(logits_bc, labels_b, smoothing=plan.label_smoothing)
+    training.meter.add(logits_bc, labels_b, kept)
+    return (losses_b * weights_b).sum() / len(batch)
+
+
+def _text(values: dict[str, Any]) -> str:
+    names = [name for name in ("loss", "agreement", "accuracy") if name in values]
+    return "  ".join(f"{name} {values[name]:.3f}" for name in names)

@@ -1,0 +1,147 @@
+"""The parts of a student pass, each made from the configuration: data order, plan, pictures, model, evaluation.
+
+`train_student` puts them together and `loop` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import models
+from distill import evaluation, provenance, runtime
+from distill.config import TrainStudentConfig
+from distill.data.batches import EvalBatches, TrainBatches
+from distill.data.catalog import Catalog, open_catalog
+from distill.data.order import Order, first_rows
+from distill.data.records import Records
+from distill.errors import DistillError
+from distill.loop import Plan, Training
+from distill.optim import adamw, schedule
+from distill.replay import Replay
+from distill.runtime import Runtime
+from distill.views import EvalSpec
+
+
+def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime) -> Order:
+    """Which rows every process reads when."""
+    return Order(
+        starts=first_rows(catalog.starts, config.data.rows),
+        seed=config.train.seed,
+        batch_size=config.train.batch_size,
+        world=process.world,
+        accumulate=config.train.accumulate,
+        window_shards=config.data.window_shards,
+    )
+
+
+def make_plan(config: TrainStudentConfig, order: Order) -> Plan:
+    """The run in steps."""
+    per_epoch = order.steps_per_epoch
+    total = config.train.steps or round(config.train.epochs * per_epoch)
+    return Plan(
+        schedule=schedule(config.optim, global_batch=order.step_rows, steps_per_epoch=per_epoch, total_steps=total),
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        accumulate=order.accumulate,
+        step_rows=order.step_rows,
+        seed=config.train.seed,
+        mean=tuple(config.student.mean),
+        std=tuple(config.student.std),
+        clip_grad=config.optim.clip_grad,
+        label_smoothing=config.train.label_smoothing,
+        log_every=config.run.log_every,
+        save_every=config.run.save_every or per_epoch,
+        eval_every=config.eval.every * per_epoch,
+        memory_format=runtime.memory_format(config.compute),
+    )
+
+
+def make_batches(
+    config: TrainStudentConfig, catalog: Catalog, order: Order, process: Runtime, replay: Replay | None
+) -> TrainBatches:
+    """The student's pictures, with the store's logits when there is one."""
+    return TrainBatches(
+        catalog,
+        order=order,
+        rank=process.rank,
+        spec=replay.spec if replay else provenance.view_spec(config.view),
+        size=config.student.image_size,
+        seed=config.train.seed,
+        store=replay.store if replay else None,
+        epochs=replay.epochs if replay else (),
+        digest=config.data.digests is not None,
+    )
+
+
+def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int) -> Training:
+    """The student with weights drawn from `train.seed`, and its optimiser, on this process's device."""
+    torch.manual_seed(config.train.seed)
+    student = config.student
+    net = models.build(
+        student.name,
+        num_classes=num_classes,
+        image_size=student.image_size,
+        drop_path=student.drop_path,
+        **student.dimensions(),
+    )
+    process.place(net, config.compute)
+    model, optimizer = process.accelerator.prepare(net, adamw(net, config.optim))
+    model.train()
+    return Training(net, model, optimizer)
+
+
+def make_evaluator(
+    config: TrainStudentConfig, process: Runtime, num_classes: int
+) -> Callable[[Training], dict[str, Any]] | None:
+    """A function from a training to its scores, or None without evaluation data."""
+    if not config.data.val_path:
+        return None
+    catalog = open_catalog(config.data.val_path)
+    evaluation.check_classes(catalog, num_classes)
+    spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
+    dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
+    records = make_records(config, process)
+
+    def scores(training: Training) -> dict[str, Any]:
+        if process.world > 1:  # BatchNorm statistics are the first process's, as in a checkpoint.
+            for buffer in training.net.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return asdict(
+            evaluation.evaluate(
+                training.net,
+                dataset,
+                mean=tuple(config.student.mean),
+                std=tuple(config.student.std),
+                batch_size=config.eval.batch_size,
+                workers=config.data.workers,
+                records=records,
+                runtime=process,
+                memory_format=runtime.memory_format(config.compute),
+            )
+        )
+
+    return scores
+
+
+def make_records(config: TrainStudentConfig, process: Runtime) -> Records:
+    """Where damage and digests are noted."""
+    assert config.run.dir
+    return Records(
+        damaged=config.data.damaged,
+        damage_file=Path(config.run.dir) / "damaged.jsonl",
+        digest_file=config.data.digests,
+        rank=process.rank,
+    )
+
+
+def classes_of_labels(catalog: Catalog) -> int:
+    """The number of classes of a fully labelled data set. **Raises:** `DistillError` for any other."""
+    if not catalog.num_classes or np.any(catalog.labels < 0):
+        raise DistillError(f"{catalog.path} has samples without a label: give store.path to train from a teacher")
+    return catalog.num_classes

@@ -1,0 +1,90 @@
+"""Verification: does a store replay here, and does its teacher still say what is stored?
+
+    python -m distill.verify_logits data.path=DATA teacher=efficientnet_lite0 store.path=T.zarr
+
+Renders the first rows of every block (or of `check.blocks` of them) and holds them against the blocks' proofs; then
+runs the teacher again on `check.rows` rows and compares classes and log-probabilities. Exits with 1 on a difference.
+
+    python -m distill.verify_logits data.path=DATA store.path=T.zarr show.row=12 show.png=view.png
+
+explains one view: its drawn parameters in words, and the picture itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import distill.command
+import logitstore
+from distill import provenance, runtime
+from distill.comparison import compare_with_teacher
+from distill.config import OneViewConfig, VerifyLogitsConfig
+from distill.data.catalog import Catalog, open_catalog
+from distill.data.shards import ShardReader
+from distill.errors import DistillError
+from distill.progress import Progress
+from distill.replay import explain_failure, failed_proofs, view_spec_of
+from distill.views import describe, draw, image_size, render
+
+
+def main(config: VerifyLogitsConfig) -> None:
+    assert config.data.path and config.store.path
+    catalog = open_catalog(config.data.path)
+    store = logitstore.open(config.store.path)
+    if config.show.row is not None:
+        show_view(store, catalog, config.show, row=config.show.row)
+        return
+    process = runtime.start(config.compute)
+    if process.world > 1:
+        raise DistillError("distill.verify_logits runs as one process: start it without torchrun")
+    faults = check_proofs(store, catalog, blocks=config.check.blocks)
+    if config.check.rows:
+        teacher = provenance.teacher(config.teacher)
+        faults += compare_with_teacher(store, catalog, teacher, config=config, process=process)
+    if faults:
+        raise DistillError(f"{store.path} failed the verification:\n  " + "\n  ".join(faults))
+    print(f"{store.path} is verified", flush=True)
+
+
+def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | None) -> list[str]:
+    """Renders blocks' first rows again; a sentence for what does not agree with the proofs in the store."""
+    spec = view_spec_of(store, catalog)
+    present = [(int(epoch), int(block)) for epoch, block in np.argwhere(store.done())]
+    if not present:
+        raise DistillError(f"{store.path} has no block yet: run `distill.save_logits` first")
+    if blocks is not None and blocks < len(present):
+        present = [present[n] for n in np.linspace(0, len(present) - 1, blocks).astype(int)]
+    wrong: list[tuple[int, int]] = []
+    with Progress("proofs", total=len(present), unit="blocks") as progress:
+        for place in present:
+            wrong.extend(failed_proofs(store, spec, catalog, [place]))
+            progress.advance(1)
+    print(f"proofs: {len(present) - len(wrong)} of {len(present)} blocks replay identically", flush=True)
+    return [explain_failure(store, wrong)] if wrong else []
+
+
+def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, *, row: int) -> None:
+    """Prints one view's parameters and saves the picture."""
+    spec = view_spec_of(store, catalog)
+    stored = store.read(epoch=config.epoch, rows=np.array([row]))
+    with ShardReader(catalog) as shards:
+        data = shards.read(row)
+    seed = int(stored.seeds[0])
+    view = draw(spec, seed, image_size(data))
+    size = config.size or int(store.spec.teacher["image_size"])
+    path = Path(config.png)
+    if not cv2.imwrite(str(path), cv2.cvtColor(render(data, view, size=size), cv2.COLOR_RGB2BGR)):
+        raise DistillError(f"cannot write {path}: name a PNG file in a folder that exists")
+    label = int(catalog.labels[row])
+    name = f" ({catalog.class_names[label]})" if label >= 0 else ""
+    print(f"row {row}, epoch {config.epoch}: {catalog.key(row)}, label {label}{name}, seed {seed}")
+    for line in describe(view):
+        print(f"  {line}")
+    print(f"{path}: the view at {size} x {size} pixels")
+
+
+if __name__ == "__main__":
+    distill.command.run(main, name="verify_logits", schema=VerifyLogitsConfig, about=__doc__)

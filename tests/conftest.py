@@ -1,0 +1,71 @@
+"""Small real parts that many tests share: an image folder, packed, and a tiny teacher's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from distill.data.catalog import Catalog, open_catalog
+from distill.data.pack import pack
+
+CLASSES = ("anchor", "bell", "cup")
+
+
+def draw_picture(number: int, label: int) -> np.ndarray:
+    """A small colour picture whose stripes tell its class."""
+    random = np.random.default_rng(number)
+    height, width = random.integers(24, 64, size=2)
+    rows, columns = np.mgrid[0:height, 0:width]
+    stripes = ((rows, columns, rows + columns)[label] // 4 % 2 * 160).astype(np.uint8)
+    noise = random.integers(0, 80, (height, width, 3), np.uint8)
+    return noise + stripes[:, :, None]
+
+
+def write_images(folder: Path, num_images: int) -> Path:
+    """An image folder with a sub-folder a class, PNG and JPEG in turn."""
+    for number in range(num_images):
+        label = number % len(CLASSES)
+        path = folder / CLASSES[label] / f"{number:04d}.{'png' if number % 2 else 'jpg'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), draw_picture(number, label))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images"), 150)
+
+
+@pytest.fixture(scope="session")
+def data_path(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """150 images of 3 classes in 8 shards. Tests do not change it."""
+    target = tmp_path_factory.mktemp("packed") / "data"
+    pack(image_folder, target, rows_per_shard=20)
+    return target
+
+
+@pytest.fixture(scope="session")
+def catalog(data_path: Path) -> Catalog:
+    return open_catalog(data_path)
+
+
+@pytest.fixture(scope="session")
+def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny TinyViT for 32 px with random weights, as `distill.train_student` would leave it."""
+    import models
+
+    torch.manual_seed(0)
+    net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
+    with torch.no_grad():
+        net.head.fc.weight.mul_(50)  # So that it has opinions.
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    metadata = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]", "class_names": '["anchor", "bell", "cup"]'}
+    models.save_weights(net, path, metadata=metadata)
+    return path
+
+
+TINY = {"dims": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2], "windows": [4, 4, 4, 4]}

@@ -1,0 +1,238 @@
+"""The student pass: the same pictures as the teacher, the same losses however it is run, stopped or divided."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import logitstore
+from distill.checkpoint import list_checkpoints
+from distill.errors import DistillError
+from distill.metrics import read_metrics
+from tests.distill.test_teacher_pass import kill_session
+from tests.programs import call, run, spawn, student_words, teacher_words
+
+
+@pytest.fixture(scope="module")
+def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    words = teacher_words(data_path, teacher_weights, folder / "t.zarr", f"data.digests={folder / 'teacher'}")
+    call("save_logits", words)
+    return folder / "t.zarr"
+
+
+@pytest.fixture(scope="module")
+def reference(data_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of 18 steps from the store, in this process."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    call("train_student", student_words(data_path, folder, f"store.path={store_path}", f"data.val_path={data_path}"))
+    return folder
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics without what the clock decides."""
+    clock = ("images_per_s", "data_wait")
+    return [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in numbers(folder) if "lr" in line]
+
+
+def test_a_run_learns_and_leaves_what_it_says(reference: Path, data_path: Path) -> None:
+    lines = numbers(reference)
+    steps = [line for line in lines if "lr" in line]
+    assert [line["step"] for line in steps] == list(range(1, 19))
+    assert {"loss", "agreement", "accuracy", "grad_norm", "epoch"} <= steps[0].keys()
+    assert [line["step"] for line in lines if "top1" in line] == [9, 18]
+    assert losses(reference)[-1] < losses(reference)[0]
+    summary = json.loads((reference / "summary.json").read_text())
+    assert summary["steps"] == 18
+    assert summary["num_images"] == 150
+    saved = yaml.safe_load((reference / "config.yaml").read_text())
+    assert saved["data"]["path"] == str(data_path)
+    assert [path.name for path in list_checkpoints(reference / "checkpoints")] == [
+        "step-00000009.pt", "step-00000018.pt",
+    ]  # fmt: skip
+
+
+def test_evaluate_gives_the_scores_that_the_run_gave(
+    reference: Path, data_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("evaluate", [f"data.val_path={data_path}", f"run.dir={reference}", "data.workers=0", "compute.threads=1"])
+    summary = json.loads((reference / "summary.json").read_text())
+    assert f"top-1 {summary['top1']:.2f} %" in capsys.readouterr().out
+
+
+def test_the_student_is_given_the_pictures_that_the_teacher_was_given(
+    store_path: Path, data_path: Path, tmp_path: Path
+) -> None:
+    teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
+    assert len(teacher) == 300
+    words = student_words(
+        data_path, tmp_path / "run", f"store.path={store_path}", f"data.digests={tmp_path / 'student'}",
+        "train.batch_size=15", "train.epochs=4", "data.workers=2",
+    )  # fmt: skip
+    call("train_student", words)
+    student = (tmp_path / "student.rank0").read_text().splitlines()
+    assert len(student) == 600
+    # Four epochs over a store of two: every view comes round exactly twice.
+    assert sorted(student) == sorted(teacher * 2)
+    assert len({line.split()[2] for line in teacher}) == 300
+
+
+def test_the_same_run_again_and_with_workers_is_the_same_to_the_last_bit(
+    reference: Path, data_path: Path, store_path: Path, tmp_path: Path
+) -> None:
+    for name, workers in (("again", 0), ("workers", 2)):
+        words = student_words(
+            data_path, tmp_path / name, f"store.path={store_path}", f"data.val_path={data_path}",
+            f"data.workers={workers}",
+        )  # fmt: skip
+        call("train_student", words)
+        assert numbers(tmp_path / name) == numbers(reference)
+
+
+def test_a_run_stopped_between_epochs_goes_on_exactly(
+    reference: Path, data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops a run with an error after 13 steps; its newest checkpoint is of step 10."""
+    import distill.loop
+
+    words = student_words(
+        data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={data_path}", "run.save_every=5"
+    )
+    step = distill.loop._step
+
+    def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
+        if training.step == 13:
+            raise KeyboardInterrupt
+        return step(training, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(distill.loop, "_step", failing_step)
+        call("train_student", words)
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step-00000010.pt"
+    call("train_student", words)
+    assert losses(tmp_path / "run") == losses(reference)
+    assert numbers(tmp_path / "run") == numbers(reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_kills_at_random_moments_change_no_loss(
+    data_path: Path, store_path: Path, tmp_path: Path, accumulate: int
+) -> None:
+    """A small version of `scripts/prove_kills.py`; with drop path, whose random numbers must come again too."""
+    more = (
+        f"store.path={store_path}", "train.epochs=6", "run.save_every=4", "student.drop_path=0.2",
+        f"train.accumulate={accumulate}", f"train.batch_size={15 // accumulate}", "data.workers=1",
+    )  # fmt: skip
+    call("train_student", student_words(data_path, tmp_path / "whole", *more))
+    chance = random.Random(accumulate)
+    words = student_words(data_path, tmp_path / "killed", *more)
+    for _ in range(3):
+        process = spawn("train_student", words)
+        assert process.stdout
+        for line in process.stdout:
+            if "peak learning rate" in line:
+                break
+        time.sleep(chance.uniform(0, 1.5))
+        kill_session(process.pid)
+        process.communicate()
+    result = run("train_student", words)
+    assert result.returncode == 0, result.stderr
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_path: Path) -> None:
+    """The same global batch, divided. BatchNorm is the difference: each process normalises with the statistics of
+    its own half, as in any data-parallel training without SyncBatchNorm, so losses agree to a few percent only. The
+    first loss is taken from the same weights, and differs by that alone."""
+    more = (f"store.path={store_path}", "optim.lr=2e-4")
+    one = student_words(data_path, tmp_path / "one", *more, "train.batch_size=32")
+    two = student_words(data_path, tmp_path / "two", *more, "train.batch_size=16", f"data.digests={tmp_path / 'd'}")
+    call("train_student", one)
+    result = run("train_student", two, processes=2)
+    assert result.returncode == 0, result.stderr
+    assert "2 processes on cpu" in result.stdout
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=0.05)
+    ranks = [(tmp_path / f"d.rank{rank}").read_text().splitlines() for rank in range(2)]
+    assert len(ranks[0]) == len(ranks[1]) == 8 * 16
+    assert not set(ranks[0]) & set(ranks[1])
+
+
+def test_training_on_labels_needs_no_store(data_path: Path, tmp_path: Path) -> None:
+    words = student_words(
+        data_path, tmp_path / "run", "view=crop_flip", f"data.val_path={data_path}", "data.rows=60",
+        "train.steps=7", "train.label_smoothing=0.1",
+    )  # fmt: skip
+    call("train_student", words)
+    lines = [line for line in numbers(tmp_path / "run") if "lr" in line]
+    assert len(lines) == 7
+    assert "agreement" not in lines[0]
+    assert lines[2]["epoch"] == pytest.approx(1.0)  # 60 rows are 3 steps of 16.
+
+
+def test_bf16_autocast_trains(data_path: Path, store_path: Path, tmp_path: Path) -> None:
+    words = student_words(
+        data_path, tmp_path / "run", f"store.path={store_path}", "compute.precision=bf16", "train.steps=3"
+    )
+    result = run("train_student", words)
+    assert result.returncode == 0, result.stderr
+    assert all(0 < loss < 5 for loss in losses(tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data_path: Path, store_path: Path, tmp_path: Path) -> None:
+    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "optim.lr=1e20")
+    with pytest.raises(DistillError, match=r"loss of step \d+ is (nan|inf)"):
+        call("train_student", words)
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+def test_other_settings_in_a_runs_folder_are_refused(reference: Path, data_path: Path, store_path: Path) -> None:
+    words = student_words(data_path, reference, f"store.path={store_path}", "optim.weight_decay=0.2")
+    with pytest.raises(DistillError, match=r"(?s)another run.*optim\.weight_decay: 0\.05 there, 0\.2 now"):
+        call("train_student", words)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    data_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "run.save_every=6")
+    call("train_student", words)
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:2000])
+    before = numbers(tmp_path / "run")
+    call("train_student", words)
+    assert "trying the one before" in capsys.readouterr().out
+    assert numbers(tmp_path / "run") == before
+
+
+def incomplete_copy(store_path: Path, target: Path) -> Path:
+    """A copy of the store without one block of its second epoch."""
+    import shutil
+
+    shutil.copytree(store_path, target)
+    (target / "proofs" / "c" / "1" / "2").unlink()
+    assert not logitstore.open(target).done().all()
+    return target
+
+
+def test_a_store_with_missing_blocks_is_refused_unless_complete_epochs_will_do(
+    data_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = incomplete_copy(store_path, tmp_path / "partial.zarr")
+    words = student_words(data_path, tmp_path / "run", f"store.path={partial}", "train.steps=2")
+    with pytest.raises(DistillError, match="epoch 1 lacks blocks 2"):
+        call("train_student", words)
+    assert not (tmp_path / "run").exists()
+    call("train_student", [*words, "store.epochs=complete"])
+    assert "1 stored epochs" in capsys.readouterr().out

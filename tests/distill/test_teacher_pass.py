@@ -1,0 +1,139 @@
+"""The teacher pass: what it stores is what the teacher says of the views, however it was run or stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import logitstore
+import models
+from distill.data.catalog import Catalog
+from distill.data.shards import ShardReader
+from distill.errors import DistillError
+from distill.runtime import normalise
+from distill.views import ViewSpec, draw, image_size, render
+from tests.programs import call, run, spawn, teacher_words
+
+
+@pytest.fixture(scope="module")
+def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "t.zarr"
+    call("save_logits", teacher_words(data_path, teacher_weights, path))
+    return path
+
+
+def content(path: Path) -> tuple[bytes, ...]:
+    """Everything a store says of its views."""
+    store = logitstore.open(path)
+    spec = store.spec
+    assert store.done().all()
+    everything = [store.read(epoch=epoch, rows=slice(None)) for epoch in range(spec.num_epochs)]
+    arrays = [a for rows in everything for a in (rows.seeds, rows.indices, rows.logprobs, rows.tail)]
+    proofs = [store.proof(e, b) for e in range(spec.num_epochs) for b in range(spec.num_blocks)]
+    return (*(array.tobytes() for array in arrays), np.array(proofs, np.uint64).tobytes())
+
+
+def test_the_store_holds_what_the_teacher_says_of_each_view(
+    store_path: Path, catalog: Catalog, teacher_weights: Path
+) -> None:
+    store = logitstore.open(store_path)
+    spec = ViewSpec.from_json(store.spec.view)
+    teacher = models.build_teacher(kind="tiny_vit", weights=str(teacher_weights))
+    shards = ShardReader(catalog)
+    for epoch in range(2):
+        stored = store.read(epoch=epoch, rows=slice(None))
+        assert len(np.unique(stored.seeds)) == len(catalog)
+        pictures = []
+        for row in range(len(catalog)):
+            data = shards.read(row)
+            pictures.append(render(data, draw(spec, int(stored.seeds[row]), image_size(data)), size=32))
+        pixels = torch.from_numpy(np.stack(pictures))
+        inputs = normalise(pixels, mean=teacher.mean, std=teacher.std, memory_format=torch.contiguous_format)
+        with torch.inference_mode():
+            probs = teacher.net(inputs).softmax(dim=1)
+        top = probs.topk(2, dim=1)
+        assert (stored.indices[:, 0] == top.indices[:, 0].numpy()).mean() > 0.99
+        np.testing.assert_allclose(stored.dense(), probs.numpy(), atol=0.04)
+    assert store.spec.teacher["precision"] == "no"
+    assert store.spec.data["fingerprint"] == catalog.fingerprint
+    assert logitstore.check(store_path).faults == ()
+
+
+def test_worker_count_and_a_second_run_change_nothing(
+    store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", "data.workers=2")
+    call("save_logits", words)
+    assert content(tmp_path / "t.zarr") == content(store_path)
+    call("save_logits", words)
+    assert "0 of 6 blocks to do" in capsys.readouterr().out
+
+
+def test_an_uncommitted_block_is_done_again(
+    store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
+    call("save_logits", words)
+    (tmp_path / "t.zarr" / "proofs" / "c" / "1" / "1").unlink()
+    call("save_logits", words)
+    assert "1 of 6 blocks to do" in capsys.readouterr().out
+    assert content(tmp_path / "t.zarr") == content(store_path)
+
+
+@pytest.mark.slow
+def test_two_processes_store_what_one_does(
+    store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path
+) -> None:
+    result = run("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr"), processes=2)
+    assert result.returncode == 0, result.stderr
+    assert "2 processes on cpu" in result.stdout
+    assert content(tmp_path / "t.zarr") == content(store_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "kills"), [(1, 4), (2, 2)])
+def test_kills_at_random_moments_leave_no_trace(
+    store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path, processes: int, kills: int
+) -> None:
+    """A small version of `scripts/prove_kills.py`."""
+    path = tmp_path / "t.zarr"
+    words = teacher_words(data_path, teacher_weights, path, "data.workers=1")
+    chance = random.Random(0)
+    for _ in range(kills):
+        process = spawn("save_logits", words, processes=processes)
+        assert process.stdout
+        for line in process.stdout:
+            if "blocks to do" in line:
+                break
+        time.sleep(chance.uniform(0, 1.2))
+        kill_session(process.pid)
+        process.communicate()
+    result = run("save_logits", words, processes=processes)
+    assert result.returncode == 0, result.stderr
+    assert content(path) == content(store_path)
+    assert logitstore.check(path).faults == ()
+
+
+def kill_session(pid: int) -> None:
+    """SIGKILL to the program and all its workers at once."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_another_request_for_the_same_store_is_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.zarr"
+    call("save_logits", teacher_words(data_path, teacher_weights, path, "store.epochs=1"))
+    before = content(path)
+    changed = teacher_words(data_path, teacher_weights, path, "store.epochs=1", "store.topk=1", "view.erase=0.5")
+    with pytest.raises(DistillError, match=r"(?s)something else.*topk.*view\.erase"):
+        call("save_logits", changed)
+    assert content(path) == before

@@ -1,0 +1,74 @@
+"""Runs the project's programs in tests: inside this process, or as a user would, one process or several."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from distill import command, config
+
+ROOT = Path(__file__).parent.parent
+SCHEMAS: dict[str, type[Any]] = {
+    "save_logits": config.SaveLogitsConfig,
+    "train_student": config.TrainStudentConfig,
+    "evaluate": config.EvaluateConfig,
+    "verify_logits": config.VerifyLogitsConfig,
+}
+
+TINY_STUDENT = (
+    "student=tiny_vit_micro", "student.image_size=32", "student.dims=[8,16,24,32]", "student.depths=[1,1,1,1]",
+    "student.heads=[1,1,2,2]", "student.windows=[4,4,4,4]",
+)  # fmt: skip
+
+
+def teacher_words(data: Path, weights: Path, store: Path, *more: str) -> list[str]:
+    """A small teacher pass: 2 epochs of 3 blocks."""
+    return [
+        f"data.path={data}", "teacher=tiny_vit", f"teacher.weights={weights}", f"store.path={store}", "store.topk=2",
+        "store.epochs=2", "store.rows_per_block=64", "view=randaugment", "data.workers=0", "batch_size=16",
+        "compute.threads=1", *more,
+    ]  # fmt: skip
+
+
+def student_words(data: Path, run: Path, *more: str) -> list[str]:
+    """A small student pass with a line of metrics for every step."""
+    return [
+        f"data.path={data}", f"run.dir={run}", *TINY_STUDENT, "train.batch_size=16", "train.epochs=2",
+        "optim.base_batch=null", "optim.lr=2e-3", "data.workers=0", "data.window_shards=3", "run.log_every=1",
+        "compute.threads=1", *more,
+    ]  # fmt: skip
+
+
+def call(program: str, words: list[str]) -> None:
+    """Runs a program inside this process. Errors come out as exceptions."""
+    main = importlib.import_module(f"distill.{program}").main
+    main(command.load(program, SCHEMAS[program], words))
+
+
+def spawn(program: str, words: list[str], *, processes: int = 1, code: str | None = None) -> subprocess.Popen[str]:
+    """Starts a program as a user would, in its own session; `code` replaces `-m distill.PROGRAM`."""
+    start = ["-c", code] if code else ["-m", f"distill.{program}"]
+    if processes > 1:
+        rendezvous = [
+            "--nnodes=1",
+            f"--nproc_per_node={processes}",
+            "--rdzv-backend=c10d",
+            "--rdzv-endpoint=localhost:0",
+        ]
+        start = ["-m", "torch.distributed.run", *rendezvous, *start]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *start, *words], env=env, cwd=ROOT, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def run(program: str, words: list[str], *, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    """Runs a program as a user would, to its end."""
+    process = spawn(program, words, processes=processes)
+    out, err = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
