@@ -256,7 +256,7 @@ class TrainStudentConfig:
 
 @dataclass(kw_only=True)
 class EvalChangeConfig:
-    """null: as the run evaluated itself."""
+    """null: as the run evaluated itself, or as the teacher is meant to be."""
 
     batch_size: int | None = None
     crop: float | None = None
@@ -269,12 +269,17 @@ class EvaluateConfig:
     data: DataConfig = field(default_factory=DataConfig)
     run: RunConfig = field(default_factory=RunConfig)
     """`run.dir`: the run whose student is evaluated."""
+    teacher: TeacherConfig | None = None
+    """A teacher to be evaluated instead."""
     eval: EvalChangeConfig = field(default_factory=EvalChangeConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    json: str | None = None
+    """Write the scores to this file."""
 
     def __post_init__(self) -> None:
         _given("data.val_path", self.data.val_path, "the folder of a packed data set")
-        _given("run.dir", self.run.dir, "the folder of a run")
+        if (self.run.dir is None) == (self.teacher is None):
+            raise UsageError("name what is to be evaluated: either run.dir=FOLDER or teacher=CHOICE")
 
 
 @dataclass(kw_only=True)

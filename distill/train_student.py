@@ -119,6 +119,8 @@ def finish(
     metadata = {
         "mean": json.dumps(config.student.mean),
         "std": json.dumps(config.student.std),
+        "crop": json.dumps(1.0 if config.eval.full else config.eval.crop),
+        "interpolation": json.dumps(config.eval.interpolation),
         "class_names": json.dumps(names),
     }
     models.save_weights(training.net, folder / run_folder.WEIGHTS, metadata=metadata)

@@ -1,1 +1,50 @@
-"""TinyViT, teachers and their weights."""
+"""TinyViT students, teachers and their weights: all that is a network, nothing that is a store or a picture.
+
+net = models.build("tiny_vit_5m", num_classes=1000, image_size=224)
+models.load_weights(net, "file.pth")
+teacher = models.build_teacher(kind="efficientnet_lite0")
+"""
+
+from typing import Any
+
+from models.config import TinyViTConfig, resolve
+from models.counting import count_macs, count_params
+from models.errors import ModelError, WeightsError
+from models.teachers import Teacher, build_teacher
+from models.tiny_vit import TinyViT
+from models.weights import describe_weights, load_weights, save_weights
+
+__all__ = [
+    "ModelError",
+    "Teacher",
+    "TinyViT",
+    "TinyViTConfig",
+    "WeightsError",
+    "build",
+    "build_teacher",
+    "count_macs",
+    "count_params",
+    "describe_weights",
+    "load_weights",
+    "save_weights",
+]
+
+
+def build(
+    name: str, *, num_classes: int = 1000, image_size: int = 224, drop_path: float = 0.0, **dimensions: Any
+) -> TinyViT:
+    """Builds a freshly initialised TinyViT in training mode.
+
+    **Arguments**
+
+    - `name`: `tiny_vit_5m`, `tiny_vit_11m`, `tiny_vit_21m` (windows as published for 224, 384 and 512
+      pixels, those of 224 at any other size), or `tiny_vit` with dimensions of your own.
+    - `image_size`: height and width in pixels.
+    - `drop_path`: rate of dropped residual branches in the last block, rising linearly from 0 in the first.
+    - `dimensions`: `dims`, `depths`, `heads`, `windows` (four integers each; required for `tiny_vit`),
+      `mlp_ratio`, `expand`, `stem_stride`; None counts as not given.
+
+    **Raises** ModelError naming what is unknown, missing or contradictory.
+    """
+    sizes = {"num_classes": num_classes, "image_size": image_size, "drop_path": drop_path}
+    return TinyViT(resolve(name, dimensions={**dimensions, **sizes}))

@@ -1,0 +1,33 @@
+"""Views: the only augmentation path, used alike by teacher and student pass.
+
+`draw` turns a seed into explicit parameters, `render` executes them on a picture's bytes. What comes before
+(seeds, order, reading files) and after (normalisation, on the device) belongs to others.
+"""
+
+from distill.views.decode import decode, image_size
+from distill.views.draw import draw, eval_view
+from distill.views.policy import RandAugment
+from distill.views.proof import block_proof, pixel_digest, software
+from distill.views.render import render
+from distill.views.spec import EvalSpec, ViewSpec
+from distill.views.view import Box, Erase, Operation, View
+from distill.views.words import describe
+
+__all__ = [
+    "Box",
+    "Erase",
+    "EvalSpec",
+    "Operation",
+    "RandAugment",
+    "View",
+    "ViewSpec",
+    "block_proof",
+    "decode",
+    "describe",
+    "draw",
+    "eval_view",
+    "image_size",
+    "pixel_digest",
+    "render",
+    "software",
+]

