@@ -121,8 +121,9 @@ def finish(
         "std": json.dumps(config.student.std),
         "crop": json.dumps(1.0 if config.eval.full else config.eval.crop),
         "interpolation": json.dumps(config.eval.interpolation),
-        "class_names": json.dumps(names),
     }
+    if names:
+        metadata["class_names"] = json.dumps(names)
     models.save_weights(training.net, folder / run_folder.WEIGHTS, metadata=metadata)
     summary = {"steps": training.step, "seconds": round(seconds, 1), **scores}
     (folder / run_folder.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")

@@ -1,0 +1,114 @@
+"""Draws and renders fixed views and prints what came out, as JSON; run as a program of its own.
+
+    python tests/distill/views/report.py golden                  # what golden.json keeps
+    python tests/distill/views/report.py digests FOLDER COUNT    # digests of views of the pictures in FOLDER
+
+`test_golden.py` compares the first with the kept file, `test_stability.py` the second between processes that may use
+different CPU instructions. Rewrite golden.json only with a new version of the specs: every stored seed depends on it.
+"""
+
+import json
+import sys
+from base64 import b64decode
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from distill.views import EvalSpec, RandAugment, ViewSpec, decode, draw, eval_view, image_size, pixel_digest, render
+from distill.views.policy import INCREASING
+from distill.views.random import integer, normal, uniform, words
+
+EVERYTHING = ViewSpec(
+    interpolation="random",
+    policy=RandAugment(layers=3, prob=0.8, magnitude=8.0, magnitude_std=1.5),
+    policy_interpolation="random",
+    color_jitter=(0.4, 0.4, 0.4),
+    erase=0.5,
+    erase_count=(1, 3),
+)
+SPECS = {
+    "crop_flip": ViewSpec(),
+    "randaugment": ViewSpec(policy=RandAugment(), erase=0.25),
+    "everything": EVERYTHING,
+}
+SEEDS = (0, 1, 2, 3, 4, 5, 6, 2**32, 2**53 + 1, 2**63, 2**64 - 1)
+SIZES = ((375, 500), (28, 28), (640, 97))
+
+# 24 x 16 pixels, 4:2:0, made once; its decoded pixels are the decoder's golden value.
+TINY_JPEG = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxO"
+    "UlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09P"
+    "T09PT09PT0//wAARCAAQABgDASIAAhEBAxEB/8QAGAAAAgMAAAAAAAAAAAAAAAAAAAMCBQb/xAAlEAABAwMDAwUAAAAAAAAAAAAB"
+    "AAIRAwQhBTFBEhNRUmGR4fD/xAAWAQEBAQAAAAAAAAAAAAAAAAAFAAH/xAAfEQABAwMFAAAAAAAAAAAAAAABAAIDESGBBBITFDL/"
+    "2gAMAwEAAhEDEQA/AMI2z4jfZObaZGP0qwe61og9yvTBaYIDpIz4GUt2oWTI6euoD6W7fMJjaAnerBH6cBlIZae2UKbtVAns2pOM"
+    "Oe6OOR9oVyNZZYXaUWrXC//Z"
+)
+
+
+def synthetic_picture(height: int, width: int) -> np.ndarray:
+    """uint8 (height, width, 3): slopes, rings and speckle from integer arithmetic alone."""
+    row, column = np.mgrid[:height, :width].astype(np.int64)
+    slope = (row * 255 // max(1, height - 1) + column * 3) % 256
+    rings = ((row - height // 2) ** 2 + (column - width // 3) ** 2) // 64 % 256
+    speckle = (row * 2654435761 + column * 40503) // 7 % 256
+    return np.stack([slope, rings, (slope + speckle) // 2], axis=-1).astype(np.uint8)
+
+
+def golden() -> dict[str, object]:
+    """Words, numbers, drawn views and digests that must never change under one version of the specs."""
+    stream = words(12345, count=6)
+    views = [
+        {"spec": name, "seed": seed, "view": asdict(draw(spec, seed, size))}
+        for name, spec in SPECS.items()
+        for seed, size in zip(SEEDS, SIZES * len(SEEDS), strict=False)
+    ]
+    picture = synthetic_picture(120, 160)
+    digests = {
+        name: [pixel_digest(render(picture, draw(spec, seed, (120, 160)), size=96)) for seed in range(12)]
+        for name, spec in SPECS.items()
+    }
+    every_operation = [
+        pixel_digest(render(picture, draw(replace(EVERYTHING, policy=only(name)), 7, (120, 160)), size=64))
+        for name in INCREASING
+    ]
+    return {
+        "words": [f"{word:016x}" for word in stream],
+        "uniforms": [uniform(word) for word in stream],
+        "integers": [integer(word, 1000) for word in stream],
+        "normals": [normal(word) for word in stream],
+        "views": views,
+        "digests": digests,
+        "operations": every_operation,
+        "evaluation": pixel_digest(render(picture, eval_view(EvalSpec(), (120, 160)), size=64)),
+        "jpeg": pixel_digest(decode(b64decode(TINY_JPEG))),
+    }
+
+
+def only(name: str) -> RandAugment:
+    """A policy that always applies the one operation `name`."""
+    return RandAugment(layers=1, prob=1.0, operations=(name,))
+
+
+def digests(folder: Path, count: int) -> dict[str, object]:
+    """Digests of `count` views over the files of `folder`, and which instructions were in use."""
+    files = [path.read_bytes() for path in sorted(folder.iterdir())]
+    found = []
+    for seed in range(count):
+        data = files[seed % len(files)]
+        view = draw(EVERYTHING, seed, image_size(data))
+        found.append(pixel_digest(render(data, view, size=(224, 96, 384)[seed % 3])))
+    return {
+        "digests": found,
+        "torch": torch.backends.cpu.get_cpu_capability(),
+        "opencv": cv2.getCPUFeaturesLine().split(),
+    }
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "golden":
+        print(json.dumps(golden(), indent=1))
+    else:
+        print(json.dumps(digests(Path(sys.argv[2]), int(sys.argv[3]))))

@@ -1,0 +1,148 @@
+"""Decoding: every kind of JPEG and PNG, damaged files, and sizes from headers."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from distill.errors import DamagedImage
+from distill.views import decode, image_size
+
+PICTURE = np.ascontiguousarray(skimage.data.astronaut()[:120, :170])
+
+
+def encode(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rotated_by_exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def transparent() -> Image.Image:
+    alpha = np.random.default_rng(0).integers(0, 256, PICTURE.shape[:2], dtype=np.uint8)
+    return Image.fromarray(np.dstack([PICTURE, alpha]))
+
+
+RGB = Image.fromarray(PICTURE)
+GREY_16 = (np.arange(120 * 170, dtype=np.uint16) * 3).reshape(120, 170)
+FILES = {
+    "jpeg": encode(RGB, "JPEG"),
+    "jpeg 4:4:4": encode(RGB, "JPEG", subsampling=0),
+    "progressive": encode(RGB, "JPEG", progressive=True),
+    "grey jpeg": encode(RGB.convert("L"), "JPEG"),
+    "exif": encode(RGB, "JPEG", exif=rotated_by_exif()),
+    "restarts": encode(RGB, "JPEG", restart_marker_blocks=4),
+    "png": encode(RGB, "PNG"),
+    "grey png": encode(RGB.convert("L"), "PNG"),
+    "palette": encode(RGB.quantize(64), "PNG"),
+    "palette with transparency": encode(RGB.quantize(64), "PNG", transparency=3),
+    "alpha": encode(transparent(), "PNG"),
+    "grey and alpha": encode(RGB.convert("LA"), "PNG"),
+    "one bit": encode(RGB.convert("1"), "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_decoding_is_pillows(kind):
+    expected = np.asarray(Image.open(io.BytesIO(FILES[kind])).convert("RGB"))
+    pixels = decode(FILES[kind])
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert pixels.shape == (120, 170, 3)
+    assert np.abs(pixels.astype(int) - expected).max() == 0
+    assert image_size(FILES[kind]) == (120, 170)
+
+
+def test_cmyk_is_close_to_the_colours_it_was_made_of():
+    data = encode(RGB.convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(decode(data).astype(int) - PICTURE).mean() < 3
+    assert image_size(data) == (120, 170)
+
+
+def test_sixteen_bits_keep_the_upper_eight():
+    grey = encode(Image.fromarray(GREY_16), "PNG")
+    assert (decode(grey) == (GREY_16 >> 8).astype(np.uint8)[..., None]).all()
+    colour = cv2.imencode(".png", PICTURE[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    assert (decode(colour) == PICTURE).all()
+    assert image_size(grey) == image_size(colour) == (120, 170)
+
+
+def test_other_formats_are_read_by_pillow():
+    data = encode(RGB, "BMP")
+    assert (decode(data) == PICTURE).all()
+    assert image_size(data) == (120, 170)
+
+
+def test_bytes_after_the_end_do_no_harm():
+    for kind in ("jpeg", "png"):
+        assert (decode(FILES[kind] + b"trailing bytes") == decode(FILES[kind])).all()
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "progressive", "grey jpeg", "exif"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.3, 0.5, 0.9, 0.99])
+def test_truncated_jpegs_are_damaged(kind, share):
+    data = FILES[kind]
+    with pytest.raises(DamagedImage):
+        decode(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 40])
+def test_the_last_bytes_of_a_jpeg_count(missing):
+    with pytest.raises(DamagedImage):
+        decode(FILES["jpeg"][:-missing])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.99])
+def test_truncated_pngs_are_damaged(share):
+    with pytest.raises(DamagedImage):
+        decode(FILES["png"][: int(len(FILES["png"]) * share)])
+
+
+def test_a_decoder_that_fills_in_silently_is_not_believed(monkeypatch):
+    """OpenCV before 5 returns a picture, grey below the cut, for a JPEG that ends early."""
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.full((120, 170, 3), 128, dtype=np.uint8))
+    assert decode(FILES["jpeg"]).shape == (120, 170, 3)
+    for kind in ("jpeg", "png"):
+        with pytest.raises(DamagedImage):
+            decode(FILES[kind][: len(FILES[kind]) // 2])
+
+
+def test_a_flipped_byte_in_a_png_is_damage():
+    data = bytearray(FILES["png"])
+    data[len(data) // 2] ^= 255
+    with pytest.raises(DamagedImage):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"hello, I am a text file\n" * 20, b"\xff\xd8\xff", FILES["jpeg"][:20], FILES["png"][:20]]
+)
+def test_what_is_no_picture_is_damaged(data):
+    with pytest.raises(DamagedImage):
+        decode(data)
+    with pytest.raises(DamagedImage):
+        image_size(data)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (33, 65)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_sizes_from_headers(shape, kind):
+    data = encode(Image.fromarray(np.zeros((*shape, 3), dtype=np.uint8)), kind)
+    assert image_size(data) == decode(data).shape[:2] == shape
+
+
+def test_size_is_found_behind_other_segments_and_fill_bytes():
+    jpeg = FILES["jpeg"]
+    thumbnail = b"\xff\xe1" + (2 + len(jpeg)).to_bytes(2) + jpeg if len(jpeg) < 65000 else b""
+    comment = b"\xff\xff\xff\xfe\x00\x04hi"
+    data = jpeg[:2] + thumbnail + comment + jpeg[2:]
+    assert image_size(data) == (120, 170)
+    assert (decode(data) == decode(jpeg)).all()

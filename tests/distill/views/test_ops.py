@@ -1,0 +1,144 @@
+"""Each operation against timm's function on Pillow with the same parameter.
+
+Tolerances in grey levels: `most` over all pixels, `mean` over a picture; for operations that move pixels bilinearly
+the weights are in 1/32 pixel and rounded to nearest (Pillow rounds down), and a rotation may place a few pixels on
+the other side of the sharp edge to the fill colour.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import timm.data.auto_augment as reference
+from PIL import Image
+
+from distill.errors import DistillError
+from distill.views import Operation
+from distill.views.ops import OPERATIONS, Rule, apply
+from distill.views.ops_color import IDENTITY
+from distill.views.ops_geometry import ONE, cosine_and_sine
+from distill.views.policy import DEGREE_GRID, INCREASING
+from distill.views.view import MOVING
+
+FILL = (124, 116, 104)
+STRENGTHS = (0, 0.3, 2, 5, 7.7, 8.5, 9, 9.6, 10)
+EXACT, CLOSE = (0, 0.0), (1, 0.01)
+TOLERANCE = dict.fromkeys(OPERATIONS, EXACT) | {"Color": CLOSE} | dict.fromkeys(MOVING, (6, 1.0))
+
+
+def as_timm_does(pixels: np.ndarray, name: str, amount: float, interpolation: str) -> np.ndarray:
+    """The reference: timm's function of the policy's `name`."""
+    operation = INCREASING[name][0]
+    if operation == "Posterize" and amount == 0:  # Pillow 13 refuses to keep 0 bits; older ones gave black
+        return np.zeros_like(pixels)
+    whole = operation in ("Posterize", "Solarize", "SolarizeAdd")
+    arguments = () if reference.LEVEL_TO_ARG[name] is None else (int(amount) if whole else amount,)
+    how = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
+    function = reference.NAME_TO_OP[name]
+    return np.asarray(function(Image.fromarray(pixels), *arguments, fillcolor=FILL, resample=how))
+
+
+def differences(name: str, interpolation: str, squares: list[np.ndarray]):
+    """Absolute differences to the reference, int64 (h, w, 3), for pictures, strengths and signs."""
+    operation, amount_of = INCREASING[name]
+    for picture in squares:
+        for strength in STRENGTHS:
+            for amount in sorted({amount_of(strength, False), amount_of(strength, True)}):
+                ours = Operation(name=operation, amount=amount, interpolation=interpolation, fill=FILL)
+                expected = as_timm_does(picture, name, amount, interpolation)
+                found = apply(picture.copy(), ours)
+                assert found.dtype == np.uint8
+                assert found.shape == picture.shape
+                yield np.abs(found.astype(np.int64) - expected)
+
+
+@pytest.mark.parametrize("name", [name for name, (operation, _) in INCREASING.items() if operation not in MOVING])
+def test_colour_operations_are_timms(name, squares):
+    most, mean = TOLERANCE[INCREASING[name][0]]
+    for difference in differences(name, "", squares):
+        assert difference.max() <= most
+        assert difference.mean() <= mean
+
+
+@pytest.mark.parametrize("name", ["ShearX", "ShearY", "TranslateXRel", "TranslateYRel", "Rotate"])
+def test_bilinear_moves_are_timms(name, squares):
+    most, mean = TOLERANCE[INCREASING[name][0]]
+    for difference in differences(name, "bilinear", squares):
+        outliers = (difference.max(axis=-1) > most).mean()
+        assert outliers <= (2e-4 if name == "Rotate" else 0)
+        assert difference.mean() <= mean
+
+
+@pytest.mark.parametrize("name", ["ShearX", "ShearY", "TranslateXRel", "TranslateYRel", "Rotate"])
+def test_bicubic_moves_are_timms(name, squares):
+    for difference in differences(name, "bicubic", squares):
+        outliers = (difference.max(axis=-1) > 6).mean()
+        assert outliers <= (2e-4 if name == "Rotate" else 0)
+        assert difference.mean() <= (0.1 if name == "Rotate" else 0)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.75, 3.0])
+@pytest.mark.parametrize("name", ["Brightness", "Contrast", "Color", "Sharpness"])
+def test_factors_of_jitter_are_pillows(name, factor, squares):
+    from PIL import ImageEnhance
+
+    enhance = getattr(ImageEnhance, name)
+    most, _ = TOLERANCE[name]
+    for picture in squares:
+        expected = np.asarray(enhance(Image.fromarray(picture)).enhance(factor))
+        found = apply(picture.copy(), Operation(name=name, amount=factor))
+        # One grey level of difference in the grey picture counts |1 - factor| times.
+        assert np.abs(found.astype(int) - expected).max() <= math.ceil(most * abs(1 - factor))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 2, 3), (1, 40, 3), (3, 3, 3)])
+def test_tiny_pictures_keep_their_shape(name, shape):
+    picture = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    moved = apply(picture.copy(), Operation(name=name, amount=1.0, interpolation="bilinear", fill=FILL))
+    assert moved.shape == shape
+    assert moved.dtype == np.uint8
+
+
+def test_identity_amounts_change_nothing(squares):
+    for name, amount in (("Brightness", 1.0), ("Contrast", 1.0), ("Color", 1.0), ("Sharpness", 1.0)):
+        assert (apply(squares[0].copy(), Operation(name=name, amount=amount)) == squares[0]).all()
+    for name in MOVING:
+        still = Operation(name=name, amount=0.0, interpolation="bilinear", fill=FILL)
+        assert (apply(squares[0].copy(), still) == squares[0]).all()
+
+
+def test_moves_fill_with_the_given_colour():
+    white = np.full((60, 40, 3), 255, dtype=np.uint8)
+    half = Operation(name="TranslateX", amount=0.5, interpolation="bilinear", fill=(1, 2, 3))
+    moved = apply(white, half)
+    assert (moved[:, 20:] == (1, 2, 3)).all()
+    assert (moved[:, :20] == 255).all()
+
+
+def test_angles_on_the_grid_are_far_from_rounding_ties():
+    """The last bit of the C library's sine must not decide a coefficient."""
+    for step in range(-60 * DEGREE_GRID, 60 * DEGREE_GRID + 1):
+        angle = step / DEGREE_GRID * (math.pi / 180)
+        for value in (math.cos(angle) * ONE, math.sin(angle) * ONE):
+            assert abs(abs(value) % 1 - 0.5) > 1e-9 or value == round(value)
+    assert cosine_and_sine(60.0) == (32768, 56756)
+
+
+def test_each_rule_is_of_one_kind_and_says_itself():
+    for name, rule in OPERATIONS.items():
+        assert sum(way is not None for way in (rule.table, rule.measure, rule.change)) == 1, name
+        assert rule.words.format(amount=1.5)
+    assert isinstance(OPERATIONS["Invert"], Rule)
+
+
+def test_tables_are_not_shared_with_the_caller(squares):
+    """An operation writes into its picture, never into a table that others use."""
+    before = IDENTITY.copy()
+    apply(np.full((8, 8, 3), 9, dtype=np.uint8), Operation(name="Equalize"))
+    assert (before == IDENTITY).all()
+
+
+def test_unknown_operations_are_refused():
+    with pytest.raises(DistillError, match="Swirl"):
+        apply(np.zeros((4, 4, 3), dtype=np.uint8), Operation(name="Swirl"))
