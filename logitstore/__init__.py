@@ -1,1 +1,59 @@
-"""Sparse teacher logits on disk."""
+"""Sparse teacher logits on disk.
+
+A store keeps, for every view of every stored epoch, its seed and the k most probable classes a teacher saw in
+it. This package knows blocks of rows and nothing of pictures or models.
+
+    spec = logitstore.StoreSpec(num_samples=50_000, num_epochs=2, num_classes=1000, topk=10)
+    logitstore.create("teacher.zarr", spec, keys=keys, labels=labels)
+    with logitstore.writer("teacher.zarr") as w:
+        w.write(0, 0, seeds=seeds, indices=indices, logprobs=logprobs, tail=tail, proof=proof)
+    store = logitstore.open("teacher.zarr")
+    rows = store.read(epoch=0, rows=slice(0, 256))
+"""
+
+from logitstore.check import Report, check
+from logitstore.errors import (
+    BlockExists,
+    DamagedBlock,
+    MissingBlocks,
+    NotAStore,
+    OutOfRange,
+    SpecError,
+    StoreError,
+    StoreExists,
+    StoreFull,
+    StoreLocked,
+    StoreMissing,
+    UnsupportedVersion,
+)
+from logitstore.layout import FORMAT_VERSION
+from logitstore.rows import Rows
+from logitstore.spec import StoreSpec, differences
+from logitstore.store import Store, create, open
+from logitstore.writer import Writer, writer
+
+__all__ = [
+    "FORMAT_VERSION",
+    "BlockExists",
+    "DamagedBlock",
+    "MissingBlocks",
+    "NotAStore",
+    "OutOfRange",
+    "Report",
+    "Rows",
+    "SpecError",
+    "Store",
+    "StoreError",
+    "StoreExists",
+    "StoreFull",
+    "StoreLocked",
+    "StoreMissing",
+    "StoreSpec",
+    "UnsupportedVersion",
+    "Writer",
+    "check",
+    "create",
+    "differences",
+    "open",
+    "writer",
+]

@@ -1,6 +1,6 @@
 """Stores a student's weights in float16, half the size, with everything else its file says.
 
-    python scripts/demo/half_weights.py RUN/student.safetensors OUT.safetensors
+python scripts/demo/half_weights.py RUN/student.safetensors OUT.safetensors
 """
 
 from __future__ import annotations

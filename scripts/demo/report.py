@@ -1,6 +1,6 @@
 """The quick start's result: a table of the teacher and each student, and a plot of their curves.
 
-    python scripts/demo/report.py runs/quickstart
+python scripts/demo/report.py runs/quickstart
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def main(folder: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4))
     for name, what in STUDENTS.items():
         summary = json.loads((folder / name / "summary.json").read_text())
-        table.add_row(
-            "student", what, f"{summary['top1']:.2f}", str(summary["steps"]), f"{summary['seconds']:.0f}"
-        )
+        table.add_row("student", what, f"{summary['top1']:.2f}", str(summary["steps"]), f"{summary['seconds']:.0f}")
         lines = read_metrics(folder / name / "metrics.jsonl")
         scores = [line for line in lines if "top1" in line]
         steps = [line for line in lines if "lr" in line]

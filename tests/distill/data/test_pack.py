@@ -136,7 +136,7 @@ def test_damage_to_a_shard_is_found_by_row(data_path: Path, catalog: Catalog, tm
         assert shards.read(22) == ShardReader(catalog).read(22)
         with pytest.raises(DamagedImage, match=r"row 23 .*shard-000001\.tar: the \d+ bytes differ"):
             shards.read(23)
-        with pytest.raises(DamagedImage, match="row 38 .* ends after 50 of"):
+        with pytest.raises(DamagedImage, match=r"row 38 .* ends after 50 of"):
             shards.read(38)
     tar.unlink()
     with ShardReader(damaged) as shards, pytest.raises(DistillError, match="cannot open shard"):

@@ -1,0 +1,187 @@
+"""Is a store still what was written? Reads every byte of it and says what is wrong.
+
+Three passes: structure (attributes and array metadata agree with the spec), coverage (which blocks are
+missing), data (every checksum, and that the values make sense). A fault has a stable id that scripts may rely
+on; a note is something worth knowing that harms nobody.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from logitstore import codec, files
+from logitstore.errors import DamagedBlock
+from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, arrays
+from logitstore.metadata import metadata_faults, read_spec
+from logitstore.ranges import compact
+from logitstore.store import Store
+from logitstore.writer import repeated
+
+Progress = Callable[[int, int], None]
+"""Called with (blocks checked, blocks to check)."""
+
+# Ids of findings; scripts rely on them, so they never change their meaning.
+BAD_METADATA = "bad-metadata"
+MISSING_BLOCKS = "missing-blocks"
+DAMAGED_BLOCK = "damaged-block"
+DAMAGED_SAMPLES = "damaged-samples"
+BAD_VALUES = "bad-values"
+UNCOMMITTED_BLOCKS = "uncommitted-blocks"
+TEMPORARY_FILES = "temporary-files"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing found."""
+
+    id: str
+    """What kind of thing, one of the ids above."""
+    message: str
+    """What and where, for people."""
+    epoch: int | None = None
+    block: int | None = None
+    array: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What `check` found."""
+
+    path: str
+    blocks_total: int
+    blocks_committed: int
+    faults: tuple[Finding, ...]
+    """What makes the store unfit to train from; empty for a good store."""
+    notes: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no faults."""
+        return not self.faults
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, with `ok`."""
+        return {"ok": self.ok, **json.loads(json.dumps(asdict(self)))}
+
+
+def check(path: str | Path, *, progress: Progress | None = None) -> Report:
+    """Check a store from end to end, reading all of it, one block at a time.
+
+    Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion` when there is no spec to check against.
+    """
+    path = Path(path)
+    spec = read_spec(path)
+    total = spec.num_epochs * spec.num_blocks
+    bad = metadata_faults(path, spec)
+    faults = [Finding(id=BAD_METADATA, message=f"{key}: {what}", array=key.rpartition("/")[0]) for key, what in bad]
+    store = Store(path, spec=spec, cache_bytes=0)
+    done = store.done()
+    for epoch in range(spec.num_epochs):
+        missing = np.flatnonzero(~done[epoch])
+        if len(missing):
+            message = f"epoch {epoch} lacks {len(missing)} of {spec.num_blocks} blocks: {compact(missing.tolist())}"
+            faults.append(Finding(id=MISSING_BLOCKS, message=message, epoch=epoch))
+    faults += _check_samples(store)
+    committed = np.argwhere(done)
+    for count, (epoch, block) in enumerate(committed.tolist()):
+        if progress is not None:
+            progress(count, len(committed))
+        faults += _check_block(store, epoch, block)
+    if progress is not None:
+        progress(len(committed), len(committed))
+    return Report(
+        path=str(path),
+        blocks_total=total,
+        blocks_committed=len(committed),
+        faults=tuple(faults),
+        notes=tuple(_notes(store, done)),
+    )
+
+
+def _check_samples(store: Store) -> list[Finding]:
+    faults = []
+    layouts = arrays(store.spec)
+    for name in SAMPLE_ARRAYS:
+        rows, inner = layouts[name].shard_rows, layouts[name].inner_rows
+        for part, first in enumerate(range(0, store.spec.num_samples, rows)):
+            used = -(-min(rows, store.spec.num_samples - first) // inner)
+            try:
+                _, chunks = store.load_shard(name, 0, part, list(range(used)))
+            except DamagedBlock as error:
+                faults.append(Finding(id=DAMAGED_SAMPLES, message=str(error), array=name))
+                continue
+            if name == SAMPLE_ARRAYS[1] and any((c < -1).any() for c in chunks.values()):
+                faults.append(Finding(id=BAD_VALUES, message=f"{name}: labels below -1 in part {part}", array=name))
+    return faults
+
+
+def _check_block(store: Store, epoch: int, block: int) -> list[Finding]:
+    """Read a committed block in full; values are looked at only where all its bytes are good."""
+    faults = []
+    stored: dict[str, Any] = {}
+    writings = set()
+    slots = list(range(-(-len(store.spec.block_rows(block)) // store.spec.inner_rows)))
+    try:
+        store.proof(epoch, block)
+    except DamagedBlock as error:
+        faults.append(Finding(id=DAMAGED_BLOCK, message=str(error), epoch=epoch, block=block, array=MARKERS))
+    for name in BLOCK_ARRAYS:
+        try:
+            writing, chunks = store.load_shard(name, epoch, block, slots)
+        except DamagedBlock as error:
+            faults.append(Finding(id=DAMAGED_BLOCK, message=str(error), epoch=epoch, block=block, array=name))
+            continue
+        writings.add(writing)
+        stored[name] = np.concatenate([chunks[slot] for slot in slots])
+    if len(stored) < len(BLOCK_ARRAYS):
+        return faults
+    wrong = _value_faults(stored, num_classes=store.spec.num_classes)
+    if len(writings) > 1:
+        wrong.append("the block's files come from different acts of writing")
+    where = f"epoch {epoch}, block {block}"
+    for what in wrong:
+        faults.append(Finding(id=BAD_VALUES, message=f"{where}: {what}", epoch=epoch, block=block))
+    return faults
+
+
+def _value_faults(stored: dict[str, Any], *, num_classes: int) -> list[str]:
+    """What a correct writer would never have stored, in words."""
+    gaps, indices, tail = stored["logprobs"], stored["indices"], stored["tail"]
+    nothing = codec.is_nothing(gaps)
+    if gaps.dtype == np.uint8:
+        sums = np.where(nothing, 0, gaps).sum(axis=1, dtype=np.int64)
+        unsound = sums > codec.LARGEST
+    else:
+        values = gaps.astype(np.float32)
+        unsound = np.isnan(values).any(axis=1) | (values > 0).any(axis=1)
+        unsound |= (values[:, 1:] > values[:, :-1]).any(axis=1)
+        unsound |= np.isnan(tail) | (tail > 0)
+    rules = {
+        "something is stored after nothing": (nothing[:, :-1] & ~nothing[:, 1:]).any(axis=1),
+        "log-probabilities are out of range or out of order": unsound,
+        f"a class is outside 0..{num_classes - 1}": (indices >= num_classes).any(axis=1),
+        "a class is kept twice": repeated(indices, nothing),
+    }
+    return [f"{what} ({int(bad.sum())} rows)" for what, bad in rules.items() if bad.any()]
+
+
+def _notes(store: Store, done: Any) -> list[Finding]:
+    """What lies in the store's folders beyond what the committed blocks account for."""
+    notes = []
+    for epoch in range(store.spec.num_epochs):
+        present: set[int] = set()
+        for name in BLOCK_ARRAYS:
+            present.update(files.numbered(store.path / name / "c" / str(epoch)))
+        loose = [b for b in present if b >= store.spec.num_blocks or not done[epoch, b]]
+        if loose:
+            message = f"epoch {epoch}: files of blocks without marker, to be written anew: {compact(loose)}"
+            notes.append(Finding(id=UNCOMMITTED_BLOCKS, message=message, epoch=epoch))
+    temporary = files.temporary(store.path)
+    if temporary:
+        message = f"{len(temporary)} temporary files of killed writes, safe to delete while nobody writes: "
+        notes.append(Finding(id=TEMPORARY_FILES, message=message + ", ".join(temporary[:5])))
+    return notes

@@ -1,0 +1,60 @@
+"""One writing run a store: an advisory lock that dies with its process.
+
+A POSIX record lock (`lockf`) belongs to a process: children made by fork do not hold it, and the kernel drops
+it when the process ends however it ends. Its one weakness, that closing any descriptor of the file drops it,
+is met by opening the lock file nowhere else while this process holds it.
+"""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from logitstore.errors import StoreLocked
+from logitstore.files import disk_errors
+
+_held: dict[Path, int] = {}
+"""Lock files this process holds and its pid: record locks do not exclude their own process."""
+
+
+class Lock:
+    """Exclusive right to write, from construction to `release`. Raises `StoreLocked`, naming the holder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        if _held.get(self.path) == os.getpid():
+            raise StoreLocked(_message(self.path, "this very process"))
+        with disk_errors(path, "locking"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+", encoding="utf-8")
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                self._file.seek(0)
+                holder = self._file.read().strip() or "another process"
+                self._file.close()
+                raise StoreLocked(_message(self.path, holder)) from None
+            except OSError:
+                self._file.close()
+                raise
+            try:
+                self._file.truncate(0)
+                self._file.write(f"pid {os.getpid()} on host {socket.gethostname()}\n")
+                self._file.flush()
+            except OSError:
+                # Whoever is refused then reads no name; the lock itself needs no room.
+                self._file.truncate(0)
+        _held[self.path] = os.getpid()
+
+    def release(self) -> None:
+        """Let others write. Does nothing in a forked child, which holds nothing."""
+        if _held.get(self.path) == os.getpid():
+            del _held[self.path]
+        self._file.close()
+
+
+def _message(path: Path, holder: str) -> str:
+    return (
+        f"{path.parent.parent} is being written by {holder}: wait for it or stop it "
+        "(the lock ends with its process, there is no file to delete)"
+    )

@@ -1,0 +1,177 @@
+"""What a store holds, said once: sizes, selection, encoding and provenance.
+
+The spec is the heart of the store's attributes. Everything else (array shapes, codecs, file names) follows
+from it through `layout`. The four provenance dicts are JSON that this package keeps and compares but does not
+read: what a view policy or a teacher is, is other people's business.
+"""
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from logitstore.errors import SpecError, UnsupportedVersion
+
+SELECTIONS = ("topk",)
+ENCODINGS = ("log8", "float16")
+INNER_ROWS = 1024
+"""Rows of one inner chunk, the smallest piece that is read and decoded alone."""
+
+_MAX_CLASSES = 2**32 - 1
+_MAX_UINT64 = 2**64 - 1
+_PROVENANCE = ("view", "teacher", "data", "software")
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSpec:
+    """Sizes, encoding and provenance of a store; immutable for the store's life.
+
+    Raises `SpecError` on construction when the values contradict each other.
+    """
+
+    num_samples: int
+    """N, rows of the catalog."""
+    num_epochs: int
+    """E, stored epochs."""
+    num_classes: int
+    """C, classes of the teacher."""
+    topk: int
+    """k, kept classes a view; 1 <= k <= C."""
+    selection: str = "topk"
+    """How the kept classes were chosen: `topk`, the k most probable."""
+    encoding: str = "log8"
+    """`log8`: 8-bit codes of log-probabilities; `float16`: the log-probabilities themselves."""
+    rows_per_block: int = 4096
+    """Rows of one block: the unit of writing, committing and losing. At most 1024, or a multiple of 1024."""
+    store_seed: int = 0
+    """Seed from which the views' seeds were derived."""
+    proof_rows: int = 2
+    """How many first rows of a block its proof covers."""
+    log_step: float = 1 / 16
+    """log8: nats of one code step of a log-probability."""
+    tail_step: float = 1 / 8
+    """log8: nats of one code step of the tail's log-odds."""
+    view: dict[str, Any] = field(default_factory=dict)
+    """View policy, opaque JSON."""
+    teacher: dict[str, Any] = field(default_factory=dict)
+    """Teacher's provenance, opaque JSON; `name`, `weights_sha256` and `class_names` are shown where present.
+    """
+    data: dict[str, Any] = field(default_factory=dict)
+    """Data's provenance, opaque JSON; `fingerprint` and `class_names` are used where present."""
+    software: dict[str, Any] = field(default_factory=dict)
+    """Versions that wrote the store, opaque JSON; never compared."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "num_epochs", "num_classes", "topk", "rows_per_block"):
+            _require_int(name, getattr(self, name), low=1)
+        _require_int("store_seed", self.store_seed, low=0, high=_MAX_UINT64)
+        _require_int("proof_rows", self.proof_rows, low=0, high=self.rows_per_block)
+        _require_int("num_classes", self.num_classes, low=1, high=_MAX_CLASSES)
+        if self.topk > self.num_classes:
+            raise SpecError(f"topk is {self.topk}, more than num_classes, {self.num_classes}: choose a smaller topk")
+        if self.rows_per_block > INNER_ROWS and self.rows_per_block % INNER_ROWS:
+            raise SpecError(
+                f"rows_per_block is {self.rows_per_block}: choose a multiple of {INNER_ROWS}, or less than it"
+            )
+        _require_choice("selection", self.selection, SELECTIONS)
+        _require_choice("encoding", self.encoding, ENCODINGS)
+        for name in ("log_step", "tail_step"):
+            value = getattr(self, name)
+            if not isinstance(value, float) or not 2**-10 <= value <= 1:
+                raise SpecError(f"{name} is {value!r}: choose a float from 2**-10 to 1")
+        for name in _PROVENANCE:
+            object.__setattr__(self, name, _plain_json(name, getattr(self, name)))
+
+    @property
+    def num_blocks(self) -> int:
+        """B, blocks of one epoch; the last may be short."""
+        return -(-self.num_samples // self.rows_per_block)
+
+    @property
+    def inner_rows(self) -> int:
+        """Rows of one inner chunk of a block."""
+        return min(INNER_ROWS, self.rows_per_block)
+
+    def block_rows(self, block: int) -> range:
+        """Rows of one block, `range(first, last + 1)`. Raises `SpecError` outside 0 <= block < num_blocks."""
+        if not 0 <= block < self.num_blocks:
+            raise SpecError(f"block {block} is outside 0..{self.num_blocks - 1}")
+        first = block * self.rows_per_block
+        return range(first, min(first + self.rows_per_block, self.num_samples))
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values, in the order of definition."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "StoreSpec":
+        """Inverse of `to_json`. Every field must be there.
+
+        Raises `UnsupportedVersion` for unknown keys, `SpecError` for missing keys or bad values.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(document) - known)
+        if unknown:
+            raise UnsupportedVersion(
+                f"the store's spec has keys this version does not know: {', '.join(unknown)}; "
+                "install the version of logitstore that wrote it, or a newer one"
+            )
+        missing = sorted(known - set(document))
+        if missing:
+            raise SpecError(f"the store's spec lacks: {', '.join(missing)}")
+        return cls(**document)
+
+
+def differences(store: StoreSpec, request: StoreSpec) -> list[str]:
+    """What differs between a store's spec and a requested one, one line for each leaf.
+
+    `software` is left out: other versions may read and continue a store; what they change in the views, the
+    proofs show.
+
+    **Returns** lines such as `view.scale: store has [0.08, 1.0], request has [0.2, 1.0]`; empty when equal.
+    """
+    lines: list[str] = []
+    mine, theirs = store.to_json(), request.to_json()
+    for name in mine:
+        if name != "software":
+            _compare(name, mine[name], theirs[name], lines)
+    return lines
+
+
+def _compare(name: str, mine: Any, theirs: Any, lines: list[str]) -> None:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        for key in [*mine, *(k for k in theirs if k not in mine)]:
+            _compare(f"{name}.{key}", mine.get(key, _ABSENT), theirs.get(key, _ABSENT), lines)
+    elif mine != theirs or isinstance(mine, bool) != isinstance(theirs, bool):
+        lines.append(f"{name}: store has {_shown(mine)}, request has {_shown(theirs)}")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: JSON, cut where a list of a thousand class names would drown the rest."""
+    text = "nothing" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
+
+
+def _require_int(name: str, value: object, *, low: int, high: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError(f"{name} is {value!r}: choose an integer")
+    if value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"{low} to {high}"
+        raise SpecError(f"{name} is {value}: choose {limits}")
+
+
+def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SpecError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def _plain_json(name: str, value: object) -> dict[str, Any]:
+    """A copy of `value` as it comes back from disk: tuples become lists, strange types are refused."""
+    if not isinstance(value, dict):
+        raise SpecError(f"{name} is a {type(value).__name__}: give a dict of JSON values")
+    try:
+        plain = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{name} cannot be stored as JSON: {error}") from None
+    assert isinstance(plain, dict)
+    return plain

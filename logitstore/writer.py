@@ -1,0 +1,192 @@
+"""Write blocks into a store: whole blocks only, the marker last.
+
+The four files of a block are first written in full under temporary names, then renamed, then the marker
+appears. Killed at any point, a block is absent or whole. Rows are checked before anything touches the disk:
+what a store holds was once sane.
+"""
+
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logitstore import codec, files, shard
+from logitstore.errors import BlockExists, SpecError, StoreError
+from logitstore.layout import BLOCK_ARRAYS, LOCK_KEY, MARKERS, arrays
+from logitstore.lock import Lock
+from logitstore.spec import StoreSpec
+from logitstore.store import open as open_store
+from logitstore.store import require_block, require_epoch
+
+MASS_TOLERANCE = 0.01
+"""How far kept classes and tail of a row may be from summing to 1 before they are taken for a mistake."""
+
+
+class Writer:
+    """An open right to write; a context manager. `write` may be called from several threads."""
+
+    path: Path
+    spec: StoreSpec
+
+    def __init__(self, path: str | Path, *, exclusive: bool = True) -> None:
+        """Raises as `open` does, and `StoreLocked` where another run holds the store."""
+        self.path = Path(path)
+        self.spec = open_store(self.path).spec
+        self._layouts = arrays(self.spec)
+        self._lock = Lock(self.path / LOCK_KEY) if exclusive else None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another run write."""
+        self._closed = True
+        if self._lock is not None:
+            self._lock.release()
+
+    def write(
+        self,
+        epoch: int,
+        block: int,
+        *,
+        seeds: NDArray[np.uint64],
+        indices: NDArray[Any],
+        logprobs: NDArray[np.float32],
+        tail: NDArray[np.float32],
+        proof: int,
+        replace: bool = False,
+    ) -> None:
+        """Write and commit one block of n rows, n = len(spec.block_rows(block)).
+
+        **Arguments** seeds: (n,) uint64; indices: (n, k) integers, distinct in a row; logprobs: (n, k)
+        natural log-probabilities, most probable first, minus infinity (at the end of a row) for nothing;
+        tail: (n,) natural log of the mass outside; proof: digest of the block's first views, not 0, below
+        2**64; replace: write over a committed block, which is absent from the first change until the new one
+        is whole.
+
+        Raises `SpecError` for rows that do not fit, `BlockExists`, `StoreFull`, `OutOfRange`.
+        """
+        if self._closed:
+            raise StoreError(f"{self.path}: this writer is closed")
+        require_epoch(self.spec, epoch)
+        require_block(self.spec, block)
+        where = f"{self.path}: epoch {epoch}, block {block}"
+        if not 0 < proof < 2**64:
+            raise SpecError(f"{where}: proof is {proof}: it must be from 1 to 2**64 - 1")
+        values = _stored_values(where, self.spec, block, seeds, indices, logprobs, tail)
+        marker = self.path / self._layouts[MARKERS].key(epoch, block)
+        staged: list[tuple[Path, Path]] = []
+        try:
+            for name, data in self._encode(epoch, block, values).items():
+                target = self.path / self._layouts[name].key(epoch, block)
+                staged.append((files.stage(target, data), target))
+            self._clear(marker, where=where, replace=replace)
+            while staged:
+                files.publish(*staged[0])
+                staged.pop(0)
+            value = np.array([proof], dtype="<u8")
+            files.write(marker, shard.encode_chunk(value, layout=self._layouts[MARKERS]))
+        finally:
+            for temporary, _ in staged:
+                temporary.unlink(missing_ok=True)
+
+    def _encode(self, epoch: int, block: int, values: dict[str, NDArray[Any]]) -> dict[str, bytes]:
+        writing = secrets.randbits(64)
+        encoded = {}
+        for name in BLOCK_ARRAYS:
+            layout = self._layouts[name]
+            place = shard.Place(number=layout.number, epoch=epoch, block=block, writing=writing)
+            encoded[name] = shard.encode_shard(values[name].astype(layout.dtype), layout=layout, place=place)
+        return encoded
+
+    def _clear(self, marker: Path, *, where: str, replace: bool) -> None:
+        """A committed block is refused, or uncommitted first, so that no marker ever vouches for half a
+        block."""
+        if not replace and marker.exists():
+            raise BlockExists(f"{where} is committed already: leave it, or write with replace=True")
+        with files.disk_errors(marker, "removing"):
+            marker.unlink(missing_ok=True)
+
+
+def writer(path: str | Path, *, exclusive: bool = True) -> Writer:
+    """Open a store for writing, as a context manager.
+
+    **Arguments** exclusive: take the store's lock; a run's further processes pass False and rely on the
+    first.
+
+    Raises as `open` does, and `StoreLocked`.
+    """
+    return Writer(path, exclusive=exclusive)
+
+
+def _stored_values(
+    where: str,
+    spec: StoreSpec,
+    block: int,
+    seeds: NDArray[np.uint64],
+    indices: NDArray[Any],
+    logprobs: NDArray[np.float32],
+    tail: NDArray[np.float32],
+) -> dict[str, NDArray[Any]]:
+    """Check a block's rows and turn them into what the arrays hold, by array. Raises `SpecError`."""
+    n, k = len(spec.block_rows(block)), spec.topk
+    shapes = {"seeds": (n,), "indices": (n, k), "logprobs": (n, k), "tail": (n,)}
+    given = {"seeds": seeds, "indices": indices, "logprobs": logprobs, "tail": tail}
+    for name, array in given.items():
+        kind = "iu" if name in ("seeds", "indices") else "f"
+        if array.shape != shapes[name] or array.dtype.kind not in kind:
+            raise SpecError(f"{where}: {name} is {array.dtype} {array.shape}, expected {shapes[name]} of kind {kind}")
+    if seeds.dtype.kind == "i" and int(seeds.min()) < 0:
+        raise SpecError(f"{where}: seeds are negative")
+    logprobs, tail = logprobs.astype(np.float32), tail.astype(np.float32)
+    nothing = np.isneginf(logprobs)
+    kept = np.where(nothing, 0, indices).astype(np.int64)
+    for what, bad in _mistakes(kept, logprobs, tail, nothing, num_classes=spec.num_classes).items():
+        if bad.any():
+            row = int(np.argmax(bad)) + spec.block_rows(block).start
+            raise SpecError(f"{where}: row {row}: {what} ({int(bad.sum())} such rows in the block)")
+    full = (~nothing).sum(axis=1) == spec.num_classes
+    return {
+        "seeds": seeds.astype(np.uint64),
+        "indices": kept,
+        "logprobs": codec.encode_logprobs(logprobs, spec=spec),
+        "tail": codec.encode_tail(np.where(full, np.float32(-np.inf), tail), spec=spec),
+    }
+
+
+def _mistakes(
+    kept: NDArray[np.int64],
+    logprobs: NDArray[np.float32],
+    tail: NDArray[np.float32],
+    nothing: NDArray[np.bool_],
+    *,
+    num_classes: int,
+) -> dict[str, NDArray[np.bool_]]:
+    """Which rows (n,) break which rule. Rules come in the order in which later ones rely on earlier ones."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        mass = np.exp(logprobs.astype(np.float64)).sum(axis=1) + np.exp(tail.astype(np.float64))
+        rising = (logprobs[:, 1:] > logprobs[:, :-1]).any(axis=1)
+    return {
+        "log-probabilities are not a number": np.isnan(logprobs).any(axis=1) | np.isnan(tail),
+        "classes are not ordered, most probable first": rising,
+        f"a class is outside 0..{num_classes - 1}": ((kept < 0) | (kept >= num_classes)).any(axis=1),
+        "a class is kept twice": repeated(kept, nothing),
+        f"kept classes and tail do not sum to 1 within {MASS_TOLERANCE}": ~(np.abs(mass - 1) <= MASS_TOLERANCE),
+    }
+
+
+def repeated(kept: NDArray[Any], nothing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows (n,) name a class twice among the entries that hold something."""
+    # Entries that hold nothing get numbers of their own below 0.
+    distinct = np.where(nothing, -1 - np.arange(kept.shape[1]), kept.astype(np.int64))
+    distinct.sort(axis=1)
+    return np.asarray((distinct[:, 1:] == distinct[:, :-1]).any(axis=1))

@@ -1,0 +1,59 @@
+"""Makes `golden/`, two tiny stores of the format's first version. Run once, by the release that fixed the format:
+
+    python tests/logitstore/make_golden.py tests/logitstore/golden
+
+They are never made again: what they hold must open, with the same values, in every later release. A later format
+version gets golden stores of its own beside these.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import logitstore
+
+SEEDS = [[11, 12, 13, 14, 15], [21, 22, 23, 24, 2**64 - 1]]
+PROBABILITIES = [[0.5, 0.25, 0.125], [0.9, 0.05, 0.01], [0.4, 0.3, 0.3], [0.999, 0.0005, 0.0], [0.2, 0.2, 0.2]]
+INDICES = [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 8, 7]]
+
+
+def make(path: Path, *, encoding: str) -> None:
+    """A store of 5 samples in 2 epochs, in blocks of 4 rows, 3 of 10 classes; block 1 of epoch 1 is absent."""
+    spec = logitstore.StoreSpec(
+        num_samples=5,
+        num_epochs=2,
+        num_classes=10,
+        topk=3,
+        encoding=encoding,
+        rows_per_block=4,
+        store_seed=42,
+        view={"scale": [0.08, 1.0]},
+        teacher={"name": "golden", "class_names": list("abcdefghij")},
+        data={"fingerprint": "0123"},
+        software={"logitstore": "0.1.0"},
+    )
+    keys = np.array([1, 2, 3, 4, 2**63], np.uint64)
+    logitstore.create(path, spec, keys=keys, labels=np.array([0, 1, 2, -1, 9]))
+    probabilities = np.array(PROBABILITIES)
+    with np.errstate(divide="ignore"):
+        logprobs = np.log(probabilities).astype(np.float32)
+        tail = np.log(1 - probabilities.sum(axis=1)).astype(np.float32)
+    with logitstore.writer(path) as writer:
+        for epoch, block in [(0, 0), (0, 1), (1, 0)]:
+            rows = slice(block * 4, min(block * 4 + 4, 5))
+            writer.write(
+                epoch,
+                block,
+                seeds=np.array(SEEDS[epoch], np.uint64)[rows],
+                indices=np.array(INDICES)[rows],
+                logprobs=logprobs[rows],
+                tail=tail[rows],
+                proof=100 + 10 * epoch + block,
+            )
+    (path / "proofs" / "writer.lock").unlink()
+
+
+if __name__ == "__main__":
+    for name in ("log8", "float16"):
+        make(Path(sys.argv[1]) / f"v1-{name}.zarr", encoding=name)

@@ -1,0 +1,195 @@
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import logitstore
+from logitstore import files
+
+
+def test_a_short_last_block_is_one_file_write_each(make_store, rows_for, monkeypatch):
+    path = make_store(missing=((0, 2),))
+    written = []
+    stage = files.stage
+    monkeypatch.setattr(
+        files, "stage", lambda p, data: written.append(p.relative_to(path).as_posix()) or stage(p, data)
+    )
+    with logitstore.writer(path) as writer:
+        writer.write(0, 2, **rows_for(writer.spec, 0, 2))
+    assert written == ["seeds/c/0/2", "indices/c/0/2/0", "logprobs/c/0/2/0", "tail/c/0/2", "proofs/c/0/2"]
+    assert len(logitstore.open(path).read(epoch=0, rows=range(16, 20))) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"seeds": np.zeros(7, np.uint64)}, "seeds"),
+        ({"seeds": np.zeros(8)}, "seeds is float64"),
+        ({"seeds": np.full(8, -1)}, "negative"),
+        ({"indices": np.zeros((8, 4), int)}, "indices"),
+        ({"indices": np.tile([0, 1, 2, 3, 30], (8, 1))}, "row 8: a class is outside 0..29"),
+        ({"indices": np.tile([0, 1, 2, 3, -1], (8, 1))}, "outside"),
+        ({"indices": np.tile([0, 1, 2, 3, 2], (8, 1))}, "kept twice"),
+        ({"logprobs": np.full((8, 5), np.nan, np.float32)}, "not a number"),
+        ({"logprobs": np.full((8, 5), -np.inf, np.float32)}, "sum to 1"),
+        ({"logprobs": np.full((8, 5), 3.0, np.float32)}, "sum to 1"),
+        ({"tail": np.full(8, np.nan, np.float32)}, "not a number"),
+        ({"tail": np.full(8, 0.0, np.float32)}, "sum to 1"),
+        ({"proof": 0}, "proof is 0"),
+        ({"proof": 2**64}, "proof is"),
+    ],
+)
+def test_rows_that_make_no_sense_are_refused_before_anything_is_written(make_store, rows_for, change, part):
+    path = make_store(missing=((1, 1),))
+    with logitstore.writer(path) as writer, pytest.raises(logitstore.SpecError, match=part) as caught:
+        writer.write(1, 1, **{**rows_for(writer.spec, 1, 1), **change})
+    assert "epoch 1, block 1" in str(caught.value)
+    assert not (path / "seeds/c/1/1").exists()
+
+
+def test_unordered_classes_are_refused(make_store, rows_for):
+    path = make_store(missing=((0, 0),))
+    with logitstore.writer(path) as writer:
+        block = rows_for(writer.spec, 0, 0)
+        block["logprobs"] = block["logprobs"][:, ::-1]
+        with pytest.raises(logitstore.SpecError, match="most probable first"):
+            writer.write(0, 0, **block)
+
+
+@pytest.mark.parametrize("encoding", ["log8", "float16"])
+def test_entries_that_hold_nothing(make_store, rows_for, encoding):
+    path = make_store(missing=((0, 0),), encoding=encoding)
+    with logitstore.writer(path) as writer:
+        block = rows_for(writer.spec, 0, 0)
+        lost = np.exp(block["logprobs"][:, 3:]).sum(axis=1)
+        block["logprobs"][:, 3:] = -np.inf
+        block["indices"][:, 3:] = 99_999
+        block["tail"] = np.log(np.exp(block["tail"]) + lost)
+        writer.write(0, 0, **block)
+    rows = logitstore.open(path).read(epoch=0, rows=slice(0, 8))
+    assert np.isneginf(rows.logprobs[:, 3:]).all()
+    assert (rows.indices[:, 3:] == 0).all()
+    np.testing.assert_array_equal(rows.indices[:, :3], block["indices"][:, :3])
+    np.testing.assert_allclose(rows.dense().sum(axis=1), 1, atol=1e-6)
+    assert logitstore.check(path).ok
+
+
+@pytest.mark.parametrize("encoding", ["log8", "float16"])
+def test_a_row_may_hold_no_class_at_all(make_store, rows_for, encoding):
+    """As for a picture that could not be read: all mass is in the tail."""
+    path = make_store(missing=((0, 0),), encoding=encoding)
+    with logitstore.writer(path) as writer:
+        block = rows_for(writer.spec, 0, 0)
+        block["logprobs"][2], block["tail"][2] = -np.inf, 0
+        writer.write(0, 0, **block)
+    rows = logitstore.open(path).read(epoch=0, rows=slice(0, 8))
+    assert np.isneginf(rows.logprobs[2]).all()
+    np.testing.assert_allclose(rows.tail[2], 0, atol=1e-6)
+    np.testing.assert_allclose(rows.dense()[2], 1 / 30, rtol=1e-6)
+    np.testing.assert_allclose(rows.dense().sum(axis=1), 1, atol=1e-6)
+    assert np.isfinite(rows.logprobs[[0, 1, 3]]).all()
+    assert logitstore.check(path).ok
+
+
+def test_a_committed_block_is_replaced_only_on_request(make_store, rows_for):
+    path = make_store()
+    with logitstore.writer(path) as writer:
+        other = rows_for(writer.spec, 1, 1)
+        with pytest.raises(logitstore.BlockExists, match="epoch 0, block 0"):
+            writer.write(0, 0, **other)
+        assert logitstore.open(path).proof(0, 0) == 1
+        writer.write(0, 0, **other, replace=True)
+    assert logitstore.open(path).read(epoch=0, rows=0).seeds.tolist() == other["seeds"][:1].tolist()
+    assert logitstore.check(path).ok
+    assert files.temporary(path) == []
+
+
+def test_a_replacement_that_dies_leaves_the_block_absent(make_store, rows_for, monkeypatch):
+    path = make_store()
+    publish = files.publish
+
+    def dying(temporary, target):
+        if "logprobs" in str(target):
+            raise KeyboardInterrupt
+        publish(temporary, target)
+
+    with logitstore.writer(path) as writer:
+        monkeypatch.setattr(files, "publish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            writer.write(0, 0, **rows_for(writer.spec, 1, 1), replace=True)
+    store = logitstore.open(path)
+    assert not store.done()[0, 0]
+    with pytest.raises(logitstore.MissingBlocks):
+        store.read(epoch=0, rows=0)
+
+
+def test_a_closed_writer_writes_no_more(make_store, rows_for):
+    with logitstore.writer(make_store(missing=((0, 0),))) as writer:
+        pass
+    with pytest.raises(logitstore.StoreError, match="closed"):
+        writer.write(0, 0, **rows_for(writer.spec, 0, 0))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", [1, 3, 5])
+def test_a_full_disk_leaves_the_store_intact(make_store, rows_for, content, monkeypatch, code, call):
+    path = make_store(missing=((1, 2),))
+    before = content(path)
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == call:
+            raise OSError(code, os.strerror(code))
+
+    with logitstore.writer(path) as writer:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(logitstore.StoreFull, match=r"(?s)no room left.*run the same command again"):
+            writer.write(1, 2, **rows_for(writer.spec, 1, 2))
+        assert content(path) == before
+        assert files.temporary(path) == []
+        writer.write(1, 2, **rows_for(writer.spec, 1, 2))
+    assert logitstore.check(path).ok
+
+
+def test_other_disk_errors_name_the_file(make_store, rows_for, monkeypatch):
+    path = make_store(missing=((1, 2),))
+
+    def broken(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with logitstore.writer(path) as writer:
+        monkeypatch.setattr(os, "fsync", broken)
+        with pytest.raises(logitstore.StoreError, match=r"seeds/c/1/2 failed: Input/output error"):
+            writer.write(1, 2, **rows_for(writer.spec, 1, 2))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+def test_a_really_full_disk(tmp_path, make_spec, rows_for):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        path = Path(disk / "t.zarr")
+        spec = make_spec(num_samples=300_000, rows_per_block=4096)
+        keys = np.random.default_rng(0).integers(0, 2**63, 300_000)
+        with pytest.raises(logitstore.StoreFull):
+            logitstore.create(path, spec, keys=keys, labels=np.zeros(300_000, int))
+        assert list(disk.iterdir()) == []
+        spec = make_spec(num_samples=40_960, rows_per_block=4096, num_classes=200, topk=20)
+        logitstore.create(path, spec, keys=np.zeros(40_960, np.uint64), labels=np.zeros(40_960, int))
+        written = 0
+        with pytest.raises(logitstore.StoreFull, match="no room left"), logitstore.writer(path) as writer:  # noqa: PT012
+            for block in range(spec.num_blocks):
+                writer.write(0, block, **rows_for(spec, 0, block))
+                written += 1
+        assert 0 < written < spec.num_blocks
+        report = logitstore.check(path)
+        assert {fault.id for fault in report.faults} == {"missing-blocks"}
+        assert report.blocks_committed == written
+    finally:
+        subprocess.run(["umount", disk], check=True)
