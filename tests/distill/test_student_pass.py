@@ -157,7 +157,7 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
     """The same global batch, divided. BatchNorm is the difference: each process normalises with the statistics of
     its own half, as in any data-parallel training without SyncBatchNorm, so losses agree to a few percent only. The
     first loss is taken from the same weights, and differs by that alone."""
-    more = (f"store.path={store_path}", "optim.lr=2e-4")
+    more = (f"store.path={store_path}", "optim.lr=2e-4", f"data.val_path={data_path}")
     one = student_words(data_path, tmp_path / "one", *more, "train.batch_size=32")
     two = student_words(data_path, tmp_path / "two", *more, "train.batch_size=16", f"data.digests={tmp_path / 'd'}")
     call("train_student", one)
@@ -168,6 +168,8 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
     ranks = [(tmp_path / f"d.rank{rank}").read_text().splitlines() for rank in range(2)]
     assert len(ranks[0]) == len(ranks[1]) == 8 * 16
     assert not set(ranks[0]) & set(ranks[1])
+    scores = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")]
+    assert scores[0]["num_images"] == scores[1]["num_images"] == 150
 
 
 def test_training_on_labels_needs_no_store(data_path: Path, tmp_path: Path) -> None:
