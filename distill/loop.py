@@ -1,6 +1,6 @@
 """The training loop: one optimiser step after another, from any step on.
 
-Everything random in a step follows from (seed, step, rank), so a run that is resumed repeats an uninterrupted one
+Everything random in a step follows from (seed, step, part, rank), so a run that is resumed repeats an uninterrupted one
 to the last bit, and a checkpoint holds no random state.
 """
 
@@ -103,7 +103,6 @@ def train(
     meter = training.meter
     began, waited, first = time.monotonic(), 0.0, training.step
     while training.step < plan.total_steps:
-        torch.manual_seed((plan.seed << 40) + (runtime.rank << 32) + training.step)
         lr = plan.schedule(training.step)
         for group in training.optimizer.param_groups:
             group["lr"] = lr
@@ -138,6 +137,9 @@ def _step(training: Training, plan: Plan, batches: Iterator[Batch], *, runtime: 
         batch = next(batches)
         waited += time.monotonic() - asked
         records.note(batch)
+        # After the batch is here: making a loader draws numbers too, and only a resumed run makes one at this step.
+        index = training.step * plan.accumulate + part
+        torch.manual_seed((plan.seed << 40) + (runtime.rank << 32) + index)
         last = part == plan.accumulate - 1
         with nullcontext() if last else runtime.accelerator.no_sync(training.model):
             loss = _loss(training, plan, batch, runtime=runtime) / plan.accumulate

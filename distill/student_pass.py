@@ -106,7 +106,7 @@ def make_evaluator(
     evaluation.check_classes(catalog, num_classes)
     spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
     dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
-    records = make_records(config, process)
+    records = make_records(config, process, digest_file=None)
 
     def scores(training: Training) -> dict[str, Any]:
         if process.world > 1:  # BatchNorm statistics are the first process's, as in a checkpoint.
@@ -129,13 +129,13 @@ def make_evaluator(
     return scores
 
 
-def make_records(config: TrainStudentConfig, process: Runtime) -> Records:
-    """Where damage and digests are noted."""
+def make_records(config: TrainStudentConfig, process: Runtime, *, digest_file: str | None) -> Records:
+    """Where damage, and digests if there is a file for them, are noted."""
     assert config.run.dir
     return Records(
         damaged=config.data.damaged,
         damage_file=Path(config.run.dir) / "damaged.jsonl",
-        digest_file=config.data.digests,
+        digest_file=digest_file,
         rank=process.rank,
     )
 

@@ -68,7 +68,7 @@ def main(config: TrainStudentConfig) -> None:
 
     indices = range(training.step * order.accumulate, plan.total_steps * order.accumulate)
     batches = load(dataset, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
-    records = make_records(config, process)
+    records = make_records(config, process, digest_file=config.data.digests)
     metrics = MetricLog(folder / run_folder.METRICS, resume_step=training.step) if process.is_main else None
     scores: dict[str, Any] = {}
 
