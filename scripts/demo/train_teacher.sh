@@ -14,6 +14,6 @@ for split in train val; do
 done
 python -m distill.train_student data.path="$work/train" data.val_path="$work/val" run.dir="$work/run" \
     student=tiny_vit_demo_teacher student.drop_path=0.05 view=fashion eval.full=true \
-    train.epochs=14 train.batch_size=128 train.label_smoothing=0.1 \
+    train.epochs=10 train.batch_size=128 train.label_smoothing=0.1 \
     optim.base_batch=null optim.lr=2.5e-3 optim.min_lr=1e-5 compute.precision=bf16 data.workers=1
 python scripts/demo/half_weights.py "$work/run/student.safetensors" scripts/demo/teacher.safetensors
