@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 import logitstore
@@ -137,3 +138,22 @@ def test_another_request_for_the_same_store_is_refused(data_path: Path, teacher_
     with pytest.raises(DistillError, match=r"(?s)something else.*topk.*view\.erase"):
         call("save_logits", changed)
     assert content(path) == before
+
+
+def test_any_timm_classifier_with_a_local_file_can_teach(data_path: Path, catalog: Catalog, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_efficientnet", num_classes=3).state_dict(), weights)
+    words = [
+        f"data.path={data_path}", "teacher=timm", "teacher.name=test_efficientnet", f"teacher.weights={weights}",
+        "teacher.num_classes=3", "teacher.image_size=64", f"store.path={tmp_path / 't.zarr'}", "store.topk=3",
+        "view=crop_flip", "data.workers=0", "store.encoding=float16", "compute.threads=1",
+    ]  # fmt: skip
+    call("save_logits", words)
+    store = logitstore.open(tmp_path / "t.zarr")
+    assert store.spec.teacher["name"] == "test_efficientnet"
+    assert store.spec.teacher["image_size"] == 64
+    rows = store.read(epoch=0, rows=slice(None))
+    assert len(rows) == len(catalog)
+    assert np.isneginf(rows.tail).all()
+    np.testing.assert_allclose(np.exp(rows.logprobs).sum(axis=1), 1, rtol=1e-5)
