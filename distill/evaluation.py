@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from distill.data.batches import EvalBatches, load
+from distill.data.batches import EvalBatches
 from distill.data.catalog import Catalog
+from distill.data.loader import load
 from distill.data.records import Records
 from distill.errors import DistillError
 from distill.losses import label_loss

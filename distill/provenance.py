@@ -45,16 +45,21 @@ def data(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def software() -> dict[str, Any]:
-    """Versions of everything that decides what a store holds."""
+def software(view: ViewSpec) -> dict[str, Any]:
+    """Versions of everything that decides what a store holds, and a digest of what they make of its views."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "accelerate": accelerate.__version__,
         "zarr": zarr.__version__,
-        "views": views.software(),
+        "views": views.software() | {"digest": view_digest(view)},
     }
+
+
+def view_digest(view: ViewSpec) -> str:
+    """Digest of a fixed set of synthetic pictures under a ViewSpec: equal wherever its views come out alike."""
+    return f"{views.spec_digest(view):016x}"
 
 
 def block_rows(wanted: int, num_samples: int) -> int:

@@ -20,8 +20,8 @@ import models
 from distill import run_folder, runtime
 from distill.checkpoint import load_newest, save_checkpoint
 from distill.config import TrainStudentConfig
-from distill.data.batches import load
 from distill.data.catalog import Catalog, open_catalog
+from distill.data.loader import load
 from distill.data.order import Order
 from distill.errors import DistillError
 from distill.loop import Plan, Training, train
@@ -48,7 +48,7 @@ def main(config: TrainStudentConfig) -> None:
     replay = open_replay(config.store, catalog) if config.store.path else None
     num_classes = replay.store.spec.num_classes if replay else classes_of_labels(catalog)
     evaluator = make_evaluator(config, process, num_classes)
-    order = make_order(config, catalog, process)
+    order = make_order(config, catalog, process, replay)
     plan = make_plan(config, order)
     dataset = make_batches(config, catalog, order, process, replay)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from distill.errors import UsageError
 from distill.views.checks import VERSION, check_version, number, one_of, several, whole, within
+from distill.views.mix import MixSpec
 from distill.views.policy import RandAugment
 from distill.views.view import Colour
 
@@ -56,6 +57,8 @@ class ViewSpec:
     """RGB that comes in where pixels are moved away, and the mean of erased boxes (ImageNet's mean)."""
     noise_std: Colour = (58, 57, 57)
     """Standard deviation of the noise in erased boxes, in grey levels (ImageNet's)."""
+    mix: MixSpec | None = None
+    """How views are mixed with one another; None: they are not."""
 
     def __post_init__(self) -> None:
         if isinstance(self.policy, str):
@@ -86,6 +89,8 @@ class ViewSpec:
             within(name, (getattr(self, name),) * 2, least=0.0, most=1.0)
         if self.policy is not None and not isinstance(self.policy, RandAugment):
             raise UsageError(f"view spec: policy must be a name or its parameters, got {self.policy!r}")
+        if self.mix is not None and not isinstance(self.mix, MixSpec):
+            raise UsageError(f"view spec: mix must be null or its parameters, got {self.mix!r}")
         if len(self.color_jitter) != 3 or not all(0 <= amount <= 8 for amount in self.color_jitter):
             raise UsageError(f"view spec: color_jitter needs three numbers in 0 .. 8, got {self.color_jitter}")
         for name in ("fill", "noise_std"):
@@ -94,8 +99,8 @@ class ViewSpec:
                 raise UsageError(f"view spec: {name} needs three integers from 0 to 255, got {colour}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        """Plain dicts, lists, strings and numbers. `mix` is there only where views are mixed."""
+        return {key: _plain(value) for key, value in asdict(self).items() if key != "mix" or value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ViewSpec":
@@ -107,6 +112,9 @@ class ViewSpec:
         policy = given.get("policy")
         if isinstance(policy, Mapping):
             given["policy"] = RandAugment(**_known(policy, RandAugment, of="ViewSpec policy"))
+        mix = given.get("mix")
+        if isinstance(mix, Mapping):
+            given["mix"] = MixSpec(**_known(mix, MixSpec, of="ViewSpec mix"))
         return cls(**given)
 
 
