@@ -54,10 +54,15 @@ def main(config: TrainStudentConfig) -> None:
 
     folder = run_folder.prepare(config) if process.is_main else Path(config.run.dir)
     process.accelerator.wait_for_everyone()
+    if (folder / run_folder.WEIGHTS).exists():
+        process.say(f"{folder} is a finished run: its student is in {folder / run_folder.WEIGHTS}")
+        process.finish()
+        return
     training = make_training(config, process, num_classes)
     if state := load_newest(folder / run_folder.CHECKPOINTS):
         check_same_data(state, catalog, folder)
         training.restore(state, process)
+        began -= state["seconds"]
         process.say(f"going on from step {training.step}")
     process.say(describe(config, plan, order, process, replay, training))
 
@@ -73,7 +78,8 @@ def main(config: TrainStudentConfig) -> None:
 
     def save() -> None:
         if process.is_main:
-            state = training.state(process) | {"fingerprint": catalog.fingerprint}
+            about = {"fingerprint": catalog.fingerprint, "seconds": time.monotonic() - began}
+            state = training.state(process) | about
             save_checkpoint(folder / run_folder.CHECKPOINTS, state, step=training.step, keep=config.run.keep)
         process.accelerator.wait_for_everyone()
 
@@ -86,6 +92,8 @@ def main(config: TrainStudentConfig) -> None:
         )  # fmt: skip
     if note := records.summary():
         print(note, flush=True)
+    if not scores:  # Killed between its last checkpoint and its end.
+        evaluate()
     if process.is_main:
         finish(config, folder, training, catalog, replay, scores, seconds=time.monotonic() - began)
     process.finish()

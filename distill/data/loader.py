@@ -31,6 +31,9 @@ def load(
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
+        # Its own: the loader draws from it when it starts, which in the global one would move the random numbers of
+        # the first step of a resumed run.
+        generator=torch.Generator(),
     )
     for item in loader:
         if isinstance(item, Exception):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 import logitstore
 from distill.checkpoint import list_checkpoints
@@ -157,7 +160,7 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
     """The same global batch, divided. BatchNorm is the difference: each process normalises with the statistics of
     its own half, as in any data-parallel training without SyncBatchNorm, so losses agree to a few percent only. The
     first loss is taken from the same weights, and differs by that alone."""
-    more = (f"store.path={store_path}", "optim.lr=2e-4")
+    more = (f"store.path={store_path}", "optim.lr=2e-4", f"data.val_path={data_path}")
     one = student_words(data_path, tmp_path / "one", *more, "train.batch_size=32")
     two = student_words(data_path, tmp_path / "two", *more, "train.batch_size=16", f"data.digests={tmp_path / 'd'}")
     call("train_student", one)
@@ -168,6 +171,8 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
     ranks = [(tmp_path / f"d.rank{rank}").read_text().splitlines() for rank in range(2)]
     assert len(ranks[0]) == len(ranks[1]) == 8 * 16
     assert not set(ranks[0]) & set(ranks[1])
+    scores = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")]
+    assert scores[0]["num_images"] == scores[1]["num_images"] == 150
 
 
 def test_training_on_labels_needs_no_store(data_path: Path, tmp_path: Path) -> None:
@@ -209,6 +214,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 ) -> None:
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "run.save_every=6")
     call("train_student", words)
+    (tmp_path / "run" / "student.safetensors").unlink()
     newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:2000])
     before = numbers(tmp_path / "run")
@@ -219,8 +225,6 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 
 def incomplete_copy(store_path: Path, target: Path) -> Path:
     """A copy of the store without one block of its second epoch."""
-    import shutil
-
     shutil.copytree(store_path, target)
     (target / "proofs" / "c" / "1" / "2").unlink()
     assert not logitstore.open(target).done().all()
@@ -237,3 +241,30 @@ def test_a_store_with_missing_blocks_is_refused_unless_complete_epochs_will_do(
     assert not (tmp_path / "run").exists()
     call("train_student", [*words, "store.epochs=complete"])
     assert "1 stored epochs" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_left_as_it_is(
+    reference: Path, data_path: Path, store_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = student_words(data_path, reference, f"store.path={store_path}", f"data.val_path={data_path}")
+    before = {path: path.read_bytes() for path in reference.iterdir() if path.is_file()}
+    call("train_student", words)
+    assert "is a finished run" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in reference.iterdir() if path.is_file()} == before
+
+
+def test_a_run_stopped_just_before_its_end_is_finished(
+    reference: Path, data_path: Path, store_path: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(reference, tmp_path / "run")
+    (tmp_path / "run" / "student.safetensors").unlink()
+    (tmp_path / "run" / "summary.json").unlink()
+    call(
+        "train_student",
+        student_words(data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={data_path}"),
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    first = json.loads((reference / "summary.json").read_text())
+    assert summary["top1"] == first["top1"]
+    tensors, expected = (load_file(folder / "student.safetensors") for folder in (tmp_path / "run", reference))
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
