@@ -44,12 +44,22 @@ class DataConfig:
     """Rows are shuffled among so many tar shards at a time."""
     damaged: str = "stop"
     """What to do about an image that cannot be read: `stop`, or `skip` it with a record."""
+    cache: str | None = None
+    """Where shards of a data set on a URL are kept; null: $XDG_CACHE_HOME/distill or ~/.cache/distill."""
+    cache_bytes: int = 50_000_000_000
+    """Largest size of that; it should hold two windows of shards."""
+    retries: int = 5
+    """Further tries, after growing pauses, of a remote read that fails or is too slow."""
+    timeout: float = 60.0
+    """Seconds after which a remote read is too slow."""
     digests: str | None = None
     """Append the digest of every picture the model is given to FILE.rankR (a check of the replay)."""
 
     def __post_init__(self) -> None:
         _choice("data.damaged", self.damaged, ("stop", "skip"))
-        _at_least(0, data__workers=self.workers)
+        _at_least(0, data__workers=self.workers, data__retries=self.retries)
+        _at_least(0.001, data__timeout=self.timeout)
+        _at_least(1, data__cache_bytes=self.cache_bytes)
         _at_least(1, data__prefetch=self.prefetch, data__window_shards=self.window_shards, data__rows=self.rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -13,8 +14,9 @@ import zarr
 
 import models
 from distill import views
-from distill.config import TeacherConfig
-from distill.data.catalog import Catalog
+from distill.config import DataConfig, TeacherConfig
+from distill.data.catalog import Catalog, open_catalog
+from distill.data.remote import Cache, default_folder
 from distill.errors import DistillError, UsageError
 from distill.views import ViewSpec
 
@@ -34,6 +36,13 @@ def teacher(config: TeacherConfig) -> models.Teacher:
         if name in settings:
             settings[name] = tuple(settings[name])
     return models.build_teacher(**settings)
+
+
+def catalog(config: DataConfig, path: str) -> Catalog:
+    """Opens a data set, a folder or a URL, with the cache that the `data` settings describe."""
+    folder = Path(config.cache).expanduser() if config.cache else default_folder()
+    cache = Cache(folder=folder, limit_bytes=config.cache_bytes, retries=config.retries, timeout=config.timeout)
+    return open_catalog(path, cache=cache)
 
 
 def data(catalog: Catalog) -> dict[str, Any]:

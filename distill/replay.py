@@ -84,7 +84,7 @@ def view_spec_of(store: logitstore.Store, catalog: Catalog) -> ViewSpec:
     stored = store.spec.data.get("fingerprint")
     if stored != catalog.fingerprint:
         raise DistillError(
-            f"{store.path} was made from other data than {catalog.path}: fingerprint {stored} of "
+            f"{store.path} was made from other data than {catalog.where}: fingerprint {stored} of "
             f"{store.spec.num_samples} samples there, {catalog.fingerprint} of {len(catalog)} here. "
             "Name the data set that the teacher saw"
         )

@@ -21,7 +21,7 @@ import models
 from distill import provenance, runtime
 from distill.config import SaveLogitsConfig
 from distill.data.batches import BlockBatches
-from distill.data.catalog import Catalog, open_catalog
+from distill.data.catalog import Catalog
 from distill.data.records import Records
 from distill.errors import DistillError, UsageError
 from distill.progress import Progress
@@ -32,7 +32,7 @@ from distill.views import ViewSpec
 def main(config: SaveLogitsConfig) -> None:
     assert config.data.path and config.store.path
     view = provenance.view_spec(config.view)
-    catalog = open_catalog(config.data.path)
+    catalog = provenance.catalog(config.data, config.data.path)
     teacher = provenance.teacher(config.teacher)
     spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
     process = runtime.start(config.compute)

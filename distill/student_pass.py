@@ -17,7 +17,7 @@ import models
 from distill import evaluation, provenance, runtime
 from distill.config import TrainStudentConfig
 from distill.data.batches import EvalBatches, TrainBatches
-from distill.data.catalog import Catalog, open_catalog
+from distill.data.catalog import Catalog
 from distill.data.order import Order, first_rows
 from distill.data.pairs import group_starts
 from distill.data.records import Records
@@ -122,11 +122,11 @@ def make_evaluator(
     """A function from a training to its scores, or None without evaluation data."""
     if not config.data.val_path:
         return None
-    catalog = open_catalog(config.data.val_path)
+    catalog = provenance.catalog(config.data, config.data.val_path)
     evaluation.check_classes(catalog, num_classes)
     spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
     dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
-    records = make_records(config, process)
+    records = make_records(config, process, digests=None)
 
     def scores(training: Training) -> dict[str, Any]:
         if process.world > 1:  # BatchNorm statistics are the first process's, as in a checkpoint.
@@ -149,13 +149,13 @@ def make_evaluator(
     return scores
 
 
-def make_records(config: TrainStudentConfig, process: Runtime) -> Records:
-    """Where damage and digests are noted."""
+def make_records(config: TrainStudentConfig, process: Runtime, *, digests: str | None) -> Records:
+    """Where damage is noted, and digests of the pictures if asked for."""
     assert config.run.dir
     return Records(
         damaged=config.data.damaged,
         damage_file=Path(config.run.dir) / "damaged.jsonl",
-        digest_file=config.data.digests,
+        digest_file=digests,
         rank=process.rank,
     )
 
@@ -163,5 +163,5 @@ def make_records(config: TrainStudentConfig, process: Runtime) -> Records:
 def classes_of_labels(catalog: Catalog) -> int:
     """The number of classes of a fully labelled data set. **Raises:** `DistillError` for any other."""
     if not catalog.num_classes or np.any(catalog.labels < 0):
-        raise DistillError(f"{catalog.path} has samples without a label: give store.path to train from a teacher")
+        raise DistillError(f"{catalog.where} has samples without a label: give store.path to train from a teacher")
     return catalog.num_classes

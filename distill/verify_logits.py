@@ -22,7 +22,7 @@ import logitstore
 from distill import provenance, runtime
 from distill.comparison import compare_with_teacher
 from distill.config import OneViewConfig, VerifyLogitsConfig
-from distill.data.catalog import Catalog, open_catalog
+from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.progress import Progress
@@ -33,7 +33,7 @@ from distill.views import describe, describe_mix, draw, image_size
 
 def main(config: VerifyLogitsConfig) -> None:
     assert config.data.path and config.store.path
-    catalog = open_catalog(config.data.path)
+    catalog = provenance.catalog(config.data, config.data.path)
     store = logitstore.open(config.store.path)
     if config.show.row is not None:
         show_view(store, catalog, config.show, row=config.show.row)

@@ -95,9 +95,11 @@ class TrainBatches(Dataset[Batch]):
         self.order, self.rank, self.spec, self.seed = order, rank, spec, seed
         self.store, self.epochs, self.digest, self.prove = store, epochs, digest, prove
         self.pairs = pairs_of(spec, num_rows=len(catalog), seeds_of=self._seeds)
+        self._window = (-1, -1)
 
     def __getitem__(self, index: int) -> Batch:
         step, part = divmod(index, self.order.accumulate)
+        self._fetch_ahead(step)
         epochs, rows = self.order.batch(step, part=part, rank=self.rank)
         if self.epochs:
             epochs = np.array(self.epochs)[epochs % len(self.epochs)]
@@ -112,6 +114,13 @@ class TrainBatches(Dataset[Batch]):
         if kept is not None:
             fields["weights_b"] *= (kept.logprobs_bk[:, 0] > float("-inf")).float()
         return Batch(seeds_b=_bits(seeds), kept=kept, warnings=(warning,) if warning else (), **fields)
+
+    def _fetch_ahead(self, step: int) -> None:
+        """When a window of the order begins, asks for its shards and those of the window after it."""
+        if self.pictures.catalog.remote and (window := self.order.window_of(step)) != self._window:
+            self._window = window
+            for number in (window[1], window[1] + 1):
+                self.pictures.shards.fetch_ahead(self.order.window_rows(window[0], number))
 
     def _seeds(self, epoch: int, rows: Rows) -> np.ndarray:
         if self.store is not None:
@@ -167,6 +176,7 @@ class BlockBatches(Dataset[list[Batch]]):
 
     def __getitem__(self, part: BlockPart) -> list[Batch]:
         rows = np.arange(part.begin, part.end)
+        self.pictures.fetch_after(part.end)
         epochs = np.repeat(np.array(part.epochs), len(rows))
         proved = part.block * self.rows_per_block + self.proof_rows - part.begin
         num_digests = len(rows) if self.digest else max(0, min(len(rows), proved))
@@ -200,6 +210,7 @@ class EvalBatches(Dataset[Batch]):
         self.spec = spec
 
     def __getitem__(self, rows: range) -> Batch:
+        self.pictures.fetch_after(rows.stop)
         fields = self.pictures.plain(np.arange(rows.start, rows.stop), lambda source: eval_view(self.spec, source))
         return Batch(**fields)
 

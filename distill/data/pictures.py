@@ -31,6 +31,8 @@ from distill.views import (
     render,
 )  # fmt: skip
 
+_SHARDS_AHEAD = 2
+
 Pixels = npt.NDArray[np.uint8]
 ViewOf = Callable[[tuple[int, int]], View]
 """(height, width) -> view."""
@@ -47,6 +49,16 @@ class Pictures:
         self.size = size
         self._labelled = num_classes in (None, catalog.num_classes)
         self.shards = ShardReader(catalog)
+        self._ahead = -1
+
+    def fetch_after(self, row: int) -> None:
+        """Of a remote data set read in order: begins to fetch the shards from a row on that come next."""
+        if self.catalog.remote and row < len(self.catalog):
+            shard = self.catalog.shard_of(row)
+            if shard != self._ahead:
+                self._ahead = shard
+                last = min(shard + _SHARDS_AHEAD, len(self.catalog.shards) - 1)
+                self.shards.fetch_ahead([(row, int(self.catalog.starts[last + 1]))])
 
     def plain(self, rows: Rows, view_of: ViewOf) -> dict[str, Any]:
         """The fields of a `Batch` that come from pictures: each row under the view that fits its size."""

@@ -135,9 +135,7 @@ def test_first_reads_cost_less_than_a_hundredth(
 ) -> None:  # fmt: skip
     """Counts who proves which block when every reader meets all of them, twice."""
     store = logitstore.open(store_path)
-    spec = replace(
-        store.spec, num_samples=40 * rows_per_block, rows_per_block=rows_per_block, proof_rows=proof_rows
-    )
+    spec = replace(store.spec, num_samples=40 * rows_per_block, rows_per_block=rows_per_block, proof_rows=proof_rows)
     monkeypatch.setattr(store, "spec", spec)
     prover = Prover(store, ViewSpec(), catalog)
     proved: Counter[tuple[int, int]] = Counter()
