@@ -3,8 +3,9 @@
     folder/class/image.jpg  ->  shuffled once  ->  shard-000000.tar ...  +  catalog/
 
 Each process packs whole shards: it reads a file, decodes it to see that it can be, and puts its bytes into the tar
-unchanged, beside a `.cls` member (the label) and a `.json` member (key, label and class name), so that a shard
-explains itself to any webdataset reader. What cannot be decoded is listed in `unreadable.tsv` and left out.
+unchanged (or shrunk and re-encoded, where asked to), beside a `.cls` member (the label) and a `.json` member (key,
+label and class name), so that a shard explains itself to any webdataset reader. What cannot be decoded is listed in
+`unreadable.tsv` and left out.
 """
 
 from __future__ import annotations
