@@ -68,7 +68,8 @@ def software(view: ViewSpec) -> dict[str, Any]:
 
 def view_digest(view: ViewSpec) -> str:
     """Digest of a fixed set of synthetic pictures under a ViewSpec: equal wherever its views come out alike."""
-    return f"{views.spec_digest(view):016x}"
+    digests = [views.spec_digest(view), *([views.mix_digest(view.mix)] if view.mix else [])]
+    return "-".join(f"{digest:016x}" for digest in digests)
 
 
 def block_rows(wanted: int, num_samples: int) -> int:

@@ -6,7 +6,7 @@
 
 from distill.views.decode import decode, image_size
 from distill.views.draw import draw, eval_view
-from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_pixels, own_share, pair_order
+from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_share, pair_order
 from distill.views.policy import RandAugment
 from distill.views.proof import block_proof, pixel_digest, software, spec_digest
 from distill.views.render import render
@@ -32,6 +32,7 @@ __all__ = [
     "draw_mix",
     "eval_view",
     "image_size",
+    "mix_digest",
     "mix_pixels",
     "own_share",
     "pair_order",

@@ -19,7 +19,8 @@ stream (lower row's seed, MIX), read at fixed positions as in `draw`:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ import numpy.typing as npt
 from distill.errors import UsageError
 from distill.views.checks import number, whole, within
 from distill.views.ops_color import Pixels
+from distill.views.proof import block_proof, pixel_digest
 from distill.views.random import chance, exp, integer, log, raw_words, words
 from distill.views.view import RELATIVE, Box
 
@@ -81,6 +83,31 @@ class Mixing:
     """Mixup: what a picture keeps of its own, in 1/256."""
     box: Box | None = None
     """Cutmix: what comes from the other picture, in 1/65536 of the output's side."""
+
+
+def mix_of(value: object) -> MixSpec | None:
+    """The mix of a spec's `mix`: the JSON of one, a MixSpec, or None. Raises UsageError."""
+    if value is None or isinstance(value, MixSpec):
+        return value
+    if not isinstance(value, Mapping):
+        raise UsageError(f"view spec: mix must be null or its parameters, got {value!r}")
+    names = [field.name for field in fields(MixSpec)]
+    unknown = sorted(str(key) for key in value if key not in names)
+    if unknown:
+        raise UsageError(f"view spec mix: unknown keys {', '.join(unknown)}; known are {', '.join(names)}")
+    return MixSpec(**value)
+
+
+def mix_digest(spec: MixSpec) -> int:
+    """The digest of some pairings, and of a synthetic pair of pictures under some mixes: uint64, never 0. It says of
+    mixing what `spec_digest` says of single views."""
+    rows, columns = np.mgrid[0:48, 0:48]
+    own = np.stack([rows * columns, rows * 3 + columns, rows ^ columns], axis=2).astype(np.uint8)
+    other = np.ascontiguousarray(own[::-1, :, ::-1] ^ 0x5A)
+    mixings = [draw_mix(spec, seed) for seed in range(32)]
+    pictures = [own if mixing is None else mix_pixels(own, other, mixing) for mixing in mixings]
+    orders = [pair_order(seed, length=spec.group_size).astype("<u4").view(np.uint8) for seed in range(4)]
+    return block_proof([pixel_digest(each) for each in (*pictures, *orders)])
 
 
 def pair_order(seed: int, *, length: int) -> npt.NDArray[np.int64]:

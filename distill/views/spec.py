@@ -12,7 +12,7 @@ from typing import Any
 
 from distill.errors import UsageError
 from distill.views.checks import VERSION, check_version, number, one_of, several, whole, within
-from distill.views.mix import MixSpec
+from distill.views.mix import MixSpec, mix_of
 from distill.views.policy import RandAugment
 from distill.views.view import Colour
 
@@ -64,6 +64,7 @@ class ViewSpec:
         if isinstance(self.policy, str):
             parsed = None if self.policy == "none" else RandAugment.parse(self.policy)
             object.__setattr__(self, "policy", parsed)
+        object.__setattr__(self, "mix", mix_of(self.mix))
         for name in ("scale", "ratio", "color_jitter", "erase_area", "erase_ratio"):
             values = several(name, getattr(self, name))
             object.__setattr__(self, name, tuple(number(name, value) for value in values))
@@ -89,8 +90,6 @@ class ViewSpec:
             within(name, (getattr(self, name),) * 2, least=0.0, most=1.0)
         if self.policy is not None and not isinstance(self.policy, RandAugment):
             raise UsageError(f"view spec: policy must be a name or its parameters, got {self.policy!r}")
-        if self.mix is not None and not isinstance(self.mix, MixSpec):
-            raise UsageError(f"view spec: mix must be null or its parameters, got {self.mix!r}")
         if len(self.color_jitter) != 3 or not all(0 <= amount <= 8 for amount in self.color_jitter):
             raise UsageError(f"view spec: color_jitter needs three numbers in 0 .. 8, got {self.color_jitter}")
         for name in ("fill", "noise_std"):
@@ -112,9 +111,6 @@ class ViewSpec:
         policy = given.get("policy")
         if isinstance(policy, Mapping):
             given["policy"] = RandAugment(**_known(policy, RandAugment, of="ViewSpec policy"))
-        mix = given.get("mix")
-        if isinstance(mix, Mapping):
-            given["mix"] = MixSpec(**_known(mix, MixSpec, of="ViewSpec mix"))
         return cls(**given)
 
 

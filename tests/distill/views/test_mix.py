@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import UsageError
-from distill.views import Mixing, MixSpec, ViewSpec, describe_mix, draw_mix, mix_pixels, own_share, pair_order
+from distill.views import (
+    Mixing,
+    MixSpec,
+    ViewSpec,
+    describe_mix,
+    draw_mix,
+    mix_digest,
+    mix_pixels,
+    own_share,
+    pair_order,
+)  # fmt: skip
+from distill.views import mix as mix_module
 from distill.views.mix import SHARE_GRID, symmetric_beta
 from distill.views.random import words
 from distill.views.view import RELATIVE, Box
@@ -109,6 +120,20 @@ KNOWN = [
     "mixup: 91.0% of its own, 9.0% of the other",
 ]
 KNOWN_ORDER = [5, 7, 6, 1, 4, 2, 0, 3]
+
+
+def test_a_digest_is_of_everything_that_mixing_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = MixSpec(group_size=8)
+    right = mix_digest(spec)
+    assert right == mix_digest(MixSpec(group_size=8)) != mix_digest(MixSpec(group_size=8, mixup_alpha=1.0))
+    for name, other in (
+        ("pair_order", lambda seed, length: np.arange(length)),
+        ("_span", lambda start, length, side: slice(start * side >> 16, (start + length) * side >> 16)),
+        ("SHARE", 255),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(mix_module, name, other)
+            assert mix_digest(spec) != right
 
 
 def test_specs_travel_and_are_checked() -> None:
