@@ -5,10 +5,11 @@
 """
 
 from distill.views.decode import decode, image_size
+from distill.views.digest import spec_digest
 from distill.views.draw import draw, eval_view
 from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_share, pair_order
 from distill.views.policy import RandAugment
-from distill.views.proof import block_proof, pixel_digest, software, spec_digest
+from distill.views.proof import block_proof, pixel_digest, software
 from distill.views.render import render
 from distill.views.spec import EvalSpec, ViewSpec
 from distill.views.view import Box, Erase, Operation, View

@@ -15,9 +15,6 @@ import torch
 import xxhash
 
 from distill.views.checks import VERSION
-from distill.views.draw import draw
-from distill.views.render import render
-from distill.views.spec import ViewSpec
 
 
 def pixel_digest(pixels: np.ndarray) -> int:
@@ -34,15 +31,6 @@ def block_proof(digests: Sequence[int]) -> int:
     if len(digests) == 0:
         raise ValueError("a proof needs the digest of at least one row")
     return xxhash.xxh3_64_intdigest(np.array(digests, dtype="<u8").tobytes()) or 1
-
-
-def spec_digest(spec: ViewSpec) -> int:
-    """xxh3 (64 bits) of a fixed set of synthetic pictures under `spec`; never 0."""
-    height, width = 61, 83
-    rows, columns = np.mgrid[0:height, 0:width]
-    waves = np.stack([rows * columns, rows * 3 + columns, rows ^ columns], axis=2)
-    source = (waves % 256).astype(np.uint8)
-    return block_proof([pixel_digest(render(source, draw(spec, seed, (height, width)), size=48)) for seed in range(64)])
 
 
 def software() -> dict[str, str]:
