@@ -9,8 +9,9 @@ import logitstore
 import models
 from distill import runtime
 from distill.config import VerifyLogitsConfig
-from distill.data.batches import BlockBatches, BlockPart, load
+from distill.data.batches import BlockBatches, BlockPart
 from distill.data.catalog import Catalog
+from distill.data.loader import load
 from distill.keep import Kept
 from distill.progress import Progress
 from distill.replay import view_spec_of
@@ -42,18 +43,19 @@ def compare_with_teacher(
     worst, num_rows = 0.0, sum(part.end - part.begin for part in parts)
     with Progress("teacher again", total=num_rows, unit="rows") as progress:
         batches = load(dataset, parts, workers=config.data.workers, prefetch=config.data.prefetch)
-        for part, batch in zip(parts, batches, strict=True):
-            stored = store.read(epoch=part.epoch, rows=range(part.begin, part.end))
+        for part, (batch,) in zip(parts, batches, strict=True):
+            (epoch,) = part.epochs
+            stored = store.read(epoch=epoch, rows=range(part.begin, part.end))
             assert batch.seeds_b is not None
             if not np.array_equal(stored.seeds, batch.seeds_b.numpy().view(np.uint64)):
-                faults.append(f"epoch {part.epoch} rows {part.begin}..{part.end - 1}: stored seeds are not the spec's")
+                faults.append(f"epoch {epoch} rows {part.begin}..{part.end - 1}: stored seeds are not the spec's")
                 continue
             dense = classify(teacher, batch, topk=teacher.num_classes, runtime=process, memory_format=layout)
             differences = difference(stored, dense)
             differences[batch.weights_b.numpy() == 0] = 0
             worst = max(worst, float(differences.max()))
             faults += [
-                f"epoch {part.epoch} row {part.begin + n}: a log-probability differs by {differences[n]:.3f} nats"
+                f"epoch {epoch} row {part.begin + n}: a log-probability differs by {differences[n]:.3f} nats"
                 for n in np.flatnonzero(differences > config.check.tolerance)
             ]
             progress.advance(len(batch))
@@ -96,7 +98,7 @@ def _sample(store: logitstore.Store, *, rows: int, seed: int, batch_size: int) -
         epoch, block = present[random.integers(len(present))].tolist()
         all_rows = spec.block_rows(block)
         begin = int(random.integers(all_rows.start, max(all_rows.start, all_rows.stop - length) + 1))
-        parts.append(BlockPart(epoch, block, begin, min(begin + length, all_rows.stop), last=True))
+        parts.append(BlockPart((epoch,), block, begin, min(begin + length, all_rows.stop), last=True))
     return parts
 
 

@@ -44,12 +44,22 @@ class DataConfig:
     """Rows are shuffled among so many tar shards at a time."""
     damaged: str = "stop"
     """What to do about an image that cannot be read: `stop`, or `skip` it with a record."""
+    cache: str | None = None
+    """Where shards of a data set on a URL are kept; null: $XDG_CACHE_HOME/distill or ~/.cache/distill."""
+    cache_bytes: int = 50_000_000_000
+    """Largest size of that; it should hold two windows of shards."""
+    retries: int = 5
+    """Further tries, after growing pauses, of a remote read that fails or is too slow."""
+    timeout: float = 60.0
+    """Seconds after which a remote read is too slow."""
     digests: str | None = None
     """Append the digest of every picture the model is given to FILE.rankR (a check of the replay)."""
 
     def __post_init__(self) -> None:
         _choice("data.damaged", self.damaged, ("stop", "skip"))
-        _at_least(0, data__workers=self.workers)
+        _at_least(0, data__workers=self.workers, data__retries=self.retries)
+        _at_least(0.001, data__timeout=self.timeout)
+        _at_least(1, data__cache_bytes=self.cache_bytes)
         _at_least(1, data__prefetch=self.prefetch, data__window_shards=self.window_shards, data__rows=self.rows)
 
 
@@ -120,13 +130,15 @@ class NewStoreConfig:
     """Unit of work, of writing and of loss."""
     proof_rows: int = 2
     """Rows of each block whose pixels are digested into the block's proof."""
+    epochs_per_read: int = 1
+    """Stored epochs whose views of a block are made from one decoding of its pictures; changes no value."""
     seed: int = 0
     """Decides every view's seed."""
 
     def __post_init__(self) -> None:
         _choice("store.encoding", self.encoding, ("log8", "float16"))
         _at_least(1, store__topk=self.topk, store__epochs=self.epochs, store__rows_per_block=self.rows_per_block)
-        _at_least(1, store__proof_rows=self.proof_rows)
+        _at_least(1, store__proof_rows=self.proof_rows, store__epochs_per_read=self.epochs_per_read)
         _at_least(0, store__seed=self.seed)
 
 
@@ -154,7 +166,8 @@ class StoreConfig:
     epochs: str = "all"
     """`all`: every stored epoch must be complete; `complete`: use those that are."""
     check: str = "strict"
-    """Before training, prove that views replay identically: `strict` stops, `warn` goes on, `off` skips the test."""
+    """Prove that views replay identically, before training and whenever a block is first read: `strict` stops at a
+    difference, `warn` says so once and goes on, `off` skips the test."""
 
     def __post_init__(self) -> None:
         _choice("store.epochs", self.epochs, ("all", "complete"))
@@ -195,6 +208,8 @@ class TrainConfig:
     """Rows a process takes at once."""
     accumulate: int = 1
     """Batches a process takes for one optimiser step."""
+    repeats: int = 1
+    """Views of a row in one batch, each of another epoch, from one decoding (repeated augmentation)."""
     label_smoothing: float = 0.0
     """For training on labels."""
     seed: int = 0
@@ -202,6 +217,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least(1, train__steps=self.steps, train__batch_size=self.batch_size, train__accumulate=self.accumulate)
+        _at_least(1, train__repeats=self.repeats)
         _at_least(0, train__epochs=self.epochs, train__seed=self.seed)
 
 

@@ -17,8 +17,8 @@ import models
 from distill import evaluation, provenance, run_folder, runtime
 from distill.config import EvalConfig, EvaluateConfig
 from distill.data.batches import EvalBatches
-from distill.data.catalog import open_catalog
 from distill.data.records import Records
+from distill.data.remote import is_url
 from distill.errors import DistillError
 from distill.progress import Progress
 from distill.views import EvalSpec
@@ -26,7 +26,7 @@ from distill.views import EvalSpec
 
 def main(config: EvaluateConfig) -> None:
     assert config.data.val_path
-    catalog = open_catalog(config.data.val_path)
+    catalog = provenance.catalog(config.data, config.data.val_path)
     model, settings = _subject(config)
     settings = replace(settings, **{k: v for k, v in asdict(config.eval).items() if v is not None})
     evaluation.check_classes(catalog, model.num_classes)
@@ -36,7 +36,7 @@ def main(config: EvaluateConfig) -> None:
     process.place(model.net, config.compute)
     records = Records(
         damaged=config.data.damaged,
-        damage_file=Path(f"{config.data.val_path.rstrip('/')}.damaged.jsonl"),
+        damage_file=_damage_file(config.data.val_path),
         digest_file=None,
         rank=process.rank,
     )
@@ -52,6 +52,12 @@ def main(config: EvaluateConfig) -> None:
     if config.json and process.is_main:
         Path(config.json).write_text(json.dumps(asdict(scores), indent=1) + "\n")
     process.finish()
+
+
+def _damage_file(val_path: str) -> Path:
+    """Beside the data set; of a remote one, in the folder where the program was started."""
+    path = Path(f"{val_path.rstrip('/')}.damaged.jsonl")
+    return Path(path.name) if is_url(val_path) else path
 
 
 def _subject(config: EvaluateConfig) -> tuple[models.Teacher, EvalConfig]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from distill.data.batches import EvalBatches, load
+from distill.data.batches import EvalBatches
 from distill.data.catalog import Catalog
+from distill.data.loader import load
 from distill.data.records import Records
 from distill.errors import DistillError
 from distill.losses import label_loss
@@ -34,7 +35,7 @@ def check_classes(catalog: Catalog, num_classes: int) -> None:
     """**Raises:** `DistillError` if a data set's classes cannot be those of a classifier."""
     if catalog.num_classes != num_classes:
         raise DistillError(
-            f"{catalog.path} has {catalog.num_classes} classes and the model {num_classes}: evaluate on data with "
+            f"{catalog.where} has {catalog.num_classes} classes and the model {num_classes}: evaluate on data with "
             "the model's classes"
         )
 
@@ -75,7 +76,7 @@ def evaluate(
     net.train(was_training)
     top1, top5, loss, count = runtime.accelerator.reduce(sums, reduction="sum").tolist()
     if not count:
-        raise DistillError(f"{dataset.pictures.catalog.path} has no labelled picture to evaluate on")
+        raise DistillError(f"{dataset.pictures.catalog.where} has no labelled picture to evaluate on")
     return Scores(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, num_images=round(count))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch
 from distill.data.records import Records
-from distill.losses import label_loss, soft_target_loss
+from distill.losses import label_loss, mixed_label_loss, soft_target_loss
 from distill.metrics import Meter
 from distill.optim import Schedule
 from distill.progress import Progress
@@ -159,12 +159,17 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
     that processes and accumulation parts weigh alike."""
     device = runtime.device
     pixels_bhwc = batch.pixels_bhwc.to(device, non_blocking=True)
-    labels_b = batch.labels_b.to(device, non_blocking=True)
+    labels_b = batch.main_labels_b.to(device, non_blocking=True)
     weights_b = batch.weights_b.to(device, non_blocking=True)
     kept = batch.kept.to(device) if batch.kept is not None else None
     logits_bc = training.model(normalise(pixels_bhwc, mean=plan.mean, std=plan.std, memory_format=plan.memory_format))
     if kept is not None:
         losses_b = soft_target_loss(logits_bc, kept)
+    elif batch.shares_b is not None and batch.partner_labels_b is not None:
+        own_b, partner_b, shares_b = (
+            t.to(device, non_blocking=True) for t in (batch.labels_b, batch.partner_labels_b, batch.shares_b)
+        )
+        losses_b = mixed_label_loss(logits_bc, own_b, partner_b, shares_b, smoothing=plan.label_smoothing)
     else:
         losses_b = label_loss(logits_bc, labels_b, smoothing=plan.label_smoothing)
     training.meter.add(logits_bc, labels_b, kept)

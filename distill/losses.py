@@ -43,6 +43,22 @@ def soft_target_loss(logits_bc: Tensor, kept: Kept) -> Tensor:
     )
 
 
+def mixed_label_loss(
+    logits_bc: Tensor, labels_b: Tensor, partner_labels_b: Tensor, shares_b: Tensor, *, smoothing: float = 0.0
+) -> Tensor:
+    """Cross entropy for mixed pictures: each label counts by its share of the picture.
+
+        share * CE(own label) + (1 - share) * CE(partner's label)
+
+    **Arguments:** labels (b,) int64; `shares_b` (b,) float32, of the picture's own part.
+
+    **Returns:** (b,) float32. Source: Zhang et al., "mixup" (ICLR 2018), section 2.
+    """
+    own_b = label_loss(logits_bc, labels_b, smoothing=smoothing)
+    partner_b = label_loss(logits_bc, partner_labels_b, smoothing=smoothing)
+    return shares_b * own_b + (1 - shares_b) * partner_b
+
+
 def label_loss(logits_bc: Tensor, labels_b: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Cross entropy with integer labels, per view: (b,) float32. Label smoothing as in torch."""
     logits_bc = logits_bc if logits_bc.dtype == torch.float64 else logits_bc.float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -13,8 +14,9 @@ import zarr
 
 import models
 from distill import views
-from distill.config import TeacherConfig
-from distill.data.catalog import Catalog
+from distill.config import DataConfig, TeacherConfig
+from distill.data.catalog import Catalog, open_catalog
+from distill.data.remote import Cache, default_folder
 from distill.errors import DistillError, UsageError
 from distill.views import ViewSpec
 
@@ -36,6 +38,13 @@ def teacher(config: TeacherConfig) -> models.Teacher:
     return models.build_teacher(**settings)
 
 
+def catalog(config: DataConfig, path: str) -> Catalog:
+    """Opens a data set, a folder or a URL, with the cache that the `data` settings describe."""
+    folder = Path(config.cache).expanduser() if config.cache else default_folder()
+    cache = Cache(folder=folder, limit_bytes=config.cache_bytes, retries=config.retries, timeout=config.timeout)
+    return open_catalog(path, cache=cache)
+
+
 def data(catalog: Catalog) -> dict[str, Any]:
     """What a store says of the data set its rows belong to."""
     return {
@@ -45,16 +54,22 @@ def data(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def software() -> dict[str, Any]:
-    """Versions of everything that decides what a store holds."""
+def software(view: ViewSpec) -> dict[str, Any]:
+    """Versions of everything that decides what a store holds, and a digest of what they make of its views."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "accelerate": accelerate.__version__,
         "zarr": zarr.__version__,
-        "views": views.software(),
+        "views": views.software() | {"digest": view_digest(view)},
     }
+
+
+def view_digest(view: ViewSpec) -> str:
+    """Digest of a fixed set of synthetic pictures under a ViewSpec: equal wherever its views come out alike."""
+    digests = [views.spec_digest(view), *([views.mix_digest(view.mix)] if view.mix else [])]
+    return "-".join(f"{digest:016x}" for digest in digests)
 
 
 def block_rows(wanted: int, num_samples: int) -> int:

@@ -22,6 +22,7 @@ CONFIG, METRICS, CHECKPOINTS, WEIGHTS, SUMMARY = (
 # What may differ when a run goes on: nothing here changes a step.
 _FREE = (
     "data.path", "data.val_path", "data.workers", "data.prefetch", "data.digests", "data.damaged",
+    "data.cache", "data.retries", "data.timeout",
     "store.path", "store.check", "eval.", "compute.compile", "compute.threads", "run.",
 )  # fmt: skip
 

@@ -21,18 +21,18 @@ import models
 from distill import provenance, runtime
 from distill.config import SaveLogitsConfig
 from distill.data.batches import BlockBatches
-from distill.data.catalog import Catalog, open_catalog
+from distill.data.catalog import Catalog
 from distill.data.records import Records
 from distill.errors import DistillError, UsageError
 from distill.progress import Progress
-from distill.teacher_pass import run_teacher
+from distill.teacher_pass import list_tasks, run_teacher
 from distill.views import ViewSpec
 
 
 def main(config: SaveLogitsConfig) -> None:
     assert config.data.path and config.store.path
     view = provenance.view_spec(config.view)
-    catalog = open_catalog(config.data.path)
+    catalog = provenance.catalog(config.data, config.data.path)
     teacher = provenance.teacher(config.teacher)
     spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
     process = runtime.start(config.compute)
@@ -54,12 +54,13 @@ def main(config: SaveLogitsConfig) -> None:
     with logitstore.writer(config.store.path, exclusive=process.is_main) as writer:
         process.accelerator.wait_for_everyone()  # The lock is held before anyone works.
         missing = [(int(e), int(b)) for e, b in np.argwhere(~logitstore.open(config.store.path).done())]
-        mine = missing[process.rank :: process.world]
+        tasks = list_tasks(missing, epochs_per_read=config.store.epochs_per_read)
+        mine = tasks[process.rank :: process.world]
         process.say(f"{len(missing)} of {spec.num_epochs * spec.num_blocks} blocks to do")
-        views = sum(len(spec.block_rows(block)) for _, block in mine)
+        views = sum(len(epochs) * len(spec.block_rows(block)) for epochs, block in mine)
         with Progress("teacher pass", total=views, unit="views", shown=process.is_main) as progress:
             run_teacher(
-                teacher, writer, spec=spec, dataset=dataset, blocks=mine, batch_size=config.batch_size,
+                teacher, writer, spec=spec, dataset=dataset, tasks=mine, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, records=records, runtime=process,
                 memory_format=runtime.memory_format(config.compute), progress=progress,
             )  # fmt: skip
@@ -76,6 +77,12 @@ def store_spec(
     """What the store is to hold, with the provenance of everything in it."""
     if config.store.topk > teacher.num_classes:
         raise UsageError(f"store.topk={config.store.topk}: the teacher has {teacher.num_classes} classes")
+    rows_per_block = provenance.block_rows(config.store.rows_per_block, len(catalog))
+    if view.mix and rows_per_block % view.mix.group_size:
+        raise UsageError(
+            f"view.mix.group_size={view.mix.group_size}: must divide the rows of a block, {rows_per_block}, so that no "
+            "pair lies in two blocks"
+        )
     precision: dict[str, Any] = {"precision": config.compute.precision}
     return logitstore.StoreSpec(
         num_samples=len(catalog),
@@ -83,13 +90,13 @@ def store_spec(
         num_classes=teacher.num_classes,
         topk=config.store.topk,
         encoding=config.store.encoding,
-        rows_per_block=provenance.block_rows(config.store.rows_per_block, len(catalog)),
+        rows_per_block=rows_per_block,
         store_seed=config.store.seed,
         proof_rows=config.store.proof_rows,
         view=view.to_json(),
         teacher=teacher.provenance() | precision,
         data=provenance.data(catalog),
-        software=provenance.software(),
+        software=provenance.software(view),
     )
 
 

@@ -17,21 +17,35 @@ import models
 from distill import evaluation, provenance, runtime
 from distill.config import TrainStudentConfig
 from distill.data.batches import EvalBatches, TrainBatches
-from distill.data.catalog import Catalog, open_catalog
+from distill.data.catalog import Catalog
 from distill.data.order import Order, first_rows
+from distill.data.pairs import group_starts
 from distill.data.records import Records
-from distill.errors import DistillError
+from distill.errors import DistillError, UsageError
 from distill.loop import Plan, Training
 from distill.optim import adamw, schedule
+from distill.proving import FirstReads, Prover
 from distill.replay import Replay
 from distill.runtime import Runtime
-from distill.views import EvalSpec
+from distill.views import EvalSpec, ViewSpec
 
 
-def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime) -> Order:
+def view_spec(config: TrainStudentConfig, replay: Replay | None) -> ViewSpec:
+    """How views are drawn: as the teacher's were, or, without a store, as the `view` settings say."""
+    return replay.spec if replay else provenance.view_spec(config.view)
+
+
+def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, replay: Replay | None) -> Order:
     """Which rows every process reads when."""
+    mix, repeats = view_spec(config, replay).mix, config.train.repeats
+    if mix and repeats > 1:
+        raise UsageError("train.repeats > 1 does not go with mixed views: a row has another partner in each epoch")
+    if replay and repeats > len(replay.epochs):
+        raise UsageError(f"train.repeats={repeats}: the store has {len(replay.epochs)} epochs of views to deal at once")
     return Order(
-        starts=first_rows(catalog.starts, config.data.rows),
+        starts=group_starts(first_rows(catalog.starts, config.data.rows), mix, num_rows=len(catalog)),
+        unit=2 if mix else 1,
+        repeats=repeats,
         seed=config.train.seed,
         batch_size=config.train.batch_size,
         world=process.world,
@@ -66,11 +80,17 @@ def make_batches(
     config: TrainStudentConfig, catalog: Catalog, order: Order, process: Runtime, replay: Replay | None
 ) -> TrainBatches:
     """The student's pictures, with the store's logits when there is one."""
+    spec = view_spec(config, replay)
+    prove = None
+    if replay and config.store.check != "off":
+        prover = Prover(replay.store, spec, catalog)
+        prove = FirstReads(prover, rank=process.rank, world=process.world, strict=config.store.check == "strict")
     return TrainBatches(
         catalog,
+        prove=prove,
         order=order,
         rank=process.rank,
-        spec=replay.spec if replay else provenance.view_spec(config.view),
+        spec=spec,
         size=config.student.image_size,
         seed=config.train.seed,
         store=replay.store if replay else None,
@@ -102,11 +122,11 @@ def make_evaluator(
     """A function from a training to its scores, or None without evaluation data."""
     if not config.data.val_path:
         return None
-    catalog = open_catalog(config.data.val_path)
+    catalog = provenance.catalog(config.data, config.data.val_path)
     evaluation.check_classes(catalog, num_classes)
     spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
     dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
-    records = make_records(config, process, digest_file=None)
+    records = make_records(config, process, digests=None)
 
     def scores(training: Training) -> dict[str, Any]:
         if process.world > 1:  # BatchNorm statistics are the first process's, as in a checkpoint.
@@ -129,13 +149,13 @@ def make_evaluator(
     return scores
 
 
-def make_records(config: TrainStudentConfig, process: Runtime, *, digest_file: str | None) -> Records:
-    """Where damage, and digests if there is a file for them, are noted."""
+def make_records(config: TrainStudentConfig, process: Runtime, *, digests: str | None) -> Records:
+    """Where damage is noted, and digests of the pictures if asked for."""
     assert config.run.dir
     return Records(
         damaged=config.data.damaged,
         damage_file=Path(config.run.dir) / "damaged.jsonl",
-        digest_file=digest_file,
+        digest_file=digests,
         rank=process.rank,
     )
 
@@ -143,5 +163,5 @@ def make_records(config: TrainStudentConfig, process: Runtime, *, digest_file: s
 def classes_of_labels(catalog: Catalog) -> int:
     """The number of classes of a fully labelled data set. **Raises:** `DistillError` for any other."""
     if not catalog.num_classes or np.any(catalog.labels < 0):
-        raise DistillError(f"{catalog.path} has samples without a label: give store.path to train from a teacher")
+        raise DistillError(f"{catalog.where} has samples without a label: give store.path to train from a teacher")
     return catalog.num_classes

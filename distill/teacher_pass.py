@@ -3,7 +3,8 @@
     block -> batches of views -> teacher -> kept classes on the device ->|queue|-> encoded and written by a thread
 
 A block's batches always begin at its first row and its result is written as a whole, so which process does a block,
-and how often the pass was stopped before, leaves no trace in the store.
+and how often the pass was stopped before, leaves no trace in the store. Nor does the number of epochs whose views are
+made from one decoding: the teacher is given the same batches.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 import torch
 
 import logitstore
-from distill.data.batches import Batch, BlockBatches, BlockPart, load
+from distill.data.batches import Batch, BlockBatches, BlockPart
+from distill.data.loader import load
 from distill.data.records import Records
 from distill.keep import Kept, keep_nothing, keep_topk
 from distill.progress import Progress
@@ -28,6 +30,9 @@ from distill.views import block_proof
 from models import Teacher
 
 _QUEUED_BLOCKS = 2
+
+Task = tuple[tuple[int, ...], int]
+"""Epochs, and the block that is missing in them: made from one decoding of its pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,7 @@ def run_teacher(
     *,
     spec: logitstore.StoreSpec,
     dataset: BlockBatches,
-    blocks: Sequence[tuple[int, int]],
+    tasks: Sequence[Task],
     batch_size: int,
     workers: int,
     prefetch: int,
@@ -56,29 +61,42 @@ def run_teacher(
     memory_format: torch.memory_format,
     progress: Progress,
 ) -> None:
-    """Runs the teacher over (epoch, block) pairs and writes each block when it is whole."""
-    parts: list[Kept] = []
-    batches: list[Batch] = []
-    indices = list_parts(spec, blocks, batch_size)
+    """Runs the teacher over the blocks of some tasks and writes each block when it is whole."""
+    done: dict[int, list[tuple[Batch, Kept]]] = {}
+    group = dataset.spec.mix.group_size if dataset.spec.mix else 1
+    indices = list(list_parts(spec, tasks, batch_size, group=group))
     loader = load(dataset, indices, workers=workers, prefetch=prefetch, pin=runtime.pin)
     with BackgroundWriter(writer) as pending:
-        for part, batch in zip(list_parts(spec, blocks, batch_size), loader, strict=True):
-            records.note(batch)
-            parts.append(classify(teacher, batch, topk=spec.topk, runtime=runtime, memory_format=memory_format))
-            batches.append(replace(batch, pixels_bhwc=batch.pixels_bhwc[:0]))  # Pictures are not needed again.
-            progress.advance(len(batch))
-            if part.last:
-                pending.put(_finished(part, batches, parts, spec.proof_rows))
-                parts, batches = [], []
+        for part, batches in zip(indices, loader, strict=True):
+            for epoch, batch in zip(part.epochs, batches, strict=True):
+                records.note(batch)
+                kept = classify(teacher, batch, topk=spec.topk, runtime=runtime, memory_format=memory_format)
+                no_pixels = batch.pixels_bhwc.new_empty(0)  # Pictures are not needed again.
+                done.setdefault(epoch, []).append((replace(batch, pixels_bhwc=no_pixels), kept))
+                progress.advance(len(batch))
+                if part.last:
+                    pending.put(_finished(epoch, part.block, done.pop(epoch), spec.proof_rows))
 
 
-def list_parts(spec: logitstore.StoreSpec, blocks: Sequence[tuple[int, int]], batch_size: int) -> Iterator[BlockPart]:
-    """The batches of some blocks, in order."""
-    for epoch, block in blocks:
+def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> list[Task]:
+    """Groups missing (epoch, block) pairs: of each run of so many epochs, those of one block together, in order."""
+    tasks: dict[tuple[int, int], list[int]] = {}
+    for epoch, block in sorted(missing):
+        tasks.setdefault((epoch // epochs_per_read, block), []).append(epoch)
+    return [(tuple(epochs), block) for (_, block), epochs in sorted(tasks.items())]
+
+
+def list_parts(
+    spec: logitstore.StoreSpec, tasks: Sequence[Task], batch_size: int, *, group: int = 1
+) -> Iterator[BlockPart]:
+    """The batches of some blocks, in order; of whole groups where `batch_size` holds one, so that both of a mixed pair
+    are in one batch."""
+    step = batch_size - batch_size % group or batch_size
+    for epochs, block in tasks:
         rows = spec.block_rows(block)
-        for begin in range(rows.start, rows.stop, batch_size):
-            end = min(begin + batch_size, rows.stop)
-            yield BlockPart(epoch, block, begin, end, last=end == rows.stop)
+        for begin in range(rows.start, rows.stop, step):
+            end = min(begin + step, rows.stop)
+            yield BlockPart(epochs, block, begin, end, last=end == rows.stop)
 
 
 @torch.inference_mode()
@@ -91,7 +109,7 @@ def classify(
     with runtime.accelerator.autocast():
         logits_bc = teacher.net(inputs_bchw)
     kept = keep_topk(logits_bc, topk=topk)
-    if batch.damage:
+    if not batch.weights_b.all():
         nothing = keep_nothing(len(batch), topk=topk).to(runtime.device)
         good_b = batch.weights_b.to(runtime.device) > 0
         kept = Kept(
@@ -102,14 +120,15 @@ def classify(
     return kept
 
 
-def _finished(part: BlockPart, batches: list[Batch], parts: list[Kept], proof_rows: int) -> Block:
+def _finished(epoch: int, block: int, done: list[tuple[Batch, Kept]], proof_rows: int) -> Block:
+    batches = [batch for batch, _ in done]
     seeds = torch.cat([batch.seeds_b for batch in batches if batch.seeds_b is not None])
     digests = [digest for batch in batches for digest in batch.digests]
     return Block(
-        epoch=part.epoch,
-        block=part.block,
+        epoch=epoch,
+        block=block,
         seeds=seeds.numpy().view(np.uint64),
-        parts=parts,
+        parts=[kept for _, kept in done],
         proof=block_proof(digests[:proof_rows]),
     )
 

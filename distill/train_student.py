@@ -17,11 +17,11 @@ from typing import Any
 
 import distill.command
 import models
-from distill import run_folder, runtime
+from distill import provenance, run_folder, runtime
 from distill.checkpoint import load_newest, save_checkpoint
 from distill.config import TrainStudentConfig
-from distill.data.batches import load
-from distill.data.catalog import Catalog, open_catalog
+from distill.data.catalog import Catalog
+from distill.data.loader import load
 from distill.data.order import Order
 from distill.errors import DistillError
 from distill.loop import Plan, Training, train
@@ -43,12 +43,12 @@ from distill.student_pass import (
 def main(config: TrainStudentConfig) -> None:
     assert config.data.path and config.run.dir
     began = time.monotonic()
-    catalog = open_catalog(config.data.path)
+    catalog = provenance.catalog(config.data, config.data.path)
     process = runtime.start(config.compute)
     replay = open_replay(config.store, catalog) if config.store.path else None
     num_classes = replay.store.spec.num_classes if replay else classes_of_labels(catalog)
     evaluator = make_evaluator(config, process, num_classes)
-    order = make_order(config, catalog, process)
+    order = make_order(config, catalog, process, replay)
     plan = make_plan(config, order)
     dataset = make_batches(config, catalog, order, process, replay)
 
@@ -68,7 +68,7 @@ def main(config: TrainStudentConfig) -> None:
 
     indices = range(training.step * order.accumulate, plan.total_steps * order.accumulate)
     batches = load(dataset, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
-    records = make_records(config, process, digest_file=config.data.digests)
+    records = make_records(config, process, digests=config.data.digests)
     metrics = MetricLog(folder / run_folder.METRICS, resume_step=training.step) if process.is_main else None
     scores: dict[str, Any] = {}
 
@@ -143,7 +143,7 @@ def finish(
 def check_same_data(state: dict[str, Any], catalog: Catalog, folder: Path) -> None:
     if state["fingerprint"] != catalog.fingerprint:
         raise DistillError(
-            f"the run in {folder} was trained on other data than {catalog.path}: fingerprint {state['fingerprint']} "
+            f"the run in {folder} was trained on other data than {catalog.where}: fingerprint {state['fingerprint']} "
             f"there, {catalog.fingerprint} here"
         )
 

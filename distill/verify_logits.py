@@ -7,7 +7,7 @@ runs the teacher again on `check.rows` rows and compares classes and log-probabi
 
     python -m distill.verify_logits data.path=DATA store.path=T.zarr show.row=12 show.png=view.png
 
-explains one view: its drawn parameters in words, and the picture itself.
+explains one view: its drawn parameters in words, what it is mixed with, and the picture itself.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ import logitstore
 from distill import provenance, runtime
 from distill.comparison import compare_with_teacher
 from distill.config import OneViewConfig, VerifyLogitsConfig
-from distill.data.catalog import Catalog, open_catalog
+from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.progress import Progress
-from distill.replay import explain_failure, failed_proofs, view_spec_of
-from distill.views import describe, draw, image_size, render
+from distill.proving import Prover, explain_failure
+from distill.replay import view_spec_of
+from distill.views import describe, describe_mix, draw, image_size
 
 
 def main(config: VerifyLogitsConfig) -> None:
     assert config.data.path and config.store.path
-    catalog = open_catalog(config.data.path)
+    catalog = provenance.catalog(config.data, config.data.path)
     store = logitstore.open(config.store.path)
     if config.show.row is not None:
         show_view(store, catalog, config.show, row=config.show.row)
@@ -51,7 +52,7 @@ def main(config: VerifyLogitsConfig) -> None:
 
 def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | None) -> list[str]:
     """Renders blocks' first rows again; a sentence for what does not agree with the proofs in the store."""
-    spec = view_spec_of(store, catalog)
+    prover = Prover(store, view_spec_of(store, catalog), catalog)
     present = [(int(epoch), int(block)) for epoch, block in np.argwhere(store.done())]
     if not present:
         raise DistillError(f"{store.path} has no block yet: run `distill.save_logits` first")
@@ -60,29 +61,33 @@ def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | Non
     wrong: list[tuple[int, int]] = []
     with Progress("proofs", total=len(present), unit="blocks") as progress:
         for place in present:
-            wrong.extend(failed_proofs(store, spec, catalog, [place]))
+            wrong.extend(prover.failed([place]))
             progress.advance(1)
     print(f"proofs: {len(present) - len(wrong)} of {len(present)} blocks replay identically", flush=True)
     return [explain_failure(store, wrong)] if wrong else []
 
 
 def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, *, row: int) -> None:
-    """Prints one view's parameters and saves the picture."""
+    """Prints one view's parameters, those of the view mixed into it, and saves the picture."""
     spec = view_spec_of(store, catalog)
-    stored = store.read(epoch=config.epoch, rows=np.array([row]))
-    with ShardReader(catalog) as shards:
-        data = shards.read(row)
-    seed = int(stored.seeds[0])
-    view = draw(spec, seed, image_size(data))
     size = config.size or int(store.spec.teacher["image_size"])
+    prover = Prover(store, spec, catalog, size=size)
+    pixels, mixture = prover.picture(config.epoch, row)
     path = Path(config.png)
-    if not cv2.imwrite(str(path), cv2.cvtColor(render(data, view, size=size), cv2.COLOR_RGB2BGR)):
+    if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
         raise DistillError(f"cannot write {path}: name a PNG file in a folder that exists")
-    label = int(catalog.labels[row])
-    name = f" ({catalog.class_names[label]})" if label >= 0 else ""
-    print(f"row {row}, epoch {config.epoch}: {catalog.key(row)}, label {label}{name}, seed {seed}")
-    for line in describe(view):
-        print(f"  {line}")
+    for at in dict.fromkeys((row, mixture.partner if mixture else row)):
+        seed = int(store.read(epoch=config.epoch, rows=np.array([at])).seeds[0])
+        label = int(catalog.labels[at])
+        name = f" ({catalog.class_names[label]})" if label >= 0 else ""
+        print(f"row {at}, epoch {config.epoch}: {catalog.key(at)}, label {label}{name}, seed {seed}")
+        with ShardReader(catalog) as shards:
+            view = draw(spec, seed, image_size(shards.read(at)))
+        for line in describe(view):
+            print(f"  {line}")
+    if mixture:
+        alone = "row has no partner: " if mixture.partner == row else f"with row {mixture.partner}: "
+        print(f"row {row} {alone}{describe_mix(mixture.mixing, size=size)}")
     print(f"{path}: the view at {size} x {size} pixels")
 
 

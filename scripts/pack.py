@@ -12,6 +12,7 @@ import click
 
 from distill.command import exit_codes
 from distill.data.pack import pack
+from distill.data.recode import Recode
 from distill.progress import Progress
 
 
@@ -21,12 +22,17 @@ from distill.progress import Progress
 @click.option("--rows-per-shard", default=1000, show_default=True, help="Images in a tar shard.")
 @click.option("--seed", default=0, show_default=True, help="Of the one shuffle.")
 @click.option("--workers", default=os.cpu_count(), show_default="cores", help="Processes.")
+@click.option("--max-side", type=int, help="Shrink pictures whose longer side is longer, to this many pixels.")
+@click.option("--quality", type=int, help="Re-encode every picture as a JPEG of this quality (shrunk ones: 90).")
 @click.option("--no-labels", is_flag=True, help="Take images at any depth, without classes.")
-def main(source: Path, target: Path, rows_per_shard: int, seed: int, workers: int, no_labels: bool) -> None:
+def main(
+    source: Path, target: Path, rows_per_shard: int, seed: int, workers: int, max_side: int | None,
+    quality: int | None, no_labels: bool,
+) -> None:  # fmt: skip
     """Packs every JPEG and PNG under SOURCE into webdataset shards and a catalog at TARGET, a new or empty folder.
 
-    Bytes are kept as they are. Every image is decoded once to see that it can be; what cannot is left out and listed
-    in TARGET/unreadable.tsv.
+    Bytes are kept as they are, unless --max-side or --quality asks for smaller ones. Every image is decoded once to
+    see that it can be; what cannot is left out and listed in TARGET/unreadable.tsv.
     """
     with exit_codes():
         with Progress("packing", total=0, unit="images") as progress:
@@ -37,7 +43,7 @@ def main(source: Path, target: Path, rows_per_shard: int, seed: int, workers: in
 
             packed = pack(
                 source, target, rows_per_shard=rows_per_shard, seed=seed, workers=workers, labelled=not no_labels,
-                progress=show,
+                smaller=Recode(max_side=max_side, quality=quality),                progress=show,
             )  # fmt: skip
         click.echo(
             f"{packed.num_rows} images of {packed.num_classes} classes in {packed.num_shards} shards, "

@@ -16,7 +16,7 @@ ALLOWED = {
     "logitstore": {"logitstore", "numpy", "zarr", "numcodecs", "google_crc32c", "click", "rich"},
     "models": {"models", "torch", "timm", "safetensors", "numpy"},
     "distill/views": {"distill", "numpy", "cv2", "PIL", "torch", "torchvision", "xxhash"},
-    "distill/data": {"distill", "logitstore", "numpy", "torch", "webdataset", "xxhash"},
+    "distill/data": {"distill", "logitstore", "numpy", "torch", "webdataset", "xxhash", "fsspec", "cv2"},
 }
 
 

@@ -15,7 +15,7 @@ import timm
 import torch
 
 import distill.command
-import distill.data.batches
+import distill.data.pictures
 import distill.train_student
 import logitstore
 import models
@@ -251,8 +251,8 @@ def test_views_that_do_not_replay_stop_the_student_unless_allowed(
 ) -> None:
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=2")
     with pytest.MonkeyPatch.context() as patch:
-        render = distill.data.batches.render
-        patch.setattr(distill.data.batches, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
+        render = distill.data.pictures.render
+        patch.setattr(distill.data.pictures, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
         message = fails(capsys, "train_student", words)
         assert "as the teacher saw them" in message
         assert "store.check=warn" in message

@@ -3,36 +3,36 @@
     row -> bytes from its shard -> view drawn from its seed -> uint8 picture    (+ what the store knows of the view)
 
 Three datasets, one for each use: `TrainBatches` (student), `BlockBatches` (teacher) and `EvalBatches`. An index
-stands for a whole batch, so torch's DataLoader only moves finished batches. `load` runs one of them.
+stands for a whole batch, so torch's DataLoader (see `loader`) only moves finished batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 import logitstore
 from distill.data.catalog import Catalog
-from distill.data.order import Order
+from distill.data.order import Order, Rows
+from distill.data.pairs import pairs_of
+from distill.data.pictures import Pictures
 from distill.data.seeds import view_seeds
-from distill.data.shards import ShardReader
-from distill.errors import DamagedImage, DistillError
 from distill.keep import Kept
-from distill.views import EvalSpec, View, ViewSpec, draw, eval_view, image_size, pixel_digest, render
+from distill.views import EvalSpec, ViewSpec, eval_view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Pictures of b rows and what is known about them."""
+    """Pictures of b views and what is known about them."""
 
-    epoch: int
+    epochs_b: Tensor
+    """(b,) int64."""
     rows_b: Tensor
     """(b,) int64."""
     pixels_bhwc: Tensor
@@ -40,66 +40,36 @@ class Batch:
     labels_b: Tensor
     """(b,) int64, -1 unknown."""
     weights_b: Tensor
-    """(b,) float32: 0 for a row to leave out (its picture could not be read, now or by the teacher), else 1."""
+    """(b,) float32: 0 for a view to leave out (its picture, or that of its partner in a mix, could not be read, now or
+    by the teacher), else 1."""
+    partner_labels_b: Tensor | None = None
+    """(b,) int64, where views are mixed: the label of what is mixed into each."""
+    shares_b: Tensor | None = None
+    """(b,) float32, where views are mixed: what each picture keeps of its own, the weight of its own label."""
     seeds_b: Tensor | None = None
     """(b,) int64 holding the bits of the uint64 view seeds."""
     kept: Kept | None = None
     digests: tuple[int, ...] = ()
     """Digests of the first pictures' pixels, as many as were asked for."""
-    damage: tuple[tuple[int, str], ...] = ()
-    """Row and message of each picture that could not be read."""
+    damage: tuple[tuple[int, int, str], ...] = ()
+    """Epoch, row and message of each picture that could not be read."""
+    warnings: tuple[str, ...] = ()
+    """What a person should be told once."""
 
     def __len__(self) -> int:
         return len(self.rows_b)
 
+    @property
+    def main_labels_b(self) -> Tensor:
+        """(b,) int64: the label of the larger part of each picture; its own where both are a half."""
+        if self.shares_b is None or self.partner_labels_b is None:
+            return self.labels_b
+        return torch.where(self.shares_b >= 0.5, self.labels_b, self.partner_labels_b)
+
     def pin_memory(self) -> Batch:
-        names = ("pixels_bhwc", "labels_b", "weights_b")
-        pinned: dict[str, Any] = {name: getattr(self, name).pin_memory() for name in names}
+        names = ("pixels_bhwc", "labels_b", "weights_b", "partner_labels_b", "shares_b")
+        pinned = {name: tensor.pin_memory() for name in names if (tensor := getattr(self, name)) is not None}
         return replace(self, **pinned, kept=self.kept.pin_memory() if self.kept else None)
-
-
-class Pictures:
-    """Reads and renders rows of one data set at one size."""
-
-    def __init__(self, catalog: Catalog, *, size: int, num_classes: int | None = None) -> None:
-        """**Arguments:** `num_classes`: of the model; labels of a data set with another number are unknown to it."""
-        self.catalog = catalog
-        self.size = size
-        self._labelled = num_classes in (None, catalog.num_classes)
-        self._shards = ShardReader(catalog)
-
-    def __call__(
-        self, rows: npt.NDArray[np.int64], view_of: Callable[[int, tuple[int, int]], View], *, num_digests: int = 0
-    ) -> dict[str, Any]:
-        """The fields of a `Batch` that come from pictures.
-
-        **Arguments:** `view_of(position in the batch, (height, width))` gives each row's view; the first
-        `num_digests` pictures are digested.
-        """
-        pixels = np.full((len(rows), self.size, self.size, 3), 128, np.uint8)
-        weights = np.ones(len(rows), np.float32)
-        digests: list[int] = []
-        damage: list[tuple[int, str]] = []
-        for position, row in enumerate(rows.tolist()):
-            try:
-                data = self._shards.read(row)
-                view = view_of(position, image_size(data))
-                pixels[position] = render(data, view, size=self.size)
-            except DamagedImage as error:
-                where = self._shards.where(row)
-                damage.append((row, str(error) if where in str(error) else f"{where}: {error}"))
-                weights[position] = 0
-            if position < num_digests:
-                digests.append(pixel_digest(pixels[position]))
-        labels = self.catalog.labels[rows].astype(np.int64) if self._labelled else np.full(len(rows), -1)
-        return {
-            "rows_b": torch.from_numpy(rows),
-            "pixels_bhwc": torch.from_numpy(pixels),
-            "labels_b": torch.from_numpy(labels),
-            "weights_b": torch.from_numpy(weights),
-            "digests": tuple(digests),
-            "damage": tuple(damage),
-        }
 
 
 class TrainBatches(Dataset[Batch]):
@@ -117,39 +87,73 @@ class TrainBatches(Dataset[Batch]):
         store: logitstore.Store | None = None,
         epochs: tuple[int, ...] = (),
         digest: bool = False,
+        prove: Callable[[Rows, Rows], str | None] | None = None,
     ) -> None:
-        """**Arguments:** `store` and the stored `epochs` to go round; without a store views are seeded by `seed`."""
+        """**Arguments:** `store` and the stored `epochs` to go round; without a store views are seeded by `seed`.
+        `prove(epochs, rows)` sees every batch's coordinates before they are rendered; what it says is passed on."""
         self.pictures = Pictures(catalog, size=size, num_classes=store.spec.num_classes if store else None)
         self.order, self.rank, self.spec, self.seed = order, rank, spec, seed
-        self.store, self.epochs, self.digest = store, epochs, digest
+        self.store, self.epochs, self.digest, self.prove = store, epochs, digest, prove
+        self.pairs = pairs_of(spec, num_rows=len(catalog), seeds_of=self._seeds)
+        self._window = (-1, -1)
 
     def __getitem__(self, index: int) -> Batch:
         step, part = divmod(index, self.order.accumulate)
-        epoch, rows = self.order.batch(step, part=part, rank=self.rank)
-        kept = None
-        if self.store is not None:
-            epoch = self.epochs[epoch % len(self.epochs)]
-            stored = self.store.read(epoch=epoch, rows=rows)
-            seeds = stored.seeds
-            tensors = (stored.indices, stored.logprobs, stored.tail)
-            kept = Kept(*(torch.from_numpy(np.ascontiguousarray(values)) for values in tensors))
-        else:
-            seeds = view_seeds(rows, base=self.seed, epoch=epoch, num_samples=len(self.pictures.catalog))
-        fields = self.pictures(
-            rows,
-            lambda position, source: draw(self.spec, int(seeds[position]), source),
+        self._fetch_ahead(step)
+        epochs, rows = self.order.batch(step, part=part, rank=self.rank)
+        if self.epochs:
+            epochs = np.array(self.epochs)[epochs % len(self.epochs)]
+        if self.pairs is not None:  # One epoch, whose groups lie in the order of their pairs.
+            rows = self.pairs.rows_at(int(epochs[0]), rows)
+        warning = self.prove(epochs, rows) if self.prove else None
+        seeds, kept = self._stored(epochs, rows)
+        fields = self.pictures.augmented(
+            epochs, rows, spec=self.spec, seeds_of=self._seeds, pairs=self.pairs,
             num_digests=len(rows) if self.digest else 0,
-        )
+        )  # fmt: skip
         if kept is not None:
             fields["weights_b"] *= (kept.logprobs_bk[:, 0] > float("-inf")).float()
-        return Batch(epoch=epoch, seeds_b=torch.from_numpy(seeds.view(np.int64)), kept=kept, **fields)
+        return Batch(seeds_b=_bits(seeds), kept=kept, warnings=(warning,) if warning else (), **fields)
+
+    def _fetch_ahead(self, step: int) -> None:
+        """When a window of the order begins, asks for its shards and those of the window after it."""
+        if self.pictures.catalog.remote and (window := self.order.window_of(step)) != self._window:
+            self._window = window
+            for number in (window[1], window[1] + 1):
+                self.pictures.shards.fetch_ahead(self.order.window_rows(window[0], number))
+
+    def _seeds(self, epoch: int, rows: Rows) -> np.ndarray:
+        if self.store is not None:
+            return self.store.read(epoch=epoch, rows=rows).seeds
+        return view_seeds(rows, base=self.seed, epoch=epoch, num_samples=len(self.pictures.catalog))
+
+    def _stored(self, epochs: Rows, rows: Rows) -> tuple[np.ndarray, Kept | None]:
+        """Seeds, and what the store keeps of each view."""
+        seeds = np.empty(len(rows), np.uint64)
+        parts: list[tuple[np.ndarray, logitstore.Rows]] = []
+        for epoch in np.unique(epochs).tolist():
+            at = np.flatnonzero(epochs == epoch)
+            if self.store is None:
+                seeds[at] = self._seeds(epoch, rows[at])
+            else:
+                stored = self.store.read(epoch=epoch, rows=rows[at])
+                seeds[at] = stored.seeds
+                parts.append((at, stored))
+        if not parts:
+            return seeds, None
+        back = np.argsort(np.concatenate([at for at, _ in parts]))
+
+        def gathered(name: str) -> Tensor:
+            return torch.from_numpy(np.concatenate([getattr(stored, name) for _, stored in parts])[back])
+
+        return seeds, Kept(gathered("indices"), gathered("logprobs"), gathered("tail"))
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPart:
-    """Consecutive rows of one block of one stored epoch: an index of `BlockBatches`."""
+    """Consecutive rows of one block in some stored epochs: an index of `BlockBatches`."""
 
-    epoch: int
+    epochs: tuple[int, ...]
     block: int
     begin: int
     end: int
@@ -157,8 +161,9 @@ class BlockPart:
     """Whether the block ends here."""
 
 
-class BlockBatches(Dataset[Batch]):
-    """The teacher's batches: every view of a block in the order of its rows."""
+class BlockBatches(Dataset[list[Batch]]):
+    """The teacher's batches: every view of a block in the order of its rows; a batch for each of a part's epochs, all
+    from one decoding of its pictures."""
 
     def __init__(
         self, catalog: Catalog, *, spec: ViewSpec, size: int, seed: int, rows_per_block: int, proof_rows: int,
@@ -167,18 +172,34 @@ class BlockBatches(Dataset[Batch]):
         self.pictures = Pictures(catalog, size=size)
         self.spec, self.seed = spec, seed
         self.rows_per_block, self.proof_rows, self.digest = rows_per_block, proof_rows, digest
+        self.pairs = pairs_of(spec, num_rows=len(catalog), seeds_of=self._seeds)
 
-    def __getitem__(self, part: BlockPart) -> Batch:
+    def __getitem__(self, part: BlockPart) -> list[Batch]:
         rows = np.arange(part.begin, part.end)
-        num_samples = len(self.pictures.catalog)
-        seeds = view_seeds(rows, base=self.seed, epoch=part.epoch, num_samples=num_samples)
+        self.pictures.fetch_after(part.end)
+        epochs = np.repeat(np.array(part.epochs), len(rows))
         proved = part.block * self.rows_per_block + self.proof_rows - part.begin
-        fields = self.pictures(
-            rows,
-            lambda position, source: draw(self.spec, int(seeds[position]), source),
-            num_digests=len(rows) if self.digest else max(0, min(len(rows), proved)),
+        num_digests = len(rows) if self.digest else max(0, min(len(rows), proved))
+        every = np.tile(rows, len(part.epochs))
+        fields = self.pictures.augmented(
+            epochs, every, spec=self.spec, seeds_of=self._seeds, pairs=self.pairs,
+            num_digests=len(every) if num_digests else 0,
+        )  # fmt: skip
+        return [self._of_epoch(fields, epoch, n, rows, num_digests) for n, epoch in enumerate(part.epochs)]
+
+    def _of_epoch(self, fields: dict[str, Any], epoch: int, n: int, rows: Rows, num_digests: int) -> Batch:
+        """The batch of the n-th epoch of a part."""
+        here = slice(n * len(rows), (n + 1) * len(rows))
+        tensors: dict[str, Any] = {name: value[here] for name, value in fields.items() if isinstance(value, Tensor)}
+        return Batch(
+            seeds_b=_bits(self._seeds(epoch, rows)),
+            digests=fields["digests"][here][:num_digests],
+            damage=tuple(entry for entry in fields["damage"] if entry[0] == epoch),
+            **tensors,
         )
-        return Batch(epoch=part.epoch, seeds_b=torch.from_numpy(seeds.view(np.int64)), **fields)
+
+    def _seeds(self, epoch: int, rows: Rows) -> np.ndarray:
+        return view_seeds(rows, base=self.seed, epoch=epoch, num_samples=len(self.pictures.catalog))
 
 
 class EvalBatches(Dataset[Batch]):
@@ -189,47 +210,11 @@ class EvalBatches(Dataset[Batch]):
         self.spec = spec
 
     def __getitem__(self, rows: range) -> Batch:
-        fields = self.pictures(np.arange(rows.start, rows.stop), lambda _, source: eval_view(self.spec, source))
-        return Batch(epoch=0, **fields)
+        self.pictures.fetch_after(rows.stop)
+        fields = self.pictures.plain(np.arange(rows.start, rows.stop), lambda source: eval_view(self.spec, source))
+        return Batch(**fields)
 
 
-def load(
-    dataset: Dataset[Batch], indices: Iterable[Any], *, workers: int, prefetch: int = 2, pin: bool = False
-) -> Iterator[Batch]:
-    """The batches of a dataset at the given indices, in their order, made by `workers` processes.
-
-    An error that a user can mend arrives as it was raised in the worker, without the loader's wrapping.
-
-    **Arguments:** `prefetch`: batches each worker is ahead; `pin`: into page-locked memory.
-    """
-    loader = DataLoader(
-        _Guarded(dataset),
-        batch_size=None,
-        sampler=_Indices(indices),
-        num_workers=workers,
-        prefetch_factor=prefetch if workers else None,
-        pin_memory=pin,
-    )
-    for item in loader:
-        if isinstance(item, Exception):
-            raise item
-        yield item
-
-
-class _Guarded(Dataset[Any]):
-    def __init__(self, dataset: Dataset[Batch]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, index: Any) -> Batch | Exception:
-        try:
-            return self.dataset[index]
-        except (DistillError, logitstore.StoreError) as error:
-            return error
-
-
-class _Indices(torch.utils.data.Sampler[Any]):
-    def __init__(self, indices: Iterable[Any]) -> None:
-        self.indices = indices
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.indices)
+def _bits(seeds: np.ndarray) -> Tensor:
+    """uint64 seeds as the int64 of the same bits: torch's unsigned types lack most operations."""
+    return torch.from_numpy(seeds.view(np.int64))

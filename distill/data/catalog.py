@@ -19,9 +19,10 @@ shards. `pack` writes catalogs, `shards` reads images through them.
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from distill.data.remote import Cache, Remote, default_folder, is_url
 from distill.errors import DistillError
 
 VERSION = 1
@@ -75,7 +77,7 @@ class Catalog:
     """A packed data set, opened. Arrays are memory maps with one entry a row; none is copied into memory."""
 
     path: Path
-    """The data set's folder: tar shards and `catalog/`."""
+    """The data set's folder: tar shards and `catalog/`. Of a remote data set, the folder of the cache it comes into."""
     class_names: tuple[str, ...]
     shards: tuple[Shard, ...]
     starts: npt.NDArray[np.int64]
@@ -87,9 +89,16 @@ class Catalog:
     digests: npt.NDArray[np.uint64]
     key_offsets: npt.NDArray[np.uint64]
     key_bytes: npt.NDArray[np.uint8]
+    remote: Remote | None = None
+    """Where shards are fetched from when they are not in `path`."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def where(self) -> str:
+        """The folder or URL that a person knows the data set by."""
+        return self.remote.url if self.remote else str(self.path)
 
     @property
     def num_classes(self) -> int:
@@ -113,12 +122,39 @@ class Catalog:
         return hashes
 
 
-def open_catalog(path: str | Path) -> Catalog:
-    """Opens the catalog of the data set packed at `path`.
+def open_catalog(path: str | Path, *, cache: Cache | None = None) -> Catalog:
+    """Opens the catalog of the data set packed at `path`, a folder or a URL. A remote catalog is fetched into `cache`
+    (default: as `Cache` and `default_folder` say); shards follow as they are read.
 
     **Raises:** `DistillError` if there is none, if it is of a newer version, or if its parts disagree.
     """
-    path = Path(path)
+    if is_url(path):
+        remote = Remote(str(path), cache or Cache(folder=default_folder()))
+        return replace(_open(_fetched(remote)), remote=remote)
+    return _open(Path(path))
+
+
+def _fetched(remote: Remote) -> Path:
+    """The folder of the cache that holds the remote data set's catalog. Another catalog on the same URL has another
+    folder, so that nothing old is taken for new."""
+    try:
+        head = remote.read(f"{FOLDER}/catalog.json")
+        folder = remote.cache.folder / xxhash.xxh3_128(remote.url.encode() + b"\0" + head).hexdigest()
+        for name in ("keys.bin", *(f"{name}.npy" for name in (*_ARRAYS, "key_offsets"))):
+            remote.fetch(f"{FOLDER}/{name}", folder / FOLDER / name)
+    except (FileNotFoundError, PermissionError) as error:
+        raise DistillError(
+            f"{remote.url} has no {FOLDER}/ that can be read ({error}): name the URL of a packed data set"
+        ) from None
+    except OSError as error:
+        raise DistillError(f"cannot write the cache {remote.cache.folder} ({error}): set data.cache") from None
+    part = folder / FOLDER / f"catalog.json.{os.getpid()}.part"
+    part.write_bytes(head)
+    part.rename(folder / FOLDER / "catalog.json")
+    return folder
+
+
+def _open(path: Path) -> Catalog:
     folder = path / FOLDER
     if not path.is_dir():
         raise DistillError(f"no data set at {path}: pack an image folder with `python scripts/pack.py SRC {path}`")

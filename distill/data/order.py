@@ -8,6 +8,13 @@ Of that one global order, step `t` takes `world * accumulate * batch_size` conse
 rank 0, 1, ... in turn. What a step sees as a whole therefore depends neither on the number of loader workers nor
 on how a global batch is spread over processes and accumulation. Rows that do not fill a last step are left out of
 that epoch; other rows in each epoch.
+
+Two options deal otherwise, and keep all of that:
+
+- `unit` neighbouring rows stay together: the two of a mixed pair, so that each is decoded once.
+- `repeats`: a row is dealt with its views of that many consecutive epochs at once (repeated augmentation: Hoffer et
+  al., "Augment your batch", CVPR 2020), so that it is decoded once for them. Epochs 0 .. r - 1 then share one order,
+  epochs r .. 2r - 1 the next, and every view comes as often as without repeats: once in r epochs, at most.
 """
 
 from __future__ import annotations
@@ -41,17 +48,28 @@ class Order:
     """The order of all epochs of a run, for every rank."""
 
     starts: npt.NDArray[np.int64]
-    """(S + 1,) first row of each tar shard, and N; ends early where a run uses the first N rows only."""
+    """(S + 1,) first row of each tar shard, and N; ends early where a run uses the first N rows only. With a unit of
+    u all but the last are multiples of u."""
     seed: int
     batch_size: int
-    """Rows a process takes at once."""
+    """Views a process takes at once."""
     world: int = 1
     accumulate: int = 1
     """Batches a process takes for one optimiser step."""
     window_shards: int = 16
+    unit: int = 1
+    """Neighbouring rows that are dealt together; a last incomplete unit is left out."""
+    repeats: int = 1
+    """Views of a row in a batch, each of another epoch."""
     _windows: OrderedDict[tuple[int, int], Rows] = field(default_factory=OrderedDict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.batch_size % (self.unit * self.repeats):
+            raise UsageError(
+                f"train.batch_size={self.batch_size}: must be a multiple of {self.unit * self.repeats}, because rows "
+                f"are dealt {self.unit} together (2 where views are mixed), each with {self.repeats} views "
+                "(train.repeats)"
+            )
         if self.steps_per_epoch == 0:
             raise UsageError(
                 f"{self.num_rows} rows do not fill one step of {self.step_rows} rows (batch_size {self.batch_size} x "
@@ -64,48 +82,73 @@ class Order:
 
     @property
     def step_rows(self) -> int:
-        """Rows of one optimiser step over all processes: the global batch."""
+        """Views of one optimiser step over all processes: the global batch."""
         return self.batch_size * self.world * self.accumulate
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.num_rows // self.step_rows
+        return self.num_rows // self.unit * self.unit // self.step_rows
 
-    def batch(self, step: int, *, part: int = 0, rank: int = 0) -> tuple[int, Rows]:
-        """Epoch and (batch_size,) int64 rows of accumulation part `part` of optimiser step `step` at `rank`."""
-        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        begin = step_in_epoch * self.step_rows + (part * self.world + rank) * self.batch_size
-        return epoch, self._positions(epoch, begin, begin + self.batch_size)
+    def batch(self, step: int, *, part: int = 0, rank: int = 0) -> tuple[Rows, Rows]:
+        """Epochs and rows, both (batch_size,) int64, of accumulation part `part` of optimiser step `step` at `rank`.
+        The views of one row are neighbours."""
+        shuffle, begin = self._place(step)
+        begin += (part * self.world + rank) * self.batch_size // self.repeats
+        rows = self._rows(shuffle, begin, begin + self.batch_size // self.repeats)
+        epochs = shuffle * self.repeats + np.arange(self.repeats)
+        return np.tile(epochs, len(rows)), np.repeat(rows, self.repeats)
 
-    def _positions(self, epoch: int, begin: int, end: int) -> Rows:
-        """Rows at positions begin..end of the epoch's order."""
-        ends = np.cumsum(self._window_sizes(epoch))
+    def window_of(self, step: int) -> tuple[int, int]:
+        """Number of the shuffle, and within it of the window, in which an optimiser step begins."""
+        shuffle, begin = self._place(step)
+        ends = np.cumsum(self._window_sizes(shuffle))
+        return shuffle, int(np.searchsorted(ends, begin // self.unit, side="right"))
+
+    def window_rows(self, shuffle: int, window: int) -> list[tuple[int, int]]:
+        """First row and end of each shard of a window; of the next shuffle's where this one has no such window."""
+        last = -(-(len(self.starts) - 1) // self.window_shards)
+        shuffle, window = shuffle + window // last, window % last
+        shards = self._shard_order(shuffle)[window * self.window_shards : (window + 1) * self.window_shards]
+        return [(int(self.starts[shard]), int(self.starts[shard + 1])) for shard in shards]
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Number of the shuffle that a step belongs to, and where in it the step's rows begin."""
+        shuffle, step_in_shuffle = divmod(step, self.steps_per_epoch * self.repeats)
+        return shuffle, step_in_shuffle * (self.step_rows // self.repeats)
+
+    def _rows(self, shuffle: int, begin: int, end: int) -> Rows:
+        """Rows at positions begin..end of a shuffle's order, both multiples of the unit."""
+        begin, end = begin // self.unit, end // self.unit
+        ends = np.cumsum(self._window_sizes(shuffle))
         pieces = []
         while begin < end:
             window = int(np.searchsorted(ends, begin, side="right"))
             first = int(ends[window - 1]) if window else 0
             stop = min(end, int(ends[window]))
-            pieces.append(self._window(epoch, window)[begin - first : stop - first])
+            pieces.append(self._window(shuffle, window)[begin - first : stop - first])
             begin = stop
-        return np.concatenate(pieces)
+        units = np.concatenate(pieces)
+        return np.asarray((units[:, None] * self.unit + np.arange(self.unit)).reshape(-1))
 
-    def _shard_order(self, epoch: int) -> Rows:
-        return permutation(len(self.starts) - 1, key=(self.seed, epoch << 32 | _SHARDS))
+    def _shard_order(self, shuffle: int) -> Rows:
+        return permutation(len(self.starts) - 1, key=(self.seed, shuffle << 32 | _SHARDS))
 
-    def _window_sizes(self, epoch: int) -> Rows:
-        sizes = np.diff(self.starts)[self._shard_order(epoch)]
+    def _window_sizes(self, shuffle: int) -> Rows:
+        """Units in each window."""
+        sizes = np.diff(self.starts // self.unit)[self._shard_order(shuffle)]
         return np.add.reduceat(sizes, np.arange(0, len(sizes), self.window_shards))
 
-    def _window(self, epoch: int, window: int) -> Rows:
-        """All rows of one window in their order; the last few windows are kept."""
-        if (epoch, window) not in self._windows:
-            shards = self._shard_order(epoch)[window * self.window_shards : (window + 1) * self.window_shards]
-            rows = np.concatenate([np.arange(self.starts[s], self.starts[s + 1]) for s in shards])
-            salt = (epoch << 32 | _WINDOW) ^ (window << 8)
-            self._windows[epoch, window] = rows[permutation(len(rows), key=(self.seed, salt))]
+    def _window(self, shuffle: int, window: int) -> Rows:
+        """All units of one window in their order; the last few windows are kept."""
+        if (shuffle, window) not in self._windows:
+            shards = self._shard_order(shuffle)[window * self.window_shards : (window + 1) * self.window_shards]
+            starts = self.starts // self.unit
+            units = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards])
+            salt = (shuffle << 32 | _WINDOW) ^ (window << 8)
+            self._windows[shuffle, window] = units[permutation(len(units), key=(self.seed, salt))]
             if len(self._windows) > _KEPT_WINDOWS:
                 self._windows.popitem(last=False)
-        return self._windows[epoch, window]
+        return self._windows[shuffle, window]
 
 
 def first_rows(starts: npt.NDArray[np.int64], num_rows: int | None) -> npt.NDArray[np.int64]:

@@ -3,8 +3,9 @@
     folder/class/image.jpg  ->  shuffled once  ->  shard-000000.tar ...  +  catalog/
 
 Each process packs whole shards: it reads a file, decodes it to see that it can be, and puts its bytes into the tar
-unchanged, beside a `.cls` member (the label) and a `.json` member (key, label and class name), so that a shard
-explains itself to any webdataset reader. What cannot be decoded is listed in `unreadable.tsv` and left out.
+unchanged (or shrunk and re-encoded, where asked to), beside a `.cls` member (the label) and a `.json` member (key,
+label and class name), so that a shard explains itself to any webdataset reader. What cannot be decoded is listed in
+`unreadable.tsv` and left out.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ import xxhash
 
 from distill.data.catalog import Keys, Shard, write_catalog
 from distill.data.order import permutation
+from distill.data.recode import Recode, recode
 from distill.errors import DamagedImage, DistillError, UsageError
-from distill.views import decode
+from distill.views.decode import PNG_START
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _PACKING = 3
@@ -57,6 +59,7 @@ class _Task:
     keys: tuple[bytes, ...]
     labels: tuple[int, ...]
     class_names: tuple[str, ...]
+    recode: Recode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +83,14 @@ def pack(
     seed: int = 0,
     workers: int = 1,
     labelled: bool = True,
+    smaller: Recode | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Packed:
     """Packs every JPEG and PNG under `source` into `target`, which must be empty or new.
 
     **Arguments:** `labelled`: the first folder of a file's path is its class, classes are numbered in sorted order;
-    otherwise all labels are -1. `progress(files done, files in all)` is called as shards are finished.
+    otherwise all labels are -1. `smaller`: how to shrink and re-encode; not at all by default. `progress(files done,
+    files in all)` is called as shards are finished.
 
     **Raises:** `DistillError` for a missing or empty source, a target that is not empty, a full disk.
     """
@@ -97,9 +102,10 @@ def pack(
     order = permutation(len(keys), key=(seed, _PACKING))
     try:
         target.mkdir(parents=True, exist_ok=True)
-        tasks = _tasks(source, target, keys, labels, class_names, order, rows_per_shard)
+        smaller = smaller or Recode()
+        tasks = _tasks(source, target, keys, labels, class_names, order, rows_per_shard, smaller)
         done = list(_packed(tasks, workers, len(keys), progress))
-        return _finish(target, done, class_names, {"seed": seed, "rows_per_shard": rows_per_shard})
+        return _finish(target, done, class_names, {"seed": seed, "rows_per_shard": rows_per_shard} | smaller.options())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DistillError(
@@ -147,6 +153,7 @@ def _tasks(
     class_names: tuple[str, ...],
     order: npt.NDArray[np.int64],
     rows_per_shard: int,
+    smaller: Recode,
 ) -> Iterator[_Task]:
     for shard, first in enumerate(range(0, len(order), rows_per_shard)):
         rows = order[first : first + rows_per_shard]
@@ -157,6 +164,7 @@ def _tasks(
             keys=tuple(keys[n] for n in rows),
             labels=tuple(int(labels[n]) for n in rows),
             class_names=class_names,
+            recode=smaller,
         )
 
 
@@ -194,8 +202,7 @@ def _pack_shard(task: _Task) -> _Done:
         for position, (key, label) in enumerate(zip(task.keys, task.labels, strict=True), task.first):
             try:
                 text = key.decode()
-                data = (task.source / text).read_bytes()
-                decode(data)
+                data = recode((task.source / text).read_bytes(), task.recode)
             except UnicodeDecodeError:
                 unreadable.append((repr(key), "its name is not UTF-8"))
                 continue
@@ -221,7 +228,7 @@ def _pack_shard(task: _Task) -> _Done:
 
 
 def _members(position: int, key: str, label: int, data: bytes, class_names: tuple[str, ...]) -> dict[str, str | bytes]:
-    suffix = "png" if key.lower().endswith(".png") else "jpg"
+    suffix = "png" if data.startswith(PNG_START) else "jpg"
     about: dict[str, str | int] = {"key": key, "label": label}
     members: dict[str, str | bytes] = {"__key__": f"{position:09d}", suffix: data}
     if label >= 0:

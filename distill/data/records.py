@@ -21,22 +21,26 @@ class Records:
         self.damage_file = damage_file.with_name(f"{damage_file.name}.rank{rank}")
         self.digest_file = Path(f"{digest_file}.rank{rank}") if digest_file else None
         self.num_damaged = 0
+        self._warned = False
 
     def note(self, batch: Batch) -> None:
         """**Raises:** `DamagedImage` for the first picture that could not be read, under `stop`."""
+        for warning in batch.warnings[: not self._warned]:
+            self._warned = True
+            print(f"warning: {warning}", flush=True)
         if batch.damage and self.damaged == "stop":
-            _, message = batch.damage[0]
+            *_, message = batch.damage[0]
             more = f" (and {len(batch.damage) - 1} more in the same batch)" if len(batch.damage) > 1 else ""
             raise DamagedImage(
                 f"{message}{more}. Restore the shard, or leave such pictures out with data.damaged=skip, "
                 f"which lists them in {self.damage_file}"
             )
-        lines = [json.dumps({"epoch": batch.epoch, "row": row, "error": text}) for row, text in batch.damage]
+        lines = [json.dumps({"epoch": epoch, "row": row, "error": text}) for epoch, row, text in batch.damage]
         self.num_damaged += len(lines)
         _append(self.damage_file, lines)
         if self.digest_file:
-            rows = zip(batch.rows_b.tolist(), batch.digests, strict=True)
-            _append(self.digest_file, [f"{batch.epoch} {row} {digest:016x}" for row, digest in rows])
+            views = zip(batch.epochs_b.tolist(), batch.rows_b.tolist(), batch.digests, strict=True)
+            _append(self.digest_file, [f"{epoch} {row} {digest:016x}" for epoch, row, digest in views])
 
     def summary(self) -> str | None:
         """A sentence about what was left out by this process, if anything was."""

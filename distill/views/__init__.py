@@ -5,7 +5,9 @@
 """
 
 from distill.views.decode import decode, image_size
+from distill.views.digest import spec_digest
 from distill.views.draw import draw, eval_view
+from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_share, pair_order
 from distill.views.policy import RandAugment
 from distill.views.proof import block_proof, pixel_digest, software
 from distill.views.render import render
@@ -17,6 +19,8 @@ __all__ = [
     "Box",
     "Erase",
     "EvalSpec",
+    "MixSpec",
+    "Mixing",
     "Operation",
     "RandAugment",
     "View",
@@ -24,10 +28,17 @@ __all__ = [
     "block_proof",
     "decode",
     "describe",
+    "describe_mix",
     "draw",
+    "draw_mix",
     "eval_view",
     "image_size",
+    "mix_digest",
+    "mix_pixels",
+    "own_share",
+    "pair_order",
     "pixel_digest",
     "render",
     "software",
+    "spec_digest",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 
 from distill.errors import UsageError
 from distill.views.checks import VERSION, check_version, number, one_of, several, whole, within
+from distill.views.mix import MixSpec, mix_of
 from distill.views.policy import RandAugment
 from distill.views.view import Colour
 
@@ -56,11 +57,14 @@ class ViewSpec:
     """RGB that comes in where pixels are moved away, and the mean of erased boxes (ImageNet's mean)."""
     noise_std: Colour = (58, 57, 57)
     """Standard deviation of the noise in erased boxes, in grey levels (ImageNet's)."""
+    mix: MixSpec | None = None
+    """How views are mixed with one another; None: they are not."""
 
     def __post_init__(self) -> None:
         if isinstance(self.policy, str):
             parsed = None if self.policy == "none" else RandAugment.parse(self.policy)
             object.__setattr__(self, "policy", parsed)
+        object.__setattr__(self, "mix", mix_of(self.mix))
         for name in ("scale", "ratio", "color_jitter", "erase_area", "erase_ratio"):
             values = several(name, getattr(self, name))
             object.__setattr__(self, name, tuple(number(name, value) for value in values))
@@ -94,8 +98,8 @@ class ViewSpec:
                 raise UsageError(f"view spec: {name} needs three integers from 0 to 255, got {colour}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        """Plain dicts, lists, strings and numbers. `mix` is there only where views are mixed."""
+        return {key: _plain(value) for key, value in asdict(self).items() if key != "mix" or value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ViewSpec":

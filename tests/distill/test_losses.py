@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill.keep import Kept, keep_nothing, keep_topk
-from distill.losses import label_loss, soft_target_loss
+from distill.losses import label_loss, mixed_label_loss, soft_target_loss
 
 
 def dense_target(kept: Kept, num_classes: int) -> torch.Tensor:
@@ -98,3 +98,21 @@ def test_label_loss_is_cross_entropy_per_view() -> None:
     logits, labels = torch.randn(5, 9), torch.tensor([0, 8, 3, 3, 1])
     expected = -logits.log_softmax(dim=1)[torch.arange(5), labels]
     torch.testing.assert_close(label_loss(logits, labels), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_label_loss_is_the_dense_loss_with_mixed_targets(smoothing: float) -> None:
+    torch.manual_seed(2)
+    logits = torch.randn(6, 9, dtype=torch.float64, requires_grad=True)
+    own, partner = torch.tensor([0, 8, 3, 3, 1, 5]), torch.tensor([4, 8, 0, 3, 2, 6])
+    shares = torch.tensor([1.0, 0.25, 0.5, 0.7, 0.0, 0.9], dtype=torch.float64)
+    target = torch.zeros(6, 9, dtype=torch.float64)
+    target[torch.arange(6), own] += shares
+    target[torch.arange(6), partner] += 1 - shares
+    target = target * (1 - smoothing) + smoothing / 9
+    dense = -(target * logits.log_softmax(dim=1)).sum(dim=1)
+    sparse = mixed_label_loss(logits, own, partner, shares, smoothing=smoothing)
+    torch.testing.assert_close(sparse, dense)
+    (sparse_grad,) = torch.autograd.grad(sparse.sum(), logits, retain_graph=True)
+    (dense_grad,) = torch.autograd.grad(dense.sum(), logits)
+    torch.testing.assert_close(sparse_grad, dense_grad)

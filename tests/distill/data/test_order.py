@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.data.order import Order, first_rows, permutation
+from distill.data.pairs import group_starts
 from distill.data.seeds import view_seeds
 from distill.errors import UsageError
+from distill.views import MixSpec
 
 
 def epoch_rows(order: Order, epoch: int, *, rank: int | None = None) -> list[int]:
@@ -19,8 +21,8 @@ def epoch_rows(order: Order, epoch: int, *, rank: int | None = None) -> list[int
     for step in range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch):
         for part in range(order.accumulate):
             for r in ranks:
-                got_epoch, batch = order.batch(step, part=part, rank=r)
-                assert got_epoch == epoch
+                got_epochs, batch = order.batch(step, part=part, rank=r)
+                assert got_epochs.tolist() == [epoch] * order.batch_size
                 rows.extend(batch.tolist())
     return rows
 
@@ -62,6 +64,83 @@ def test_processes_and_accumulation_only_divide_one_global_order() -> None:
         )
         for epoch in range(3):
             assert epoch_rows(divided, epoch) == epoch_rows(whole, epoch)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shard_sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    groups=st.integers(1, 4),
+    pairs_in_batch=st.integers(1, 4),
+    world=st.integers(1, 3),
+    accumulate=st.integers(1, 2),
+    seed=st.integers(0, 2**32),
+)
+def test_pairs_are_dealt_together_and_each_once(
+    shard_sizes: list[int], groups: int, pairs_in_batch: int, world: int, accumulate: int, seed: int
+) -> None:
+    mix, num_rows = MixSpec(group_size=2 * groups), sum(shard_sizes)
+    starts = group_starts(np.concatenate([[0], np.cumsum(shard_sizes)]), mix, num_rows=num_rows)
+    assert not (starts[:-1] % mix.group_size).any() and starts[-1] == num_rows and (np.diff(starts) > 0).all()
+    if num_rows // 2 < pairs_in_batch * world * accumulate:
+        return
+    order = Order(
+        starts=starts, seed=seed, batch_size=2 * pairs_in_batch, world=world, accumulate=accumulate, window_shards=3,
+        unit=2,
+    )  # fmt: skip
+    rows = epoch_rows(order, 2)
+    assert len(set(rows)) == len(rows) == order.steps_per_epoch * order.step_rows
+    assert num_rows - num_rows % 2 - len(rows) < order.step_rows
+    assert all(a % 2 == 0 and b == a + 1 for a, b in zip(rows[::2], rows[1::2], strict=True))
+    whole = Order(starts=starts, seed=seed, batch_size=order.step_rows, window_shards=3, unit=2)
+    assert epoch_rows(whole, 2) == rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shard_sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    repeats=st.integers(1, 4),
+    rows_in_batch=st.integers(1, 4),
+    world=st.integers(1, 3),
+    seed=st.integers(0, 2**32),
+)
+def test_repeats_deal_every_view_of_some_epochs_once(
+    shard_sizes: list[int], repeats: int, rows_in_batch: int, world: int, seed: int
+) -> None:
+    starts = np.concatenate([[0], np.cumsum(shard_sizes)])
+    if starts[-1] < rows_in_batch * repeats * world:
+        return
+    order = Order(starts=starts, seed=seed, batch_size=rows_in_batch * repeats, world=world, repeats=repeats)
+    plain = Order(starts=starts, seed=seed, batch_size=rows_in_batch * repeats, world=world)
+    assert order.steps_per_epoch == plain.steps_per_epoch
+    views: list[tuple[int, int]] = []
+    for step in range(order.steps_per_epoch * repeats, 2 * order.steps_per_epoch * repeats):
+        for rank in range(world):
+            epochs, rows = order.batch(step, rank=rank)
+            views.extend(zip(epochs.tolist(), rows.tolist(), strict=True))
+            assert (rows.reshape(-1, repeats) == rows[::repeats, None]).all()
+            assert len(np.unique(rows)) == rows_in_batch
+    assert len(set(views)) == len(views) == repeats * order.steps_per_epoch * order.step_rows
+    assert {epoch for epoch, _ in views} == set(range(repeats, 2 * repeats))
+    counts = np.unique([row for _, row in views], return_counts=True)[1]
+    assert (counts == repeats).all()
+
+
+def test_batches_that_cannot_hold_pairs_or_repeats_are_refused() -> None:
+    for more in ({"unit": 2}, {"repeats": 3}):
+        with pytest.raises(UsageError, match=r"train\.batch_size=5: must be a multiple"):
+            Order(starts=np.array([0, 50]), seed=0, batch_size=5, **more)
+    with pytest.raises(UsageError, match="take 24"):
+        group_starts(np.array([0, 20, 30]), MixSpec(group_size=8), num_rows=100)
+
+
+def test_windows_are_known_ahead() -> None:
+    order = Order(starts=np.arange(0, 1001, 100), seed=1, batch_size=10, window_shards=4)
+    for step in (0, 39, 40, 99, 100, 250):
+        shuffle, window = order.window_of(step)
+        _, rows = order.batch(step)
+        shards = order.window_rows(shuffle, window)
+        assert all(any(first <= row < end for first, end in shards) for row in rows.tolist())
+    assert order.window_rows(0, 3) == order.window_rows(1, 0)
 
 
 def test_ranks_take_the_same_number_of_rows() -> None:

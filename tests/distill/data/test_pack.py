@@ -15,8 +15,10 @@ from PIL import Image
 
 from distill.data.catalog import Catalog, open_catalog
 from distill.data.pack import pack
+from distill.data.recode import Recode
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError, UsageError
+from distill.views import decode, image_size
 from scripts.pack import main as pack_command
 
 
@@ -169,3 +171,48 @@ def test_shards_are_plain_tars(catalog: Catalog) -> None:
         names = tar.getnames()
     assert len(names) == 3 * catalog.shards[0].num_rows
     assert cv2.imdecode(np.frombuffer(ShardReader(catalog).read(0), np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+def test_pictures_can_be_shrunk_and_re_encoded(image_folder: Path, catalog: Catalog, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        pack_command, [str(image_folder), str(tmp_path / "small"), "--max-side", "40", "--workers", "1"]
+    )
+    assert result.exit_code == 0, result.output
+    small = open_catalog(tmp_path / "small")
+    options = json.loads((tmp_path / "small" / "catalog" / "catalog.json").read_text())["options"]
+    assert options == {"seed": 0, "rows_per_shard": 1000, "max_side": 40}
+    assert small.fingerprint != catalog.fingerprint
+    shrunk = 0
+    with ShardReader(small) as shards, ShardReader(catalog) as whole:
+        for row in range(len(catalog)):
+            assert small.key(row) == catalog.key(row)
+            before, after = whole.read(row), shards.read(row)
+            size, new = image_size(before), image_size(after)
+            if max(size) <= 40:
+                assert after == before
+                continue
+            shrunk += 1
+            assert max(new) == 40
+            assert new[0] / new[1] == pytest.approx(size[0] / size[1], rel=0.05)
+            reference = cv2.resize(decode(before), new[::-1], interpolation=cv2.INTER_AREA).astype(int)
+            assert np.abs(decode(after) - reference).mean() < 12
+    assert 20 < shrunk < 150
+
+
+def test_a_quality_re_encodes_every_picture_that_gets_smaller(
+    image_folder: Path, catalog: Catalog, tmp_path: Path
+) -> None:
+    pack(image_folder, tmp_path / "small", rows_per_shard=20, smaller=Recode(quality=30))
+    small = open_catalog(tmp_path / "small")
+    assert (small.sizes <= catalog.sizes).all()
+    assert (small.sizes < catalog.sizes).mean() > 0.9
+    with ShardReader(small) as shards:
+        assert [image_size(shards.read(row)) for row in range(5)] == [
+            image_size(ShardReader(catalog).read(row)) for row in range(5)
+        ]
+    with tarfile.open(small.path / small.shards[0].name) as tar:
+        names = {Path(name).suffix for name in tar.getnames()}
+    assert names == {".jpg", ".cls", ".json"}
+    for wrong in ({"quality": 0}, {"max_side": 3}):
+        with pytest.raises(UsageError, match="--"):
+            Recode(**wrong)

@@ -1,0 +1,60 @@
+"""Runs a dataset of batches in worker processes.
+
+An error that a user can mend arrives as it was raised in the worker, without the loader's wrapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import logitstore
+from distill.errors import DistillError
+
+Item = TypeVar("Item")
+
+
+def load(
+    dataset: Dataset[Item], indices: Iterable[Any], *, workers: int, prefetch: int = 2, pin: bool = False
+) -> Iterator[Item]:
+    """The items of a dataset at the given indices, in their order, made by `workers` processes.
+
+    **Arguments:** `prefetch`: items each worker is ahead; `pin`: into page-locked memory.
+    """
+    loader = DataLoader(
+        _Guarded(dataset),
+        batch_size=None,
+        sampler=_Indices(indices),
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin,
+        # Its own: the loader draws from it when it starts, which in the global one would move the random numbers of
+        # the first step of a resumed run.
+        generator=torch.Generator(),
+    )
+    for item in loader:
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+class _Guarded(Dataset[Any]):
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self.dataset[index]
+        except (DistillError, logitstore.StoreError) as error:
+            return error
+
+
+class _Indices(torch.utils.data.Sampler[Any]):
+    def __init__(self, indices: Iterable[Any]) -> None:
+        self.indices = indices
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.indices)
