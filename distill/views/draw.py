@@ -46,7 +46,9 @@ JITTER_ORDERS = tuple(permutations(range(3)))
 
 def draw(spec: ViewSpec, seed: int, size: tuple[int, int]) -> View:
     """The view of a picture of `size` (height, width) in pixels for `seed` (0 <= seed < 2**64)."""
-    stream = words(seed, domain=PARAMETERS, count=NUM_WORDS)
+    stream = words(seed, domain=PARAMETERS, count=ERASE_BOXES)
+    if chance(stream[ERASE], spec.erase):
+        stream = words(seed, domain=PARAMETERS, count=NUM_WORDS)
     source = _checked(size)
     return View(
         source=source,

@@ -125,9 +125,8 @@ def test_angles_on_the_grid_are_far_from_rounding_ties():
     assert cosine_and_sine(60.0) == (32768, 56756)
 
 
-def test_each_rule_is_of_one_kind_and_says_itself():
+def test_each_rule_says_itself():
     for name, rule in OPERATIONS.items():
-        assert sum(way is not None for way in (rule.table, rule.measure, rule.change)) == 1, name
         assert rule.words.format(amount=1.5)
     assert isinstance(OPERATIONS["Invert"], Rule)
 
