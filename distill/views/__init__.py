@@ -4,7 +4,7 @@
 (seeds, order, reading files) and after (normalisation, on the device) belongs to others.
 """
 
-from distill.views.decode import decode, image_size
+from distill.views.decode import Picture, decode, image_size
 from distill.views.draw import draw, eval_view
 from distill.views.policy import RandAugment
 from distill.views.proof import block_proof, pixel_digest, software
@@ -18,6 +18,7 @@ __all__ = [
     "Erase",
     "EvalSpec",
     "Operation",
+    "Picture",
     "RandAugment",
     "View",
     "ViewSpec",

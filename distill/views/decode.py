@@ -18,6 +18,9 @@ from PIL import Image
 from distill.errors import DamagedImage
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+"""Factor -> OpenCV's flag for a JPEG decoded at 1 / factor of its sides, by a smaller inverse DCT."""
+
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 # Start-of-frame markers carry the size; C4, C8 and CC in their midst mean other things.
@@ -25,9 +28,24 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
-def decode(data: bytes) -> np.ndarray:
+class Picture:
+    """A file's bytes and what has been decoded of them, so that several views share one decoding."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytes(data)
+        self._pixels: dict[int, np.ndarray] = {}
+
+    def pixels(self, *, factor: int = 1) -> np.ndarray:
+        """As `decode` gives them; not to be written to."""
+        if factor not in self._pixels:
+            self._pixels[factor] = decode(self.data, factor=factor)
+        return self._pixels[factor]
+
+
+def decode(data: bytes, *, factor: int = 1) -> np.ndarray:
     """The picture as uint8 (height, width, 3) RGB, C-contiguous.
 
+    With a `factor` of 2, 4 or 8 a JPEG's sides are divided by it, rounded up; other formats have no factor but 1.
     Raises DamagedImage where `data` is not a whole picture.
     """
     data = bytes(data)
@@ -36,14 +54,14 @@ def decode(data: bytes) -> np.ndarray:
         return _read_strictly(data)
     if not data.endswith(JPEG_END if is_jpeg else PNG_END):
         _read_strictly(data)
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR_RGB if factor == 1 else REDUCED[factor]
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise DamagedImage(f"the picture cannot be decoded: {error.err}") from error
     if pixels is None:
         raise DamagedImage(f"the picture cannot be decoded ({len(data)} bytes, {'JPEG' if is_jpeg else 'PNG'})")
-    return np.asarray(pixels)
+    return np.asarray(pixels if factor == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels))
 
 
 def image_size(data: bytes) -> tuple[int, int]:

@@ -40,6 +40,10 @@ NUM_WORDS = 288
 AREA_GRID = 1 << 24
 RATIO_GRID = 1 << 16
 
+SNAP = 8
+"""The largest reduction of decoding."""
+LEAST_SNAPPED = 8 * SNAP
+
 JITTERED = ("Brightness", "Contrast", "Color")
 JITTER_ORDERS = tuple(permutations(range(3)))
 
@@ -52,7 +56,8 @@ def draw(spec: ViewSpec, seed: int, size: tuple[int, int]) -> View:
     source = _checked(size)
     return View(
         source=source,
-        crop=_random_crop(spec, stream, source) if spec.crop == "random" else _whole(source),
+        decode=spec.decode,
+        crop=_crop(spec, stream, source),
         interpolation=_interpolation(spec.interpolation, stream[INTERPOLATION]),
         flip=chance(stream[FLIP], spec.flip),
         operations=(*_policy_operations(spec, stream), *_jitter_operations(spec, stream)),
@@ -94,6 +99,20 @@ def _area_and_ratio(stream: list[int], at: int, *, area: Range, ratio: Range) ->
         to_grid(uniform(stream[at], *area), AREA_GRID),
         to_grid(log_uniform(stream[at + 1], *ratio), RATIO_GRID),
     )
+
+
+def _crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> Box:
+    box = _random_crop(spec, stream, source) if spec.crop == "random" else _whole(source)
+    if spec.decode == "exact" or min(box.height, box.width) < LEAST_SNAPPED:
+        return box
+    (top, bottom), (left, right) = _snap(box.top, box.height, source[0]), _snap(box.left, box.width, source[1])
+    return Box(top=top, left=left, height=bottom - top, width=right - left)
+
+
+def _snap(start: int, length: int, side: int) -> tuple[int, int]:
+    """Start and end on multiples of SNAP, which stay whole pixels when decoding reduces the picture."""
+    first, last = ((end + SNAP // 2) // SNAP * SNAP for end in (start, start + length))
+    return first, side if start + length == side else min(last, side)
 
 
 def _random_crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> Box:

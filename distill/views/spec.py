@@ -26,6 +26,8 @@ class ViewSpec:
     """How views are drawn. The defaults are the plain random crop and flip."""
 
     version: int = VERSION
+    decode: str = "exact"
+    """'exact', or 'dct': JPEGs whose crop is twice the output or more are decoded at 1/2, 1/4 or 1/8."""
     crop: str = "random"
     """'random': random resized crop (scale, ratio); 'full': the whole picture."""
     scale: Range = (0.08, 1.0)
@@ -73,6 +75,7 @@ class ViewSpec:
 
     def _check(self) -> None:
         check_version(self.version, of="ViewSpec")
+        one_of("decode", self.decode, ("exact", "dct"))
         one_of("crop", self.crop, ("random", "full"))
         one_of("interpolation", self.interpolation, (*INTERPOLATIONS, "random"))
         one_of("policy_interpolation", self.policy_interpolation, (*INTERPOLATIONS, "random"))
