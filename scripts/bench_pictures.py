@@ -92,9 +92,8 @@ def torchvisions(files: Sequence[bytes]) -> dict[str, Way]:
                 v2.RandomErasing(p=ERASE),
             ]
         )
-        rgb = torchvision.io.ImageReadMode.RGB
         ways[f"torchvision v2 uint8, {resize} + nearest"] = lambda index, transform=transform: transform(
-            torchvision.io.decode_jpeg(tensors[index % len(tensors)], mode=rgb)
+            torchvision.io.decode_jpeg(tensors[index % len(tensors)], mode=torchvision.io.ImageReadMode.RGB)
         )
     return ways
 

@@ -5,8 +5,12 @@
 """
 
 from distill.views.decode import Picture, decode, image_size
+from distill.views.digest import spec_digest
 from distill.views.draw import draw, eval_view
+from distill.views.policies import Policy
 from distill.views.policy import RandAugment
+from distill.views.policy_three import ThreeAugment
+from distill.views.policy_wide import TrivialAugment
 from distill.views.proof import block_proof, pixel_digest, software
 from distill.views.render import render
 from distill.views.spec import EvalSpec, ViewSpec
@@ -19,7 +23,10 @@ __all__ = [
     "EvalSpec",
     "Operation",
     "Picture",
+    "Policy",
     "RandAugment",
+    "ThreeAugment",
+    "TrivialAugment",
     "View",
     "ViewSpec",
     "block_proof",
@@ -31,4 +38,5 @@ __all__ = [
     "pixel_digest",
     "render",
     "software",
+    "spec_digest",
 ]

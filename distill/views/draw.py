@@ -21,8 +21,8 @@ import math
 from itertools import permutations
 
 from distill.errors import DistillError
-from distill.views.policy import FACTOR_GRID, INCREASING, RandAugment
-from distill.views.random import chance, integer, log_uniform, normal, to_grid, uniform, words
+from distill.views.policy import FACTOR_GRID
+from distill.views.random import chance, integer, log_uniform, to_grid, uniform, words
 from distill.views.spec import INTERPOLATIONS, EvalSpec, Range, ViewSpec
 from distill.views.view import MOVING, RELATIVE, Box, Erase, Operation, View
 
@@ -31,7 +31,7 @@ PARAMETERS = 0
 
 ATTEMPTS = 10
 CROP, INTERPOLATION, FLIP = 0, 40, 41
-LAYERS, WORDS_PER_LAYER = 48, 8
+LAYERS, WORDS_PER_LAYER, INTERPOLATION_IN_LAYER = 48, 8, 4
 JITTER, JITTER_ORDER = 112, 116
 ERASE, ERASE_COUNT, ERASE_KEYS = 120, 121, 122
 ERASE_BOXES, WORDS_PER_BOX = 128, 40
@@ -136,23 +136,19 @@ def _random_crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> 
 
 
 def _policy_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:
-    if spec.policy is None:
-        return []
-    drawn = (_layer(spec, spec.policy, stream, layer) for layer in range(spec.policy.layers))
-    return [operation for operation in drawn if operation is not None]
-
-
-def _layer(spec: ViewSpec, policy: RandAugment, stream: list[int], layer: int) -> Operation | None:
-    choice, applied, strength, sign, interpolation = stream[LAYERS + layer * WORDS_PER_LAYER :][:5]
-    if not chance(applied, policy.prob):
-        return None
-    name, amount_of = INCREASING[policy.operations[integer(choice, len(policy.operations))]]
-    wanted = policy.magnitude + policy.magnitude_std * normal(strength)
-    amount = amount_of(min(max(wanted, 0.0), policy.magnitude_max), chance(sign, 0.5))
-    if name not in MOVING:
-        return Operation(name=name, amount=amount)
-    how = _interpolation(spec.policy_interpolation, interpolation)
-    return Operation(name=name, amount=amount, interpolation=how, fill=spec.fill)
+    operations = []
+    for layer in range(spec.policy.layers if spec.policy else 0):
+        in_layer = stream[LAYERS + layer * WORDS_PER_LAYER :][:WORDS_PER_LAYER]
+        chosen = spec.policy.choose(in_layer) if spec.policy else None
+        if chosen is None:
+            continue
+        name, amount = chosen
+        if name in MOVING:
+            how = _interpolation(spec.policy_interpolation, in_layer[INTERPOLATION_IN_LAYER])
+            operations.append(Operation(name=name, amount=amount, interpolation=how, fill=spec.fill))
+        else:
+            operations.append(Operation(name=name, amount=amount))
+    return operations
 
 
 def _jitter_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:

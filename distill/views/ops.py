@@ -33,6 +33,7 @@ OPERATIONS: dict[str, Rule] = {
     "Brightness": Rule(words="brightness x {amount:.3f}", change=ops_color.brightness),
     "Contrast": Rule(words="contrast x {amount:.3f}", change=ops_color.contrast),
     "Color": Rule(words="saturation x {amount:.3f}", change=ops_color.color),
+    "GaussianBlur": Rule(words="blur by {amount:.4f} of the side", change=ops_color.gaussian_blur),
     "Sharpness": Rule(words="sharpness x {amount:.3f}", change=ops_color.sharpness),
     "Rotate": Rule(words="rotate {amount:+.2f} degrees counter-clockwise", change=ops_geometry.rotate),
     "ShearX": Rule(words="shear rows by {amount:+.4f}", change=ops_geometry.shear_x),

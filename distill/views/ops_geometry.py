@@ -112,9 +112,7 @@ def _move_bilinear(pixels: Pixels, affine: Affine, fill: Colour) -> Pixels:
     mask = (1 << SUBPIXEL_BITS) - 1
     weights = (x >> 16 - SUBPIXEL_BITS & mask) | (y >> 16 - 2 * SUBPIXEL_BITS & mask << SUBPIXEL_BITS)
     pairs = whole.astype("<i4", copy=False).view("<i2").reshape(height, width, 2)  # x, y
-    moved = cv2.remap(
-        pixels, pairs, weights.astype(np.uint16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    moved = cv2.remap(pixels, pairs, weights.astype(np.uint16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.copyTo(_plain_picture(fill, height, width), outside.view(np.uint8), dst=moved))
 
 

@@ -6,9 +6,10 @@ as 1, 2, 3", SC 2011), so no library's change of a sampling method can change a 
 reads the word at a fixed position (the table is in `draw.py`); nothing is "consumed", so a new parameter
 shifts no other.
 
-Why the numbers are the same on every machine: integers use integer arithmetic; uniforms are 53 bits times a
-power of two; logarithms come from `decimal`, whose `ln` is correctly rounded by definition; all else is single
-float64 additions, multiplications, divisions and square roots, which IEEE 754 rounds correctly. On top of that every derived number is rounded to a fixed grid before it is used.
+Why the numbers are the same on every machine: integers use integer arithmetic; uniforms are 53 bits times a power of
+two; logarithms come from `decimal`, whose `ln` is correctly rounded by definition; all else is single float64
+additions, multiplications, divisions and square roots, which IEEE 754 rounds correctly. On top of that every derived
+number is rounded to a fixed grid before it is used.
 """
 
 import math

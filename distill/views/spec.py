@@ -12,7 +12,7 @@ from typing import Any
 
 from distill.errors import UsageError
 from distill.views.checks import VERSION, check_version, number, one_of, several, whole, within
-from distill.views.policy import RandAugment
+from distill.views.policies import Policy, policy_of
 from distill.views.view import Colour
 
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -38,8 +38,8 @@ class ViewSpec:
     """Of the resize: 'bilinear', 'bicubic', or 'random' for either."""
     flip: float = 0.5
     """Chance of a horizontal flip."""
-    policy: RandAugment | None = None
-    """None or 'none', a RandAugment, or a name such as 'rand-m9-mstd0.5-inc1'."""
+    policy: Policy | None = None
+    """None or 'none', 'trivialaugment-wide', 'three-augment', a name such as 'rand-m9-mstd0.5-inc1', or a policy."""
     policy_interpolation: str = "bilinear"
     """Of operations that move pixels: 'bilinear' (fast), 'bicubic' (Pillow's own), or 'random' for either."""
     color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -60,9 +60,7 @@ class ViewSpec:
     """Standard deviation of the noise in erased boxes, in grey levels (ImageNet's)."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.policy, str):
-            parsed = None if self.policy == "none" else RandAugment.parse(self.policy)
-            object.__setattr__(self, "policy", parsed)
+        object.__setattr__(self, "policy", policy_of(self.policy))
         for name in ("scale", "ratio", "color_jitter", "erase_area", "erase_ratio"):
             values = several(name, getattr(self, name))
             object.__setattr__(self, name, tuple(number(name, value) for value in values))
@@ -87,8 +85,6 @@ class ViewSpec:
         within("erase_count", self.erase_count, least=1, most=MAX_ERASE_COUNT)
         for name in ("flip", "erase"):
             within(name, (getattr(self, name),) * 2, least=0.0, most=1.0)
-        if self.policy is not None and not isinstance(self.policy, RandAugment):
-            raise UsageError(f"view spec: policy must be a name or its parameters, got {self.policy!r}")
         if len(self.color_jitter) != 3 or not all(0 <= amount <= 8 for amount in self.color_jitter):
             raise UsageError(f"view spec: color_jitter needs three numbers in 0 .. 8, got {self.color_jitter}")
         for name in ("fill", "noise_std"):
@@ -106,11 +102,7 @@ class ViewSpec:
 
         Raises UsageError naming each unknown key, DistillError on a newer version.
         """
-        given = _known(values, cls, of="ViewSpec")
-        policy = given.get("policy")
-        if isinstance(policy, Mapping):
-            given["policy"] = RandAugment(**_known(policy, RandAugment, of="ViewSpec policy"))
-        return cls(**given)
+        return cls(**_known(values, cls, of="ViewSpec"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
