@@ -17,7 +17,6 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from distill.errors import DistillError
 from distill.views import EvalSpec, RandAugment, ViewSpec, draw, eval_view
-from distill.views.ops import OPERATIONS
 from distill.views.policy import INCREASING
 from distill.views.view import MOVING, RELATIVE
 
