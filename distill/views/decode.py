@@ -1,6 +1,7 @@
 """From the bytes of a picture file to uint8 RGB, and its size from the header alone.
 
-JPEG and PNG are decoded by OpenCV (libjpeg-turbo, libpng), anything else by Pillow. A stored orientation
+JPEG and PNG are decoded by OpenCV (libjpeg-turbo, libpng), anything else by Pillow. Where simplejpeg is installed it
+decodes JPEGs, with the same pixels (libjpeg-turbo too): a tenth faster, as it can stop at the last row that is needed. A stored orientation
 (EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; 16-bit PNGs keep the upper 8
 bits.
 
@@ -16,16 +17,21 @@ import numpy as np
 from PIL import Image
 
 from distill.errors import DamagedImage
+from distill.views.jpeg import jpeg_size, less_high
+
+try:
+    import simplejpeg
+except ModuleNotFoundError:
+    simplejpeg = None
+
+SIMPLEJPEG: str = simplejpeg.__version__ if simplejpeg else "none"
+"""Version in use."""
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 """Factor -> OpenCV's flag for a JPEG decoded at 1 / factor of its sides, by a smaller inverse DCT."""
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
-
-# Start-of-frame markers carry the size; C4, C8 and CC in their midst mean other things.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 class Picture:
@@ -42,11 +48,11 @@ class Picture:
         return self._pixels[factor]
 
 
-def decode(data: bytes, *, factor: int = 1) -> np.ndarray:
+def decode(data: bytes, *, factor: int = 1, rows: int | None = None) -> np.ndarray:
     """The picture as uint8 (height, width, 3) RGB, C-contiguous.
 
     With a `factor` of 2, 4 or 8 a JPEG's sides are divided by it, rounded up; other formats have no factor but 1.
-    Raises DamagedImage where `data` is not a whole picture.
+    Where only the first `rows` rows are needed, the ones below them may be missing, and are not decoded. Raises DamagedImage where `data` is not a whole picture.
     """
     data = bytes(data)
     is_jpeg, is_png = data.startswith(JPEG_START), data.startswith(PNG_START)
@@ -54,6 +60,12 @@ def decode(data: bytes, *, factor: int = 1) -> np.ndarray:
         return _read_strictly(data)
     if not data.endswith(JPEG_END if is_jpeg else PNG_END):
         _read_strictly(data)
+    if is_jpeg and factor == 1 and simplejpeg is not None:
+        try:
+            some = data if rows is None else less_high(data, rows=rows)
+            return np.asarray(simplejpeg.decode_jpeg(some, "RGB", strict=False))
+        except ValueError:
+            pass  # CMYK and other rarities; or damage, of which OpenCV has more to say
     flags = cv2.IMREAD_COLOR_RGB if factor == 1 else REDUCED[factor]
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -68,28 +80,12 @@ def image_size(data: bytes) -> tuple[int, int]:
     """(height, width) in pixels as `decode` gives them, from the header only. Raises DamagedImage."""
     data = bytes(data)
     if data.startswith(JPEG_START):
-        size = _jpeg_size(data)
+        size = jpeg_size(data)
     elif data.startswith(PNG_START) and data[12:16] == b"IHDR" and len(data) >= 24:
         size = int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
     else:
         size = (0, 0)
     return size if min(size) > 0 else _pillow_size(data)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(height, width) from the start-of-frame segment, (0, 0) when there is none to be found."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker in _FRAMES:
-            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
-        elif marker in _WITHOUT_LENGTH:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return 0, 0
 
 
 def _pillow_size(data: bytes) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from distill.errors import DistillError
-from distill.views.decode import JPEG_START, REDUCED, Picture
+from distill.views.decode import JPEG_START, REDUCED, Picture, decode, image_size
 from distill.views.erase import erase
 from distill.views.ops import apply
 from distill.views.view import View
@@ -43,20 +43,19 @@ def reduction(view: View, *, size: int) -> int:
 
 def _window(data: bytes | np.ndarray | Picture, view: View, *, size: int) -> np.ndarray:
     """The decoded crop, uint8 (h, w, 3), a part of the decoded picture."""
-    factor = reduction(view, size=size)
+    crop, factor = view.crop, reduction(view, size=size)
     if isinstance(data, np.ndarray):
         if factor > 1:
             raise DistillError("a view with dct decoding needs the picture's file or a Picture, not decoded pixels")
-        source = data
+        source, found = data, data.shape[:2]
+    elif isinstance(data, Picture):
+        factor = factor if data.data.startswith(JPEG_START) else 1
+        source, found = data.pixels(factor=factor), image_size(data.data)
     else:
-        picture = data if isinstance(data, Picture) else Picture(data)
-        if not picture.data.startswith(JPEG_START):
-            factor = 1
-        source = picture.pixels(factor=factor)
-    _check_source(source, view, factor=factor)
-    crop = view.crop
-    rows, columns = _reduced(crop.top, crop.height, factor), _reduced(crop.left, crop.width, factor)
-    return source[rows, columns]
+        factor = factor if bytes(data[:3]) == JPEG_START else 1
+        source, found = decode(data, factor=factor, rows=crop.top + crop.height), image_size(data)
+    _check_source(source, found, view)
+    return source[_reduced(crop.top, crop.height, factor), _reduced(crop.left, crop.width, factor)]
 
 
 def _reduced(start: int, length: int, factor: int) -> slice:
@@ -81,11 +80,11 @@ def resize(window: np.ndarray, *, size: int, interpolation: str) -> np.ndarray:
     return np.ascontiguousarray(resized_bchw[0].permute(1, 2, 0).numpy())
 
 
-def _check_source(source: np.ndarray, view: View, *, factor: int) -> None:
+def _check_source(source: np.ndarray, found: tuple[int, ...], view: View) -> None:
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
         raise DistillError(f"a picture must be uint8 (height, width, 3), got {source.dtype} {source.shape}")
-    if source.shape[:2] != tuple(-(-side // factor) for side in view.source):
+    if found != view.source:
         raise DistillError(
             "the view was drawn for a picture of height {} and width {}, this one has {} and {}; "
-            "is it the picture that the seed belongs to?".format(*view.source, *(n * factor for n in source.shape[:2]))
+            "is it the picture that the seed belongs to?".format(*view.source, *found)
         )

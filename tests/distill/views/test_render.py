@@ -124,6 +124,24 @@ def test_replay_at_another_size(photographs):
     assert unlike.mean() > 25  # what two different views differ by
 
 
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "trivialaugment-wide", "three-augment"])
+@pytest.mark.parametrize(("teacher", "student"), [(384, 224), (384, 128), (260, 224), (260, 128)])
+def test_a_student_of_another_size_sees_what_the_teacher_saw(photographs, policy, teacher, student):
+    """The teacher's picture, scaled down, is the student's: the draw knows no output size."""
+    spec = ViewSpec(policy=policy, color_jitter=(0.3, 0.3, 0.3), erase=0.5, erase_mode="const", scale=(0.2, 1.0))
+    means, unlike = [], []
+    for seed in range(40):
+        picture = photographs[seed % 3]
+        view = draw(spec, seed, picture.shape[:2])
+        large = resize(render(picture, view, size=teacher), size=student, interpolation="bilinear").astype(int)
+        means.append(np.abs(large - render(picture, view, size=student)).mean())
+        other = draw(spec, seed + 1000, picture.shape[:2])
+        unlike.append(np.abs(large - render(picture, other, size=student)).mean())
+    assert np.median(means) < 3.5
+    assert max(means) < 16
+    assert np.median(unlike) > 25
+
+
 def test_evaluation_is_close_to_timms(photographs):
     from timm.data import create_transform
 
