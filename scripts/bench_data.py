@@ -6,7 +6,7 @@
     python scripts/bench_data.py --operations        # each operation: time, and difference to Pillow
 
 All rows take turns on the same files in one process with one thread each; a row's time is the CPU time of its
-thread, so other work on the machine disturbs the ratios little, and its least over all turns is what counts.
+thread, and a ratio is the median of the ratios within each turn, so other work on the machine disturbs it little.
 """
 
 from __future__ import annotations
@@ -98,8 +98,9 @@ def take_turns(ways: Mapping[str, Way], *, seconds: float) -> Times:
 
 
 def ratios(times: Times) -> dict[str, float]:
-    """Of the least times of the rows in `RATIOS`."""
-    return {key: min(times[slow]) / min(times[fast]) for key, (slow, fast) in RATIOS.items()}
+    """Of the rows in `RATIOS`: the median over turns."""
+    pairs = {key: zip(times[slow], times[fast], strict=True) for key, (slow, fast) in RATIOS.items()}
+    return {key: median(slow / fast for slow, fast in pair) for key, pair in pairs.items()}
 
 
 def loader_ratios(pool: Path) -> dict[str, float]:

@@ -23,6 +23,7 @@ Rows = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 REPEATS = 9
 FILL = (124, 116, 104)
+GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 STRENGTHS = (2.0, 5.0, 9.0, 10.0)
 
 TOLERANCE = {"Color": "1", "GaussianBlur": "24"} | dict.fromkeys(("TranslateX", "TranslateY"), "1")
@@ -52,7 +53,7 @@ def profile_rows(files: Sequence[bytes]) -> Rows:
     stages: dict[str, Callable[[int], object]] = {
         "header (size)": lambda index: image_size(data[index]),
         "draw": lambda index: draw(spec, index, views[index].source),
-        "decode": lambda index: decode(data[index]),
+        "decode": lambda index: decode(data[index], rows=views[index].crop.top + views[index].crop.height),
         "crop and resize": lambda index: _resized(pictures[index % len(files)], views[index]),
         "flip": lambda index: cv2.flip(resized[index], 1) if views[index].flip else None,
         "erase": lambda index: erase(resized[index], views[index].erase),
@@ -62,8 +63,14 @@ def profile_rows(files: Sequence[bytes]) -> Rows:
         of = [[each for each in view.operations if each.name == name] for view in views]
         times[f"operation {name}"] = least_ms(lambda index, of=of: _apply(resized[index], of[index]), count=count)
     total = sum(times.values())
+    beside: dict[str, Callable[[int], object]] = {
+        "beside: decode whole": lambda index: decode(data[index]),
+        "beside: decode whole, grey": lambda index: cv2.imdecode(np.frombuffer(data[index], np.uint8), GREY),
+        "beside: decode at 1/8": lambda index: decode(data[index], factor=8),
+    }
+    others = [(name, f"{least_ms(work, count=count):.4f}", "") for name, work in beside.items()]
     rows = [(name, f"{ms:.4f}", f"{ms / total:.1%}") for name, ms in times.items()]
-    return "A view by stage", ("stage", "ms a view", "share"), [*rows, ("sum", f"{total:.4f}", "")]
+    return "A view by stage", ("stage", "ms a view", "share"), [*rows, ("sum", f"{total:.4f}", ""), *others]
 
 
 def _resized(picture: np.ndarray, view: View) -> np.ndarray:

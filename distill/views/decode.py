@@ -1,9 +1,9 @@
 """From the bytes of a picture file to uint8 RGB, and its size from the header alone.
 
 JPEG and PNG are decoded by OpenCV (libjpeg-turbo, libpng), anything else by Pillow. Where simplejpeg is installed it
-decodes JPEGs, with the same pixels (libjpeg-turbo too): a tenth faster, as it can stop at the last row that is needed. A stored orientation
-(EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; 16-bit PNGs keep the upper 8
-bits.
+decodes JPEGs, with the same pixels (it has libjpeg-turbo too): a tenth faster, as it can stop at the last row that is
+needed. A stored orientation (EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; 16-bit
+PNGs keep the upper 8 bits.
 
 Decoders differ in what they make of a file that ends early; some fill the rest with grey and say nothing. So
 a file must end with its format's end marker, or pass Pillow's strict reading, before its pixels are believed.
@@ -52,7 +52,8 @@ def decode(data: bytes, *, factor: int = 1, rows: int | None = None) -> np.ndarr
     """The picture as uint8 (height, width, 3) RGB, C-contiguous.
 
     With a `factor` of 2, 4 or 8 a JPEG's sides are divided by it, rounded up; other formats have no factor but 1.
-    Where only the first `rows` rows are needed, the ones below them may be missing, and are not decoded. Raises DamagedImage where `data` is not a whole picture.
+    Where only the first `rows` rows are needed, the ones below them may be missing, and are not decoded.
+    Raises DamagedImage where `data` is not a whole picture.
     """
     data = bytes(data)
     is_jpeg, is_png = data.startswith(JPEG_START), data.startswith(PNG_START)

@@ -24,6 +24,7 @@ FILL = (124, 116, 104)
 STRENGTHS = (0, 0.3, 2, 5, 7.7, 8.5, 9, 9.6, 10)
 EXACT, CLOSE = (0, 0.0), (1, 0.01)
 TOLERANCE = dict.fromkeys(OPERATIONS, EXACT) | {"Color": CLOSE} | dict.fromkeys(MOVING, (6, 1.0))
+TOLERANCE |= {"TranslateX": CLOSE, "TranslateY": CLOSE}
 
 
 def as_timm_does(pixels: np.ndarray, name: str, amount: float, interpolation: str) -> np.ndarray:
