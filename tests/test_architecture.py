@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "logitstore": {"logitstore", "numpy", "zarr", "numcodecs", "google_crc32c", "click", "rich"},
     "models": {"models", "torch", "timm", "safetensors", "numpy"},
-    "distill/views": {"distill", "numpy", "cv2", "PIL", "torch", "torchvision", "xxhash"},
+    "distill/views": {"distill", "numpy", "cv2", "PIL", "torch", "torchvision", "xxhash", "simplejpeg"},
     "distill/data": {"distill", "logitstore", "numpy", "torch", "webdataset", "xxhash", "fsspec", "cv2"},
 }
 

@@ -4,11 +4,14 @@
 (seeds, order, reading files) and after (normalisation, on the device) belongs to others.
 """
 
-from distill.views.decode import decode, image_size
+from distill.views.decode import Picture, decode, image_size
 from distill.views.digest import spec_digest
 from distill.views.draw import draw, eval_view
 from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_share, pair_order
+from distill.views.policies import Policy
 from distill.views.policy import RandAugment
+from distill.views.policy_three import ThreeAugment
+from distill.views.policy_wide import TrivialAugment
 from distill.views.proof import block_proof, pixel_digest, software
 from distill.views.render import render
 from distill.views.spec import EvalSpec, ViewSpec
@@ -22,7 +25,11 @@ __all__ = [
     "MixSpec",
     "Mixing",
     "Operation",
+    "Picture",
+    "Policy",
     "RandAugment",
+    "ThreeAugment",
+    "TrivialAugment",
     "View",
     "ViewSpec",
     "block_proof",

@@ -1,8 +1,9 @@
 """From the bytes of a picture file to uint8 RGB, and its size from the header alone.
 
-JPEG and PNG are decoded by OpenCV (libjpeg-turbo, libpng), anything else by Pillow. A stored orientation
-(EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; 16-bit PNGs keep the upper 8
-bits.
+JPEG and PNG are decoded by OpenCV (libjpeg-turbo, libpng), anything else by Pillow. Where simplejpeg is installed it
+decodes JPEGs, with the same pixels (it has libjpeg-turbo too): a tenth faster, as it can stop at the last row that is
+needed. A stored orientation (EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; 16-bit
+PNGs keep the upper 8 bits.
 
 Decoders differ in what they make of a file that ends early; some fill the rest with grey and say nothing. So
 a file must end with its format's end marker, or pass Pillow's strict reading, before its pixels are believed.
@@ -16,18 +17,42 @@ import numpy as np
 from PIL import Image
 
 from distill.errors import DamagedImage
+from distill.views.jpeg import jpeg_size, less_high
+
+try:
+    import simplejpeg
+except ModuleNotFoundError:
+    simplejpeg = None
+
+SIMPLEJPEG: str = simplejpeg.__version__ if simplejpeg else "none"
+"""Version in use."""
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+"""Factor -> OpenCV's flag for a JPEG decoded at 1 / factor of its sides, by a smaller inverse DCT."""
+
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
-# Start-of-frame markers carry the size; C4, C8 and CC in their midst mean other things.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+
+class Picture:
+    """A file's bytes and what has been decoded of them, so that several views share one decoding."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytes(data)
+        self._pixels: dict[int, np.ndarray] = {}
+
+    def pixels(self, *, factor: int = 1) -> np.ndarray:
+        """As `decode` gives them; not to be written to."""
+        if factor not in self._pixels:
+            self._pixels[factor] = decode(self.data, factor=factor)
+        return self._pixels[factor]
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, *, factor: int = 1, rows: int | None = None) -> np.ndarray:
     """The picture as uint8 (height, width, 3) RGB, C-contiguous.
 
+    With a `factor` of 2, 4 or 8 a JPEG's sides are divided by it, rounded up; other formats have no factor but 1.
+    Where only the first `rows` rows are needed, the ones below them may be missing, and are not decoded.
     Raises DamagedImage where `data` is not a whole picture.
     """
     data = bytes(data)
@@ -36,42 +61,32 @@ def decode(data: bytes) -> np.ndarray:
         return _read_strictly(data)
     if not data.endswith(JPEG_END if is_jpeg else PNG_END):
         _read_strictly(data)
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    if is_jpeg and factor == 1 and simplejpeg is not None:
+        try:
+            some = data if rows is None else less_high(data, rows=rows)
+            return np.asarray(simplejpeg.decode_jpeg(some, "RGB", strict=False))
+        except ValueError:
+            pass  # CMYK and other rarities; or damage, of which OpenCV has more to say
+    flags = cv2.IMREAD_COLOR_RGB if factor == 1 else REDUCED[factor]
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise DamagedImage(f"the picture cannot be decoded: {error.err}") from error
     if pixels is None:
         raise DamagedImage(f"the picture cannot be decoded ({len(data)} bytes, {'JPEG' if is_jpeg else 'PNG'})")
-    return np.asarray(pixels)
+    return np.asarray(pixels if factor == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
     """(height, width) in pixels as `decode` gives them, from the header only. Raises DamagedImage."""
     data = bytes(data)
     if data.startswith(JPEG_START):
-        size = _jpeg_size(data)
+        size = jpeg_size(data)
     elif data.startswith(PNG_START) and data[12:16] == b"IHDR" and len(data) >= 24:
         size = int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
     else:
         size = (0, 0)
     return size if min(size) > 0 else _pillow_size(data)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(height, width) from the start-of-frame segment, (0, 0) when there is none to be found."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker in _FRAMES:
-            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
-        elif marker in _WITHOUT_LENGTH:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return 0, 0
 
 
 def _pillow_size(data: bytes) -> tuple[int, int]:

@@ -21,8 +21,8 @@ import math
 from itertools import permutations
 
 from distill.errors import DistillError
-from distill.views.policy import FACTOR_GRID, INCREASING, RandAugment
-from distill.views.random import chance, integer, log_uniform, normal, to_grid, uniform, words
+from distill.views.policy import FACTOR_GRID
+from distill.views.random import chance, integer, log_uniform, to_grid, uniform, words
 from distill.views.spec import INTERPOLATIONS, EvalSpec, Range, ViewSpec
 from distill.views.view import MOVING, RELATIVE, Box, Erase, Operation, View
 
@@ -31,7 +31,7 @@ PARAMETERS = 0
 
 ATTEMPTS = 10
 CROP, INTERPOLATION, FLIP = 0, 40, 41
-LAYERS, WORDS_PER_LAYER = 48, 8
+LAYERS, WORDS_PER_LAYER, INTERPOLATION_IN_LAYER = 48, 8, 4
 JITTER, JITTER_ORDER = 112, 116
 ERASE, ERASE_COUNT, ERASE_KEYS = 120, 121, 122
 ERASE_BOXES, WORDS_PER_BOX = 128, 40
@@ -40,17 +40,24 @@ NUM_WORDS = 288
 AREA_GRID = 1 << 24
 RATIO_GRID = 1 << 16
 
+SNAP = 8
+"""The largest reduction of decoding."""
+LEAST_SNAPPED = 8 * SNAP
+
 JITTERED = ("Brightness", "Contrast", "Color")
 JITTER_ORDERS = tuple(permutations(range(3)))
 
 
 def draw(spec: ViewSpec, seed: int, size: tuple[int, int]) -> View:
     """The view of a picture of `size` (height, width) in pixels for `seed` (0 <= seed < 2**64)."""
-    stream = words(seed, domain=PARAMETERS, count=NUM_WORDS)
+    stream = words(seed, domain=PARAMETERS, count=ERASE_BOXES)
+    if chance(stream[ERASE], spec.erase):
+        stream = words(seed, domain=PARAMETERS, count=NUM_WORDS)
     source = _checked(size)
     return View(
         source=source,
-        crop=_random_crop(spec, stream, source) if spec.crop == "random" else _whole(source),
+        decode=spec.decode,
+        crop=_crop(spec, stream, source),
         interpolation=_interpolation(spec.interpolation, stream[INTERPOLATION]),
         flip=chance(stream[FLIP], spec.flip),
         operations=(*_policy_operations(spec, stream), *_jitter_operations(spec, stream)),
@@ -94,6 +101,20 @@ def _area_and_ratio(stream: list[int], at: int, *, area: Range, ratio: Range) ->
     )
 
 
+def _crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> Box:
+    box = _random_crop(spec, stream, source) if spec.crop == "random" else _whole(source)
+    if spec.decode == "exact" or min(box.height, box.width) < LEAST_SNAPPED:
+        return box
+    (top, bottom), (left, right) = _snap(box.top, box.height, source[0]), _snap(box.left, box.width, source[1])
+    return Box(top=top, left=left, height=bottom - top, width=right - left)
+
+
+def _snap(start: int, length: int, side: int) -> tuple[int, int]:
+    """Start and end on multiples of SNAP, which stay whole pixels when decoding reduces the picture."""
+    first, last = ((end + SNAP // 2) // SNAP * SNAP for end in (start, start + length))
+    return first, side if start + length == side else min(last, side)
+
+
 def _random_crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> Box:
     """Szegedy et al., "Going deeper with convolutions" (CVPR 2015), section 6: an area and a ratio that fit.
 
@@ -115,23 +136,19 @@ def _random_crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> 
 
 
 def _policy_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:
-    if spec.policy is None:
-        return []
-    drawn = (_layer(spec, spec.policy, stream, layer) for layer in range(spec.policy.layers))
-    return [operation for operation in drawn if operation is not None]
-
-
-def _layer(spec: ViewSpec, policy: RandAugment, stream: list[int], layer: int) -> Operation | None:
-    choice, applied, strength, sign, interpolation = stream[LAYERS + layer * WORDS_PER_LAYER :][:5]
-    if not chance(applied, policy.prob):
-        return None
-    name, amount_of = INCREASING[policy.operations[integer(choice, len(policy.operations))]]
-    wanted = policy.magnitude + policy.magnitude_std * normal(strength)
-    amount = amount_of(min(max(wanted, 0.0), policy.magnitude_max), chance(sign, 0.5))
-    if name not in MOVING:
-        return Operation(name=name, amount=amount)
-    how = _interpolation(spec.policy_interpolation, interpolation)
-    return Operation(name=name, amount=amount, interpolation=how, fill=spec.fill)
+    operations = []
+    for layer in range(spec.policy.layers if spec.policy else 0):
+        in_layer = stream[LAYERS + layer * WORDS_PER_LAYER :][:WORDS_PER_LAYER]
+        chosen = spec.policy.choose(in_layer) if spec.policy else None
+        if chosen is None:
+            continue
+        name, amount = chosen
+        if name in MOVING:
+            how = _interpolation(spec.policy_interpolation, in_layer[INTERPOLATION_IN_LAYER])
+            operations.append(Operation(name=name, amount=amount, interpolation=how, fill=spec.fill))
+        else:
+            operations.append(Operation(name=name, amount=amount))
+    return operations
 
 
 def _jitter_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:

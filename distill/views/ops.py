@@ -1,12 +1,7 @@
 """The table of operations: what `render` does for each name in a view, and how to say it.
 
-To add an operation: write one function in `ops_color.py` or `ops_geometry.py`, one row here, one test against
-the reference. A row gives exactly one of three kinds:
-
-- `table`: amount -> table; pointwise and blind to the picture, so a run of them can be composed into one
-  table;
-- `measure`: picture, amount -> table; pointwise, after a look at the picture;
-- `change`: picture, operation -> picture; anything else.
+To add an operation: one function (picture, operation) -> picture in `ops_color.py` or `ops_geometry.py`, one row
+here, one test against the reference. A policy that shall draw it names it in its own table.
 """
 
 from collections.abc import Callable
@@ -14,7 +9,7 @@ from dataclasses import dataclass
 
 from distill.errors import DistillError
 from distill.views import ops_color, ops_geometry
-from distill.views.ops_color import Pixels, Table, apply_table
+from distill.views.ops_color import Pixels
 from distill.views.view import Operation
 
 
@@ -24,21 +19,21 @@ class Rule:
 
     words: str
     """With {amount}, as in str.format."""
-    table: Callable[[float], Table] | None = None
-    measure: Callable[[Pixels, float], Table] | None = None
-    change: Callable[[Pixels, Operation], Pixels] | None = None
+    change: Callable[[Pixels, Operation], Pixels]
+    """May write into the picture it is given."""
 
 
 OPERATIONS: dict[str, Rule] = {
-    "AutoContrast": Rule(words="stretch each channel to 0..255", measure=ops_color.auto_contrast),
-    "Equalize": Rule(words="equalise each channel's histogram", measure=ops_color.equalize),
-    "Invert": Rule(words="invert", table=ops_color.invert),
-    "Posterize": Rule(words="keep the highest {amount:.0f} bits", table=ops_color.posterize),
-    "Solarize": Rule(words="invert values from {amount:.0f}", table=ops_color.solarize),
-    "SolarizeAdd": Rule(words="add {amount:.0f} to values below 128", table=ops_color.solarize_add),
-    "Brightness": Rule(words="brightness x {amount:.3f}", table=ops_color.brightness),
-    "Contrast": Rule(words="contrast x {amount:.3f}", measure=ops_color.contrast),
+    "AutoContrast": Rule(words="stretch each channel to 0..255", change=ops_color.auto_contrast),
+    "Equalize": Rule(words="equalise each channel's histogram", change=ops_color.equalize),
+    "Invert": Rule(words="invert", change=ops_color.invert),
+    "Posterize": Rule(words="keep the highest {amount:.0f} bits", change=ops_color.posterize),
+    "Solarize": Rule(words="invert values from {amount:.0f}", change=ops_color.solarize),
+    "SolarizeAdd": Rule(words="add {amount:.0f} to values below 128", change=ops_color.solarize_add),
+    "Brightness": Rule(words="brightness x {amount:.3f}", change=ops_color.brightness),
+    "Contrast": Rule(words="contrast x {amount:.3f}", change=ops_color.contrast),
     "Color": Rule(words="saturation x {amount:.3f}", change=ops_color.color),
+    "GaussianBlur": Rule(words="blur by {amount:.4f} of the side", change=ops_color.gaussian_blur),
     "Sharpness": Rule(words="sharpness x {amount:.3f}", change=ops_color.sharpness),
     "Rotate": Rule(words="rotate {amount:+.2f} degrees counter-clockwise", change=ops_geometry.rotate),
     "ShearX": Rule(words="shear rows by {amount:+.4f}", change=ops_geometry.shear_x),
@@ -50,13 +45,7 @@ OPERATIONS: dict[str, Rule] = {
 
 def apply(pixels: Pixels, operation: Operation) -> Pixels:
     """The picture after `operation`; may write into `pixels`."""
-    rule = rule_of(operation)
-    if rule.table is not None:
-        return apply_table(pixels, rule.table(operation.amount))
-    if rule.measure is not None:
-        return apply_table(pixels, rule.measure(pixels, operation.amount))
-    assert rule.change is not None
-    return rule.change(pixels, operation)
+    return rule_of(operation).change(pixels, operation)
 
 
 def rule_of(operation: Operation) -> Rule:

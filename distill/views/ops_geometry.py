@@ -1,10 +1,10 @@
-"""Operations that move pixels: all are one affine map from output to source, in integers.
+"""Operations that move pixels, from output to source, in integers.
 
-OpenCV's own `warpAffine` and its cubic `remap` give other pixels on other CPUs; `remap` with an integer map
-and linear weights does not. So the map is made here: coefficients in 1/65536, coordinates in int32, weights
-in 1/32 pixel. Pixel centres lie at half coordinates and a pixel whose source lies outside the picture gets
-the fill colour, with a sharp edge, both as in Pillow's `Image.transform`. Bicubic goes to Pillow itself: true
-to it and slow.
+OpenCV's own `warpAffine` and its cubic `remap` give other pixels on other CPUs; `remap` with an integer map and
+linear weights does not. So the map of a rotation or shear is made here: coefficients in 1/65536, coordinates in
+int32, weights in 1/32 pixel. A shift needs no map: all pixels share one weight, and a blend of two windows does.
+Pixel centres lie at half coordinates and a pixel whose source lies outside the picture gets the fill colour, with
+a sharp edge, both as in Pillow's `Image.transform`. Bicubic goes to Pillow itself: true to it and slow.
 """
 
 import math
@@ -22,6 +22,9 @@ ONE = 1 << 16
 
 SUBPIXEL_BITS = 5
 """`cv2.remap` weighs neighbours in 1/32 pixel."""
+
+SHIFT_BITS = 12
+"""Shifts are in 1 / 2**SHIFT_BITS pixel: the blend is exact in float32."""
 
 MAX_SIDE = 8192
 """Largest picture whose coordinates fit into int32."""
@@ -51,12 +54,18 @@ def shear_y(pixels: Pixels, operation: Operation) -> Pixels:
 
 def translate_x(pixels: Pixels, operation: Operation) -> Pixels:
     """Moves the picture left by `amount` times its width."""
-    return _move(pixels, (ONE, 0, _fixed(operation.amount) * pixels.shape[1], 0, ONE, 0), operation)
+    shift = _fixed(operation.amount) * pixels.shape[1]
+    if operation.interpolation == "bilinear":
+        return _shift(pixels, shift, axis=1, fill=operation.fill)
+    return _move(pixels, (ONE, 0, shift, 0, ONE, 0), operation)
 
 
 def translate_y(pixels: Pixels, operation: Operation) -> Pixels:
     """Moves the picture up by `amount` times its height."""
-    return _move(pixels, (ONE, 0, 0, 0, ONE, _fixed(operation.amount) * pixels.shape[0]), operation)
+    shift = _fixed(operation.amount) * pixels.shape[0]
+    if operation.interpolation == "bilinear":
+        return _shift(pixels, shift, axis=0, fill=operation.fill)
+    return _move(pixels, (ONE, 0, 0, 0, ONE, shift), operation)
 
 
 def cosine_and_sine(degrees: float) -> tuple[int, int]:
@@ -95,28 +104,48 @@ def _move_bilinear(pixels: Pixels, affine: Affine, fill: Colour) -> Pixels:
     y = _coordinates(d, e, f, height=height, width=width)
     outside = _outside(x, width) | _outside(y, height)
 
-    # From corner-based to centre-based coordinates, then to 1/32 pixel.
-    x -= ONE // 2 - (ONE >> (SUBPIXEL_BITS + 1))
-    y -= ONE // 2 - (ONE >> (SUBPIXEL_BITS + 1))
-    x >>= 16 - SUBPIXEL_BITS
-    y >>= 16 - SUBPIXEL_BITS
-    whole = np.empty((height, width, 2), dtype=np.int16)
-    np.right_shift(x, SUBPIXEL_BITS, out=whole[..., 0], casting="unsafe")
-    np.right_shift(y, SUBPIXEL_BITS, out=whole[..., 1], casting="unsafe")
+    # From corner-based to centre-based coordinates, rounded to 1/32 pixel: whole pixels in the upper 16 bits.
+    offset = ONE // 2 - (ONE >> (SUBPIXEL_BITS + 1))
+    x -= offset
+    y -= offset
+    whole = (x >> 16 & 0xFFFF) | (y & ~0xFFFF)
     mask = (1 << SUBPIXEL_BITS) - 1
-    x &= mask
-    y &= mask
-    y <<= SUBPIXEL_BITS
-    x |= y
-    moved = cv2.remap(pixels, whole, x.astype(np.uint16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    weights = (x >> 16 - SUBPIXEL_BITS & mask) | (y >> 16 - 2 * SUBPIXEL_BITS & mask << SUBPIXEL_BITS)
+    pairs = whole.astype("<i4", copy=False).view("<i2").reshape(height, width, 2)  # x, y
+    moved = cv2.remap(pixels, pairs, weights.astype(np.uint16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.copyTo(_plain_picture(fill, height, width), outside.view(np.uint8), dst=moved))
 
 
+def _shift(pixels: Pixels, shift: int, *, axis: int, fill: Colour) -> Pixels:
+    """Output position i along `axis` shows source position i + shift / ONE, blended of its two neighbours."""
+    side = pixels.shape[axis]
+    steps = (shift + (ONE >> SHIFT_BITS + 1)) >> 16 - SHIFT_BITS
+    whole, part = steps >> SHIFT_BITS, (steps & (1 << SHIFT_BITS) - 1) / (1 << SHIFT_BITS)
+    moved = _plain_picture(fill, *pixels.shape[:2]).copy()
+    source, target = (pixels, moved) if axis == 0 else (pixels.swapaxes(0, 1), moved.swapaxes(0, 1))
+
+    first, last = max(0, -whole), min(side, side - 1 - whole)  # positions with both neighbours inside
+    if first < last:
+        near, far = source[first + whole : last + whole], source[first + whole + 1 : last + whole + 1]
+        near, far, into = (part_ if axis == 0 else part_.swapaxes(0, 1) for part_ in (near, far, target[first:last]))
+        down = 0.5 / (1 << SHIFT_BITS) - 0.5  # Pillow rounds down
+        cv2.addWeighted(near, 1.0 - part, far, part, down, dst=into)
+    # Half a pixel beyond the outermost centres still lies inside; there is one neighbour only.
+    if part >= 0.5 and 0 <= -whole - 1 < side:
+        target[-whole - 1] = source[0]
+    if part < 0.5 and 0 <= side - 1 - whole < side:
+        target[side - 1 - whole] = source[side - 1]
+    return moved
+
+
 def _coordinates(per_x: int, per_y: int, start: int, *, height: int, width: int) -> np.ndarray:
-    """int32 (height, width): per_x * (column + 1/2) + per_y * (row + 1/2) + start, in 1 / ONE."""
-    along = (2 * np.arange(width, dtype=np.int64) + 1) * per_x // 2
-    down = (2 * np.arange(height, dtype=np.int64) + 1) * per_y // 2 + start
-    return np.add.outer(down.astype(np.int32), along.astype(np.int32))
+    """per_x * (column + 1/2) + per_y * (row + 1/2) + start, in 1 / ONE: int32 that spreads to (height, width).
+
+    One column or one row where all are alike.
+    """
+    along = ((2 * np.arange(width if per_x else 1, dtype=np.int64) + 1) * per_x // 2).astype(np.int32)
+    down = ((2 * np.arange(height if per_y else 1, dtype=np.int64) + 1) * per_y // 2 + start).astype(np.int32)
+    return down[:, None] + along
 
 
 @lru_cache(maxsize=8)

@@ -1,8 +1,8 @@
 """RandAugment as explicit numbers: how often, how strong, which operations, and what strength means for each.
 
-Cubuk et al., "RandAugment" (arXiv 1909.13719), with the increasing-severity operations and the random
-strength that timm's names such as `rand-m9-mstd0.5-inc1` stand for. `draw` picks; this file turns strength
-into amounts.
+Cubuk et al., "RandAugment" (arXiv 1909.13719), with the increasing-severity operations and the random strength that
+timm's names such as `rand-m9-mstd0.5-inc1` stand for. This file turns a layer's random words into an operation and
+its amount.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from distill.errors import UsageError
 from distill.views.checks import number, several, whole, within
-from distill.views.random import to_grid
+from distill.views.random import chance, integer, normal, to_grid
 
 MAX_LAYERS = 8
 STRENGTH = 10.0
@@ -85,6 +85,7 @@ INCREASING: dict[str, tuple[str, AmountOf]] = {
 class RandAugment:
     """`layers` operations, each chosen freely from `operations`, applied or not."""
 
+    kind: str = "randaugment"
     layers: int = 2
     """Operations chosen for a view."""
     prob: float = 0.5
@@ -111,6 +112,15 @@ class RandAugment:
         unknown = [name for name in self.operations if name not in INCREASING]
         if unknown or not self.operations:
             raise UsageError(f"view policy: unknown operations {unknown}; known are {', '.join(INCREASING)}")
+
+    def choose(self, words: list[int]) -> tuple[str, float] | None:
+        """Operation to render and its amount from a layer's words, None where the layer is not applied."""
+        choice, applied, strength, sign = words[:4]
+        if not chance(applied, self.prob):
+            return None
+        name, amount_of = INCREASING[self.operations[integer(choice, len(self.operations))]]
+        wanted = self.magnitude + self.magnitude_std * normal(strength)
+        return name, amount_of(min(max(wanted, 0.0), self.magnitude_max), chance(sign, 0.5))
 
     @classmethod
     def parse(cls, name: str) -> "RandAugment":

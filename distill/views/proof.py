@@ -15,6 +15,7 @@ import torch
 import xxhash
 
 from distill.views.checks import VERSION
+from distill.views.decode import SIMPLEJPEG
 
 
 def pixel_digest(pixels: np.ndarray) -> int:
@@ -39,6 +40,7 @@ def software() -> dict[str, str]:
         "views": str(VERSION),
         "opencv": cv2.__version__,
         "libjpeg": _libjpeg(),
+        "simplejpeg": SIMPLEJPEG,
         "torch": torch.__version__,
         "pillow": PIL.__version__,
         "numpy": np.__version__,

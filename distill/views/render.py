@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from distill.errors import DistillError
-from distill.views.decode import decode
+from distill.views.decode import JPEG_START, REDUCED, Picture, decode, image_size
 from distill.views.erase import erase
 from distill.views.ops import apply
 from distill.views.view import View
@@ -18,22 +18,50 @@ from distill.views.view import View
 cv2.setNumThreads(0)
 
 
-def render(data: bytes | np.ndarray, view: View, *, size: int = 224) -> np.ndarray:
+def render(data: bytes | np.ndarray | Picture, view: View, *, size: int = 224) -> np.ndarray:
     """The view's pixels: uint8 (size, size, 3) RGB, C-contiguous, own memory.
 
-    `data` is the picture file's bytes, or the picture already decoded: uint8 (height, width, 3) RGB. Raises
-    DamagedImage, or DistillError when the picture has another size than the view was drawn for.
+    `data` is the picture file's bytes, a `Picture`, or the pixels already decoded: uint8 (height, width, 3) RGB.
+    Raises DamagedImage, or DistillError when the picture has another size than the view was drawn for.
     """
-    source = decode(data) if isinstance(data, bytes | bytearray | memoryview) else data
-    _check_source(source, view)
-    crop = view.crop
-    window = source[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    window = _window(data, view, size=size)
     pixels = resize(window, size=size, interpolation=view.interpolation)
     if view.flip:
         pixels = cv2.flip(pixels, 1)
     for operation in view.operations:
         pixels = apply(pixels, operation)
     return erase(pixels, view.erase)
+
+
+def reduction(view: View, *, size: int) -> int:
+    """1, 2, 4 or 8: the largest factor that leaves the crop at least `size` high and wide."""
+    if view.decode == "exact":
+        return 1
+    least = min(view.crop.height, view.crop.width)
+    return max(factor for factor in (1, *REDUCED) if factor == 1 or least >= factor * size)
+
+
+def _window(data: bytes | np.ndarray | Picture, view: View, *, size: int) -> np.ndarray:
+    """The decoded crop, uint8 (h, w, 3), a part of the decoded picture."""
+    crop, factor = view.crop, reduction(view, size=size)
+    if isinstance(data, np.ndarray):
+        if factor > 1:
+            raise DistillError("a view with dct decoding needs the picture's file or a Picture, not decoded pixels")
+        source, found = data, data.shape[:2]
+    elif isinstance(data, Picture):
+        factor = factor if data.data.startswith(JPEG_START) else 1
+        source, found = data.pixels(factor=factor), image_size(data.data)
+    else:
+        factor = factor if bytes(data[:3]) == JPEG_START else 1
+        source, found = decode(data, factor=factor, rows=crop.top + crop.height), image_size(data)
+    _check_source(source, found, view)
+    return source[_reduced(crop.top, crop.height, factor), _reduced(crop.left, crop.width, factor)]
+
+
+def _reduced(start: int, length: int, factor: int) -> slice:
+    """Divided by `factor` and rounded; `draw` has put the ends of all but tiny crops on multiples."""
+    half = factor // 2
+    return slice((start + half) // factor, (start + length + half) // factor)
 
 
 def resize(window: np.ndarray, *, size: int, interpolation: str) -> np.ndarray:
@@ -52,11 +80,11 @@ def resize(window: np.ndarray, *, size: int, interpolation: str) -> np.ndarray:
     return np.ascontiguousarray(resized_bchw[0].permute(1, 2, 0).numpy())
 
 
-def _check_source(source: np.ndarray, view: View) -> None:
+def _check_source(source: np.ndarray, found: tuple[int, ...], view: View) -> None:
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
         raise DistillError(f"a picture must be uint8 (height, width, 3), got {source.dtype} {source.shape}")
-    if source.shape[:2] != view.source:
+    if found != view.source:
         raise DistillError(
             "the view was drawn for a picture of height {} and width {}, this one has {} and {}; "
-            "is it the picture that the seed belongs to?".format(*view.source, *source.shape[:2])
+            "is it the picture that the seed belongs to?".format(*view.source, *found)
         )

@@ -13,7 +13,7 @@ from typing import Any
 from distill.errors import UsageError
 from distill.views.checks import VERSION, check_version, number, one_of, several, whole, within
 from distill.views.mix import MixSpec, mix_of
-from distill.views.policy import RandAugment
+from distill.views.policies import Policy, policy_of
 from distill.views.view import Colour
 
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -27,6 +27,8 @@ class ViewSpec:
     """How views are drawn. The defaults are the plain random crop and flip."""
 
     version: int = VERSION
+    decode: str = "exact"
+    """'exact', or 'dct': JPEGs whose crop is twice the output or more are decoded at 1/2, 1/4 or 1/8."""
     crop: str = "random"
     """'random': random resized crop (scale, ratio); 'full': the whole picture."""
     scale: Range = (0.08, 1.0)
@@ -37,8 +39,8 @@ class ViewSpec:
     """Of the resize: 'bilinear', 'bicubic', or 'random' for either."""
     flip: float = 0.5
     """Chance of a horizontal flip."""
-    policy: RandAugment | None = None
-    """None or 'none', a RandAugment, or a name such as 'rand-m9-mstd0.5-inc1'."""
+    policy: Policy | None = None
+    """None or 'none', 'trivialaugment-wide', 'three-augment', a name such as 'rand-m9-mstd0.5-inc1', or a policy."""
     policy_interpolation: str = "bilinear"
     """Of operations that move pixels: 'bilinear' (fast), 'bicubic' (Pillow's own), or 'random' for either."""
     color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -61,9 +63,7 @@ class ViewSpec:
     """How views are mixed with one another; None: they are not."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.policy, str):
-            parsed = None if self.policy == "none" else RandAugment.parse(self.policy)
-            object.__setattr__(self, "policy", parsed)
+        object.__setattr__(self, "policy", policy_of(self.policy))
         object.__setattr__(self, "mix", mix_of(self.mix))
         for name in ("scale", "ratio", "color_jitter", "erase_area", "erase_ratio"):
             values = several(name, getattr(self, name))
@@ -77,6 +77,7 @@ class ViewSpec:
 
     def _check(self) -> None:
         check_version(self.version, of="ViewSpec")
+        one_of("decode", self.decode, ("exact", "dct"))
         one_of("crop", self.crop, ("random", "full"))
         one_of("interpolation", self.interpolation, (*INTERPOLATIONS, "random"))
         one_of("policy_interpolation", self.policy_interpolation, (*INTERPOLATIONS, "random"))
@@ -88,8 +89,6 @@ class ViewSpec:
         within("erase_count", self.erase_count, least=1, most=MAX_ERASE_COUNT)
         for name in ("flip", "erase"):
             within(name, (getattr(self, name),) * 2, least=0.0, most=1.0)
-        if self.policy is not None and not isinstance(self.policy, RandAugment):
-            raise UsageError(f"view spec: policy must be a name or its parameters, got {self.policy!r}")
         if len(self.color_jitter) != 3 or not all(0 <= amount <= 8 for amount in self.color_jitter):
             raise UsageError(f"view spec: color_jitter needs three numbers in 0 .. 8, got {self.color_jitter}")
         for name in ("fill", "noise_std"):
@@ -107,11 +106,7 @@ class ViewSpec:
 
         Raises UsageError naming each unknown key, DistillError on a newer version.
         """
-        given = _known(values, cls, of="ViewSpec")
-        policy = given.get("policy")
-        if isinstance(policy, Mapping):
-            given["policy"] = RandAugment(**_known(policy, RandAugment, of="ViewSpec policy"))
-        return cls(**given)
+        return cls(**_known(values, cls, of="ViewSpec"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

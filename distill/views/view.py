@@ -62,6 +62,8 @@ class View:
     """In source pixels."""
     interpolation: str
     """Of the resize: 'bilinear' or 'bicubic', both antialiased."""
+    decode: str = "exact"
+    """'exact', or 'dct': a JPEG at the smallest of 1/1, 1/2, 1/4 and 1/8 that is no smaller than the output."""
     flip: bool = False
     operations: tuple[Operation, ...] = ()
     erase: tuple[Erase, ...] = ()

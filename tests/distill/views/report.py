@@ -14,10 +14,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 
-from distill.views import EvalSpec, RandAugment, ViewSpec, decode, draw, eval_view, image_size, pixel_digest, render
+from distill.views import (
+    EvalSpec,
+    RandAugment,
+    ViewSpec,
+    decode,
+    draw,
+    eval_view,
+    image_size,
+    pixel_digest,
+    render,
+    spec_digest,
+)
+from distill.views.digest import TINY_JPEG, synthetic_picture
 from distill.views.policy import INCREASING
 from distill.views.random import integer, normal, uniform, words
 
@@ -33,28 +44,12 @@ SPECS = {
     "crop_flip": ViewSpec(),
     "randaugment": ViewSpec(policy=RandAugment(), erase=0.25),
     "everything": EVERYTHING,
+    "wide": ViewSpec(policy="trivialaugment-wide"),
+    "three": ViewSpec(policy="three-augment", color_jitter=(0.3, 0.3, 0.3)),
+    "dct": ViewSpec(decode="dct", policy=RandAugment(), erase=0.25),
 }
 SEEDS = (0, 1, 2, 3, 4, 5, 6, 2**32, 2**53 + 1, 2**63, 2**64 - 1)
 SIZES = ((375, 500), (28, 28), (640, 97))
-
-# 24 x 16 pixels, 4:2:0, made once; its decoded pixels are the decoder's golden value.
-TINY_JPEG = (
-    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxO"
-    "UlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09P"
-    "T09PT09PT0//wAARCAAQABgDASIAAhEBAxEB/8QAGAAAAgMAAAAAAAAAAAAAAAAAAAMCBQb/xAAlEAABAwMDAwUAAAAAAAAAAAAB"
-    "AAIRAwQhBTFBEhNRUmGR4fD/xAAWAQEBAQAAAAAAAAAAAAAAAAAFAAH/xAAfEQABAwMFAAAAAAAAAAAAAAABAAIDESGBBBITFDL/"
-    "2gAMAwEAAhEDEQA/AMI2z4jfZObaZGP0qwe61og9yvTBaYIDpIz4GUt2oWTI6euoD6W7fMJjaAnerBH6cBlIZae2UKbtVAns2pOM"
-    "Oe6OOR9oVyNZZYXaUWrXC//Z"
-)
-
-
-def synthetic_picture(height: int, width: int) -> np.ndarray:
-    """uint8 (height, width, 3): slopes, rings and speckle from integer arithmetic alone."""
-    row, column = np.mgrid[:height, :width].astype(np.int64)
-    slope = (row * 255 // max(1, height - 1) + column * 3) % 256
-    rings = ((row - height // 2) ** 2 + (column - width // 3) ** 2) // 64 % 256
-    speckle = (row * 2654435761 + column * 40503) // 7 % 256
-    return np.stack([slope, rings, (slope + speckle) // 2], axis=-1).astype(np.uint8)
 
 
 def golden() -> dict[str, object]:
@@ -82,8 +77,9 @@ def golden() -> dict[str, object]:
         "views": views,
         "digests": digests,
         "operations": every_operation,
+        "spec digests": {name: f"{spec_digest(spec):016x}" for name, spec in SPECS.items()},
         "evaluation": pixel_digest(render(picture, eval_view(EvalSpec(), (120, 160)), size=64)),
-        "jpeg": pixel_digest(decode(b64decode(TINY_JPEG))),
+        "jpeg": [pixel_digest(decode(b64decode(TINY_JPEG), factor=factor)) for factor in (1, 2, 4, 8)],
     }
 
 
@@ -94,11 +90,12 @@ def only(name: str) -> RandAugment:
 
 def digests(folder: Path, count: int) -> dict[str, object]:
     """Digests of `count` views over the files of `folder`, and which instructions were in use."""
+    specs = (EVERYTHING, SPECS["wide"], SPECS["three"], replace(EVERYTHING, decode="dct"))
     files = [path.read_bytes() for path in sorted(folder.iterdir())]
     found = []
     for seed in range(count):
         data = files[seed % len(files)]
-        view = draw(EVERYTHING, seed, image_size(data))
+        view = draw(specs[seed % len(specs)], seed, image_size(data))
         found.append(pixel_digest(render(data, view, size=(224, 96, 384)[seed % 3])))
     return {
         "digests": found,

@@ -1,6 +1,7 @@
 """Decoding: every kind of JPEG and PNG, damaged files, and sizes from headers."""
 
 import io
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from distill.errors import DamagedImage
 from distill.views import decode, image_size
+from distill.views.jpeg import jpeg_size, less_high
 
 PICTURE = np.ascontiguousarray(skimage.data.astronaut()[:120, :170])
 
@@ -108,6 +110,7 @@ def test_truncated_pngs_are_damaged(share):
 
 def test_a_decoder_that_fills_in_silently_is_not_believed(monkeypatch):
     """OpenCV before 5 returns a picture, grey below the cut, for a JPEG that ends early."""
+    monkeypatch.setattr(import_module("distill.views.decode"), "simplejpeg", None)
     monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.full((120, 170, 3), 128, dtype=np.uint8))
     assert decode(FILES["jpeg"]).shape == (120, 170, 3)
     for kind in ("jpeg", "png"):
@@ -146,3 +149,30 @@ def test_size_is_found_behind_other_segments_and_fill_bytes():
     data = jpeg[:2] + thumbnail + comment + jpeg[2:]
     assert image_size(data) == (120, 170)
     assert (decode(data) == decode(jpeg)).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FILES if FILES[kind].startswith(b"\xff\xd8")])
+def test_decoding_the_upper_rows_gives_those_of_the_whole(kind):
+    data, whole = FILES[kind], decode(FILES[kind])
+    for rows in range(1, 121):
+        assert (decode(data, rows=rows)[:rows] == whole[:rows]).all(), rows
+
+
+def test_simplejpeg_decodes_as_opencv_does(monkeypatch):
+    pytest.importorskip("simplejpeg")
+    files = [encode(RGB, "JPEG", quality=quality, subsampling=way) for quality in (30, 75, 95) for way in (0, 1, 2)]
+    files += [FILES[kind] for kind in ("progressive", "grey jpeg", "exif", "restarts")]
+    files.append(encode(RGB.convert("CMYK"), "JPEG"))
+    files.append(FILES["jpeg"][:3000] + b"\x12" * 40 + FILES["jpeg"][3040:])  # damaged in the middle
+    pixels = [decode(data) for data in files]
+    monkeypatch.setattr(import_module("distill.views.decode"), "simplejpeg", None)
+    for data, found in zip(files, pixels, strict=True):
+        assert (decode(data) == found).all()
+
+
+def test_a_file_that_claims_to_be_less_high():
+    for kind, unit in (("jpeg", 16), ("jpeg 4:4:4", 8), ("progressive", 16), ("grey jpeg", 8)):
+        for rows in (1, 8, 9, 60):
+            assert jpeg_size(less_high(FILES[kind], rows=rows)) == (-(-rows // unit) * unit + unit, 170)
+        assert less_high(FILES[kind], rows=115) is FILES[kind]
+        assert len(less_high(FILES[kind], rows=30)) == len(FILES[kind])

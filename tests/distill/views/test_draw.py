@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
+from torchvision.transforms import ColorJitter
 
 from distill.errors import DistillError
 from distill.views import EvalSpec, RandAugment, ViewSpec, draw, eval_view
-from distill.views.ops import OPERATIONS
 from distill.views.policy import INCREASING
 from distill.views.view import MOVING, RELATIVE
 
@@ -141,7 +141,7 @@ def test_operations_are_chosen_equally_often_and_signs_are_even():
     spec = ViewSpec(policy=RandAugment(layers=2, prob=1.0))
     operations = [each for seed in range(6000) for each in draw(spec, seed, SIZE).operations]
     counts = Counter(operation.name for operation in operations)
-    assert set(counts) == set(OPERATIONS)
+    assert set(counts) == {operation for operation, _ in INCREASING.values()}
     chi_square = sum((count - 800) ** 2 / 800 for count in counts.values())
     assert chi_square < 42  # 14 degrees of freedom: chance exceeds it once in about 10,000
     rotations = [operation.amount for operation in operations if operation.name == "Rotate"]
@@ -184,6 +184,37 @@ def test_jitter_comes_in_every_order_with_factors_in_range():
     assert min(contrast) >= 0.8 - 2**-11
     assert max(contrast) <= 1.2 + 2**-11
     assert np.mean(contrast) == pytest.approx(1, abs=0.02)
+
+
+def test_jitter_factors_are_torchvisions():
+    torch.manual_seed(4)
+    jitter = ColorJitter(0.4, 0.3, 0.2)
+    arguments = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    theirs = [ColorJitter.get_params(*arguments)[1:4] for _ in range(4000)]
+    spec = ViewSpec(color_jitter=(0.4, 0.3, 0.2))
+    drawn = [{each.name: each.amount for each in draw(spec, seed, SIZE).operations} for seed in range(4000)]
+    for which, name in enumerate(("Brightness", "Contrast", "Color")):
+        ours = [operations[name] for operations in drawn]
+        assert distance(ours, [factors[which] for factors in theirs]) < LARGEST_DISTANCE, name
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_erased_boxes_share_the_area_as_timms(count):
+    random.seed(5)
+    eraser = RandomErasing(probability=1.0, mode="const", min_count=count, max_count=count, device="cpu")
+    theirs = []
+    for _ in range(4000):
+        canvas = Canvas(224)
+        eraser(canvas)
+        theirs.append(canvas.box)
+    spec = ViewSpec(erase=1.0, erase_count=(count, count))
+    drawn = [draw(spec, seed, SIZE).erase for seed in range(4000)]
+    assert {len(boxes) for boxes in drawn} == {count}
+    ours = [(boxes[-1].box.height * 224 / RELATIVE, boxes[-1].box.width * 224 / RELATIVE) for boxes in drawn]
+    features = {"area": lambda box: round(box[0]) * round(box[1]), "ratio": lambda box: round(box[0]) / round(box[1])}
+    for name, feature in features.items():
+        found = distance([feature(box) for box in ours], [feature(box) for box in theirs])
+        assert found < LARGEST_DISTANCE, name
 
 
 def test_interpolation_is_explicit():

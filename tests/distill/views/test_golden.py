@@ -27,11 +27,11 @@ def test_random_numbers(report, golden, part):
 
 
 def test_drawn_views(report, golden):
-    assert len(golden["views"]) == 33
+    assert len(golden["views"]) == 66
     for now, kept in zip(report["views"], golden["views"], strict=True):
         assert now == kept
 
 
-@pytest.mark.parametrize("part", ["digests", "operations", "evaluation", "jpeg"])
+@pytest.mark.parametrize("part", ["digests", "operations", "spec digests", "evaluation", "jpeg"])
 def test_rendered_pixels(report, golden, part):
     assert report[part] == golden[part]

@@ -1,5 +1,7 @@
 """Rendering: true to Pillow, replayable at another size, careful with what it is given."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from distill.views import (
     Box,
     Erase,
     EvalSpec,
+    Picture,
     RandAugment,
     View,
     ViewSpec,
@@ -21,8 +24,9 @@ from distill.views import (
     render,
 )
 from distill.views.erase import noise_table
-from distill.views.render import resize
+from distill.views.render import reduction, resize
 from distill.views.view import RELATIVE
+from tests.distill.views.conftest import encode
 
 SPEC = ViewSpec(policy=RandAugment(), color_jitter=(0.4, 0.4, 0.4), erase=0.5)
 
@@ -120,6 +124,24 @@ def test_replay_at_another_size(photographs):
     assert unlike.mean() > 25  # what two different views differ by
 
 
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "trivialaugment-wide", "three-augment"])
+@pytest.mark.parametrize(("teacher", "student"), [(384, 224), (384, 128), (260, 224), (260, 128)])
+def test_a_student_of_another_size_sees_what_the_teacher_saw(photographs, policy, teacher, student):
+    """The teacher's picture, scaled down, is the student's: the draw knows no output size."""
+    spec = ViewSpec(policy=policy, color_jitter=(0.3, 0.3, 0.3), erase=0.5, erase_mode="const", scale=(0.2, 1.0))
+    means, unlike = [], []
+    for seed in range(40):
+        picture = photographs[seed % 3]
+        view = draw(spec, seed, picture.shape[:2])
+        large = resize(render(picture, view, size=teacher), size=student, interpolation="bilinear").astype(int)
+        means.append(np.abs(large - render(picture, view, size=student)).mean())
+        other = draw(spec, seed + 1000, picture.shape[:2])
+        unlike.append(np.abs(large - render(picture, other, size=student)).mean())
+    assert np.median(means) < 3.5
+    assert max(means) < 16
+    assert np.median(unlike) > 25
+
+
 def test_evaluation_is_close_to_timms(photographs):
     from timm.data import create_transform
 
@@ -174,3 +196,37 @@ def test_views_are_said_in_words():
     assert f"{view.crop.width} x {view.crop.height} at left {view.crop.left}, top {view.crop.top}" in lines[1]
     assert any(line.startswith("Rotate: rotate ") and "bilinear" in line for line in lines)
     assert f"{view.erase[0].key:#018x}" in lines[-1]
+
+
+def test_dct_decoding_is_close_to_exact_decoding(photographs):
+    """Crops of at least twice the output come from a smaller decoding, up to half a pixel aside."""
+    spec = ViewSpec(scale=(0.3, 1.0), flip=0.0)
+    reduced = 0
+    for number, picture in enumerate(photographs):
+        data = encode(picture, quality=90)
+        for seed in range(30):
+            size = (48, 96, 128)[seed % 3]
+            view = draw(replace(spec, decode="dct"), 100 * number + seed, picture.shape[:2])
+            exact = render(data, replace(view, decode="exact"), size=size)
+            assert exact.shape == render(data, view, size=size).shape
+            difference = np.abs(render(data, view, size=size).astype(int) - exact)
+            factor = reduction(view, size=size)
+            reduced += factor > 1
+            assert min(view.crop.height, view.crop.width) >= factor * size or factor == 1
+            if factor == 1:
+                assert difference.max() == 0
+            assert difference.mean() < 4
+            assert (render(Picture(data), view, size=size) == render(data, view, size=size)).all()
+    assert reduced > 40
+
+
+def test_dct_decoding_needs_the_file_and_leaves_other_formats_alone(photographs):
+    picture = photographs[0]
+    view = draw(ViewSpec(crop="full", decode="dct"), 3, picture.shape[:2])
+    assert reduction(view, size=64) == 8
+    with pytest.raises(DistillError, match="needs the picture's file"):
+        render(picture, view, size=64)
+    exact = render(picture, replace(view, decode="exact"), size=64)
+    assert (render(encode(picture, "PNG"), view, size=64) == exact).all()
+    with pytest.raises(DistillError, match="drawn for a picture of height 100"):
+        render(encode(picture), draw(ViewSpec(crop="full", decode="dct"), 3, (100, 200)), size=20)

@@ -8,7 +8,7 @@ import yaml
 
 import conf
 from distill.errors import DistillError, UsageError
-from distill.views import EvalSpec, RandAugment, ViewSpec
+from distill.views import EvalSpec, RandAugment, ThreeAugment, TrivialAugment, ViewSpec
 from distill.views.checks import VERSION
 
 CHOICES = sorted((Path(conf.__file__).parent / "view").glob("*.yaml"))
@@ -19,6 +19,8 @@ CHOICES = sorted((Path(conf.__file__).parent / "view").glob("*.yaml"))
     [
         ViewSpec(),
         ViewSpec(policy=RandAugment(layers=3), color_jitter=(0.4, 0.0, 1.0), erase=0.25, erase_count=(1, 3)),
+        ViewSpec(policy=TrivialAugment(operations=("Identity", "Rotate"))),
+        ViewSpec(policy="three-augment", decode="dct"),
         ViewSpec(crop="full", flip=0.0, policy=RandAugment(operations=("Invert", "ShearX"))),
     ],
 )
@@ -40,14 +42,15 @@ def test_yaml_choices_load_and_survive_json(choice):
 
 
 def test_there_are_the_promised_choices():
-    assert {"none", "crop_flip", "randaugment", "fashion"} <= {path.stem for path in CHOICES}
+    promised = {"none", "crop_flip", "randaugment", "trivialaugment_wide", "three_augment", "color_jitter", "fashion"}
+    assert promised <= {path.stem for path in CHOICES}
 
 
 def test_unknown_keys_are_refused_by_name():
     with pytest.raises(UsageError, match=r"flipp.*mixx"):
         ViewSpec.from_json({"flipp": 0.5, "mixx": 1})
     with pytest.raises(UsageError, match="strenth"):
-        ViewSpec.from_json({"policy": {"strenth": 9}})
+        ViewSpec.from_json({"policy": {"kind": "randaugment", "strenth": 9}})
     with pytest.raises(UsageError, match="size"):
         EvalSpec.from_json({"size": 224})
 
@@ -73,6 +76,14 @@ def test_newer_versions_are_refused(kind):
         ("flip", "0.5"),
         ("flip", True),
         ("policy", 3),
+        ("policy", "autoaugment"),
+        ("policy", {"layers": 2}),
+        ("policy", {"kind": "augmix"}),
+        ("policy", {"kind": 3}),
+        ("policy", {"kind": "three-augment", "layers": 2}),
+        ("policy", {"kind": "trivialaugment-wide", "operations": ["Invert"]}),
+        ("policy", RandAugment),
+        ("decode", "fast"),
         ("policy_interpolation", "nearest"),
         ("color_jitter", [0.4, 0.4]),
         ("color_jitter", [0.4, 0.4, -0.1]),
@@ -104,7 +115,7 @@ def test_wrong_values_are_refused_with_the_key(key, value):
 )
 def test_wrong_policies_are_refused(values, match):
     with pytest.raises(UsageError, match=match):
-        ViewSpec.from_json({"policy": values})
+        ViewSpec.from_json({"policy": {"kind": "randaugment"} | values})
 
 
 def test_names_of_policies():
@@ -133,3 +144,17 @@ def test_names_of_policies():
 def test_names_that_are_not_understood_are_refused(name):
     with pytest.raises(UsageError, match="policy"):
         RandAugment.parse(name)
+
+
+def test_policies_say_their_kind():
+    for name, kind in (("trivialaugment-wide", TrivialAugment), ("three-augment", ThreeAugment)):
+        policy = ViewSpec(policy=name).policy
+        assert policy == kind()
+        assert ViewSpec(policy=name).to_json()["policy"]["kind"] == name
+    assert ViewSpec(policy="rand-inc1").to_json()["policy"]["kind"] == "randaugment"
+    with pytest.raises(UsageError, match=r"'kind' is missing.*randaugment, trivialaugment-wide, three-augment"):
+        ViewSpec.from_json({"policy": {"layers": 2}})
+    with pytest.raises(UsageError, match="unknown kind 'augmix'"):
+        ViewSpec.from_json({"policy": "augmix"})
+    with pytest.raises(UsageError, match="policy"):
+        ViewSpec(policy=RandAugment(kind="three-augment"))
