@@ -19,9 +19,9 @@ from distill.data.shards import ShardReader
 from distill.errors import DamagedImage
 from distill.views import (
     Mixing,
+    Picture,
     View,
     ViewSpec,
-    decode,
     draw,
     draw_mix,
     image_size,
@@ -105,7 +105,7 @@ class Pictures:
             try:
                 data = self.shards.read(row)
                 size = image_size(data)
-                source = data if len(coordinates) == 1 else decode(data)
+                source = data if len(coordinates) == 1 else Picture(data)
                 for at in coordinates:
                     pixels[at] = render(source, wanted[at](size), size=self.size)
             except DamagedImage as error:
