@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from logitstore import files, names
+from logitstore import names
 from logitstore.layout import BLOCK_ARRAYS, FORMAT_VERSION, MARKERS, SAMPLE_ARRAYS, arrays, documents
 from logitstore.ranges import compact
 from logitstore.store import Store
@@ -86,9 +86,9 @@ def _sizes(store: Store, done: NDArray[np.bool_]) -> tuple[dict[str, int], bool]
     sizes = {}
     for name, layout in arrays(store.spec).items():
         if name in SAMPLE_ARRAYS:
-            sizes[name] = files.size_bytes(store.path / name / "c")
+            sizes[name] = store.folder.size_bytes(f"{name}/c")
         else:
-            paths = [store.path / layout.key(epoch, block) for epoch, block in picked.tolist()]
-            sizes[name] = round(sum(files.length(path) for path in paths) * scale)
-    sizes["metadata"] = sum(files.length(store.path / key) for key in documents(store.spec))
+            keys = [layout.key(epoch, block) for epoch, block in picked.tolist()]
+            sizes[name] = round(sum(store.folder.length(key) for key in keys) * scale)
+    sizes["metadata"] = sum(store.folder.length(key) for key in documents(store.spec))
     return sizes, len(picked) == len(committed)

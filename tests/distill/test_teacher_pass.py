@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.runtime import normalise
 from distill.views import ViewSpec, draw, image_size, render
-from tests.programs import call, run, spawn, teacher_words
+from tests.programs import call, run, spawn, student_words, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +139,41 @@ def test_another_request_for_the_same_store_is_refused(data_path: Path, teacher_
     with pytest.raises(DistillError, match=r"(?s)something else.*topk.*view\.erase"):
         call("save_logits", changed)
     assert content(path) == before
+
+
+def test_more_epochs_are_added_to_a_finished_store(
+    data_path: Path, teacher_weights: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
+    call("save_logits", [*words, "store.epochs=1"])
+    capsys.readouterr()
+    call("save_logits", words)
+    out = capsys.readouterr().out
+    assert "grows from 1 to 2 epochs" in out
+    assert "3 of 6 blocks to do" in out
+    assert content(tmp_path / "t.zarr") == content(store_path)
+    with pytest.raises(DistillError, match="num_epochs: store has 2, request has 1"):
+        call("save_logits", [*words, "store.epochs=1"])
+
+
+def test_a_student_trains_from_complete_epochs_while_the_teacher_goes_on(
+    data_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(store_path, tmp_path / "t.zarr")
+    (tmp_path / "t.zarr/proofs/c/1/1").unlink()
+    words = student_words(data_path, tmp_path / "run", f"store.path={tmp_path / 't.zarr'}", "train.steps=3")
+    with logitstore.writer(tmp_path / "t.zarr"):
+        with pytest.raises(DistillError, match=r"epoch 1 lacks blocks 1\b"):
+            call("train_student", words)
+        call("train_student", [*words, "store.epochs=complete"])
+    assert "1 stored epochs" in capsys.readouterr().out
+
+
+def test_an_imported_store_is_not_replayed(data_path: Path, store_path: Path, tmp_path: Path) -> None:
+    old = logitstore.open(store_path)
+    spec = replace(old.spec, view={"replayable": False, "source": "elsewhere"})
+    logitstore.create(tmp_path / "i.zarr", spec, keys=old.keys(slice(None)), labels=old.labels(slice(None)))
+    with pytest.raises(DistillError, match=r"cannot be replayed: its logits were imported \(elsewhere\)"):
+        call("verify_logits", [f"data.path={data_path}", f"store.path={tmp_path / 'i.zarr'}", "show.row=0"])
+    with pytest.raises(DistillError, match="cannot be replayed"):
+        call("train_student", student_words(data_path, tmp_path / "run", f"store.path={tmp_path / 'i.zarr'}"))
