@@ -78,7 +78,7 @@ def view_spec_of(store: logitstore.Store, catalog: Catalog) -> ViewSpec:
     if store.spec.view.get("replayable") is False:
         raise DistillError(
             f"{store.path} cannot be replayed: its logits were imported ({store.spec.view.get('source', 'unknown')}), "
-            "and their views were drawn by another program. It can be looked into, recoded and exported with `logitstore`; "
+            "and their views were drawn by another program. `logitstore` can look into it, recode and export it; "
             "to train a student, make a store with `distill.save_logits`"
         )
     stored = store.spec.data.get("fingerprint")

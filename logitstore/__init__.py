@@ -30,9 +30,12 @@ from logitstore.errors import (
     UnsupportedVersion,
 )
 from logitstore.layout import FORMAT_VERSION
+from logitstore.recode import recode
+from logitstore.repair import Repair, repair
 from logitstore.rows import Rows
 from logitstore.spec import StoreSpec, differences
 from logitstore.store import Store, open
+from logitstore.transfer import Transfer, copy, merge
 from logitstore.writer import Writer, writer
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "MissingBlocks",
     "NotAStore",
     "OutOfRange",
+    "Repair",
     "Report",
     "Rows",
     "SpecError",
@@ -54,12 +58,17 @@ __all__ = [
     "StoreMissing",
     "StoreSpec",
     "StoreUnreachable",
+    "Transfer",
     "UnsupportedVersion",
     "Writer",
     "check",
+    "copy",
     "create",
     "differences",
     "grow",
+    "merge",
     "open",
+    "recode",
+    "repair",
     "writer",
 ]

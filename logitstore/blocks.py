@@ -4,15 +4,18 @@ Every byte handed out has passed its checksum, lies where its header says it was
 writing that the block's marker vouches for. `store` decodes what comes from here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from logitstore import codec, shard
 from logitstore.errors import DamagedBlock
-from logitstore.files import Folder
-from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, ArrayLayout, arrays
+from logitstore.files import Folder, Read
+from logitstore.layout import BLOCK_ARRAYS, BLOCK_FILES, MARKERS, SAMPLE_ARRAYS, ArrayLayout, arrays
 from logitstore.spec import StoreSpec
 
 Array = NDArray[Any]
@@ -39,25 +42,12 @@ class BlockFiles:
     def marker(self, epoch: int, block: int) -> Marker | None:
         """The block's marker, None where the block is absent. Raises `DamagedBlock`."""
         layout = self.layouts[MARKERS]
-        try:
-            # A marker is one small file: one read, not one for each part.
-            data = self.folder.read(layout.key(epoch, block))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self.damaged(layout, epoch, block, f"cannot be read ({error.strerror})") from None
-        place = shard.Place(number=layout.number, epoch=epoch, block=block, writing=0)
-        try:
-            writing, chunks = shard.decode_shard(
-                lambda offset, length: data[offset : offset + length],
-                len(data),
-                layout=layout,
-                place=place,
-                rows=1,
-                slots=[0],
-            )
-        except shard.BadBytes as error:
-            raise self.damaged(layout, epoch, block, str(error)) from None
+        with self._reporting(layout, epoch, block):
+            try:
+                data = self.folder.read(layout.key(epoch, block))  # One small file: one read, not one for each part.
+            except FileNotFoundError:
+                return None
+            writing, chunks = self._decode(layout, epoch, block, _reader(data), len(data), [0])
         proof = int(chunks[0][0])
         if proof == 0:
             raise self.damaged(layout, epoch, block, "the marker is there but holds 0")
@@ -66,11 +56,46 @@ class BlockFiles:
     def shard(self, name: str, epoch: int, block: int, slots: list[int]) -> tuple[int, dict[int, Array]]:
         """Inner chunks of one file as stored, with its act of writing. Raises `DamagedBlock`."""
         layout = self.layouts[name]
-        rows = min(layout.shard_rows, self.spec.num_samples - block * layout.shard_rows)
+        with self._reporting(layout, epoch, block), self.folder.reading(layout.key(epoch, block)) as (read, size):
+            return self._decode(layout, epoch, block, read, size, slots)
+
+    def raw(self, epoch: int, block: int) -> dict[str, bytes]:
+        """The files of a committed block as they lie there, by array, every byte verified. Raises `DamagedBlock`."""
+        found, writings = {}, {}
+        for name in BLOCK_FILES:
+            layout = self.layouts[name]
+            slots = [0] if name == MARKERS else self.slots(block)
+            with self._reporting(layout, epoch, block):
+                data = self.folder.read(layout.key(epoch, block))
+                writings[name], _ = self._decode(layout, epoch, block, _reader(data), len(data), slots)
+            found[name] = data
+        for name in BLOCK_ARRAYS:
+            if writings[name] != writings[MARKERS]:
+                raise self.foreign(name, epoch, block)
+        return found
+
+    def sample_parts(self, name: str) -> Iterator[Array]:
+        """A sample column, part by part. Raises `DamagedBlock`."""
+        layout = self.layouts[name]
+        for part, first in enumerate(range(0, self.spec.num_samples, layout.shard_rows)):
+            used = -(-min(layout.shard_rows, self.spec.num_samples - first) // layout.inner_rows)
+            _, chunks = self.shard(name, 0, part, list(range(used)))
+            yield np.concatenate([chunks[slot] for slot in range(used)])
+
+    def _decode(
+        self, layout: ArrayLayout, epoch: int, block: int, read: Read, size: int, slots: list[int]
+    ) -> tuple[int, dict[int, Array]]:
+        rows = 1 if layout.path == MARKERS else layout.shard_rows
+        if layout.path != MARKERS:
+            rows = min(rows, self.spec.num_samples - block * rows)
         place = shard.Place(number=layout.number, epoch=epoch, block=block, writing=0)
+        return shard.decode_shard(read, size, layout=layout, place=place, rows=rows, slots=slots)
+
+    @contextmanager
+    def _reporting(self, layout: ArrayLayout, epoch: int, block: int) -> Iterator[None]:
+        """Say of a file that cannot be read which one it is."""
         try:
-            with self.folder.reading(layout.key(epoch, block)) as (read, size):
-                return shard.decode_shard(read, size, layout=layout, place=place, rows=rows, slots=slots)
+            yield
         except FileNotFoundError:
             raise self.damaged(layout, epoch, block, "the file is missing") from None
         except OSError as error:
@@ -111,3 +136,7 @@ class BlockFiles:
         else:
             advice = "`logitstore repair` drops the block, then run the teacher pass again to redo it"
         return DamagedBlock(f"{where}: {what} ({layout.key(epoch, block)}); {advice}")
+
+
+def _reader(data: bytes) -> Read:
+    return lambda offset, length: data[offset : offset + length]

@@ -175,11 +175,14 @@ def _value_faults(stored: dict[str, Any], *, num_classes: int) -> list[str]:
 def _notes(store: Store, done: Any) -> list[Finding]:
     """What lies in the store's folders beyond what the committed blocks account for."""
     notes = []
+    layouts = arrays(store.spec)
     for epoch in range(store.spec.num_epochs):
         present: set[int] = set()
         for name in BLOCK_ARRAYS:
             present.update(store.folder.numbered(f"{name}/c/{epoch}"))
         loose = [b for b in present if b >= store.spec.num_blocks or not done[epoch, b]]
+        # A dropped block may leave an empty folder, which is nothing.
+        loose = [b for b in loose if any(store.folder.length(layouts[name].key(epoch, b)) for name in BLOCK_ARRAYS)]
         if loose:
             message = f"epoch {epoch}: files of blocks without marker, to be written anew: {compact(loose)}"
             notes.append(Finding(id=UNCOMMITTED_BLOCKS, message=message, epoch=epoch))

@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from logitstore import files, shard
 from logitstore.errors import NotAStore, SpecError, StoreExists
-from logitstore.layout import ROOT_DOCUMENT, SAMPLE_ARRAYS, arrays, documents
+from logitstore.layout import ROOT_DOCUMENT, SAMPLE_ARRAYS, SAMPLE_SHARD_ROWS, arrays, documents
 from logitstore.lock import writing_alone
 from logitstore.metadata import metadata_faults, read_spec
 from logitstore.spec import StoreSpec
+from logitstore.store import Store
 
 Array = NDArray[Any]
 
@@ -37,12 +38,25 @@ def create(path: str | Path, spec: StoreSpec, *, keys: ArrayLike, labels: ArrayL
     Raises `StoreExists` when there is anything at `path`, `SpecError` when keys or labels do not fit the
     spec, `StoreFull`.
     """
-    folder = files.at(path)
-    _require_room(folder)
+    _require_room(files.at(path))
     columns = {
         SAMPLE_ARRAYS[0]: _column("keys", keys, np.dtype("<u8"), spec, least=0),
         SAMPLE_ARRAYS[1]: _column("labels", labels, np.dtype("<i4"), spec, least=-1),
     }
+    _create(path, spec, columns)
+
+
+def create_like(path: str | Path, store: Store, *, spec: StoreSpec | None = None) -> None:
+    """Lay out an empty store with the samples of another one, part by part; with its spec, unless another is given.
+
+    Raises as `create` does, and `DamagedBlock`.
+    """
+    _create(path, spec or store.spec, {name: store.files.sample_parts(name) for name in SAMPLE_ARRAYS})
+
+
+def _create(path: str | Path, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
+    folder = files.at(path)
+    _require_room(folder)
     if folder.local is None:
         _lay_out(folder, spec, columns)
         return
@@ -95,11 +109,11 @@ def _require_room(folder: files.Folder) -> None:
         raise StoreExists(f"{folder} exists already: choose another path, or open it to continue it")
 
 
-def _lay_out(folder: files.Folder, spec: StoreSpec, columns: dict[str, "_Column"]) -> None:
+def _lay_out(folder: files.Folder, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
     layouts = arrays(spec)
-    for name, column in columns.items():
+    for name, parts in columns.items():
         writing = shard.new_writing()
-        for part, values in enumerate(column.parts(layouts[name].shard_rows)):
+        for part, values in enumerate(parts):
             place = shard.Place(number=layouts[name].number, epoch=0, block=part, writing=writing)
             folder.write(layouts[name].key(0, part), shard.encode_shard(values, layout=layouts[name], place=place))
     _write_documents(folder, spec)
@@ -112,26 +126,16 @@ def _write_documents(folder: files.Folder, spec: StoreSpec) -> None:
         folder.write(key, json.dumps(document, indent=1).encode())
 
 
-class _Column:
-    """A sample column, converted part by part."""
-
-    def __init__(self, values: Array, dtype: np.dtype[Any]) -> None:
-        self.values = values
-        self.dtype = dtype
-
-    def parts(self, rows: int) -> Iterator[Array]:
-        for first in range(0, len(self.values), rows):
-            yield np.asarray(self.values[first : first + rows]).astype(self.dtype)
-
-
-def _column(name: str, values: ArrayLike, dtype: np.dtype[Any], spec: StoreSpec, *, least: int) -> _Column:
+def _column(name: str, values: ArrayLike, dtype: np.dtype[Any], spec: StoreSpec, *, least: int) -> Iterator[Array]:
+    """A sample column, checked, in the parts that its files hold."""
     column = np.asarray(values)
     if column.shape != (spec.num_samples,) or column.dtype.kind not in "iu":
         raise SpecError(f"{name} must be {spec.num_samples} integers, not {column.dtype} {column.shape}")
-    for part in _Column(column, column.dtype).parts(2**20):
-        low, high = int(part.min()), int(part.max())
+    parts = [slice(first, first + SAMPLE_SHARD_ROWS) for first in range(0, len(column), SAMPLE_SHARD_ROWS)]
+    for part in parts:
+        low, high = int(column[part].min()), int(column[part].max())
         if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
             raise SpecError(f"{name} do not fit {dtype.name}")
         if low < least:
             raise SpecError(f"{name} hold values below {least}: use -1 for unknown")
-    return _Column(column, dtype)
+    return (column[part].astype(dtype) for part in parts)
