@@ -12,7 +12,7 @@ BYTES_A_VIEW = {
     "log8": (3.5, 5.5, 11.2, 19.7, 35.4, 78.6, 146.6, 279.2, 668.7, 1323.3),
     "float16": (5.5, 8.4, 16.4, 29.7, 55.5, 131.7, 257.3, 470.7, 1142.4, 2280.8),
 }
-"""Measured: bytes a view at 1,000 classes, all files of a block, for those kept classes. See docs/sizes.md."""
+"""Measured: bytes a view at 1,000 classes, all files of a block, for those kept classes. See docs/store.md."""
 MEASURED_CLASSES = 1000
 BYTES_A_SAMPLE = 12.0
 """Key hashes do not compress, labels hardly do."""

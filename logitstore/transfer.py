@@ -141,7 +141,7 @@ def _plan(
                 owner[epoch, block] = number
                 moves.append((number, epoch, block))
                 continue
-            if not same_block(stores[first], origins[number], epoch, block):
+            if not same_block(stores[first], origins[number], epoch, block, trust_markers=True):
                 raise StoreConflict(
                     f"{stores[first].path} and {origins[number].path} hold different things in epoch {epoch}, block "
                     f"{block}; nothing was written. `logitstore diff` shows how they differ; delete "
@@ -151,10 +151,14 @@ def _plan(
     return moves, same
 
 
-def same_block(one: Store, other: Store, epoch: int, block: int) -> bool:
-    """Whether two stores of one encoding hold the same in a block. Raises `DamagedBlock`."""
+def same_block(one: Store, other: Store, epoch: int, block: int, *, trust_markers: bool) -> bool:
+    """Whether two stores of one encoding hold the same in a block. Raises `DamagedBlock`.
+
+    **Arguments** trust_markers: take blocks of one act of writing for the same without reading them, where both are
+    verified later, or the reading of a whole store would be for nothing.
+    """
     mine, theirs = one.marker(epoch, block), other.marker(epoch, block)
-    if mine == theirs:
+    if trust_markers and mine == theirs:
         return True
     if mine is None or theirs is None or mine.proof != theirs.proof:
         return False

@@ -83,7 +83,7 @@ def plan(
 ) -> None:
     """Estimate what a store will cost, before anyone spends it: bytes, files, hours.
 
-    Bytes a view come from a table of measured sizes (docs/sizes.md) and are estimates.
+    Bytes a view come from a table of measured sizes (docs/store.md) and are estimates.
 
     \b
     Example:

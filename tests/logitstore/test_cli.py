@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import logitstore
 from logitstore import open as open_store
 from logitstore.cli import main
 
@@ -201,6 +202,10 @@ def test_diff(make_store, tmp_path):
     result = run("diff", one, tmp_path / "small.zarr")
     assert result.exit_code == 1
     assert "spec: topk: A has 5, B has 3" in result.stdout
+    logitstore.copy(one, tmp_path / "harmed.zarr")
+    (tmp_path / "harmed.zarr/tail/c/0/1").unlink()
+    harmed = run("diff", one, tmp_path / "harmed.zarr")  # Its markers are the same.
+    assert (harmed.exit_code, "the file is missing" in harmed.stderr) == (1, True)
     (other / "proofs/c/1/0").unlink()
     facts = json.loads(run("diff", one, other, "--json").stdout)
     assert (facts["only_in_a"], facts["blocks_equal"], facts["same"]) == (1, 5, False)
