@@ -72,10 +72,7 @@ def import_tinyvit(
     """
     folders, topk = _folders(Path(source))
     epochs = [_read_epoch(folder, topk) for folder in folders]
-    everything = np.concatenate([epoch.hashes for epoch in epochs])
-    _, first = np.unique(everything, return_index=True)
-    keys = everything[np.sort(first)]
-    del everything
+    keys = _row_keys(epochs)
     spec = StoreSpec(
         num_samples=len(keys),
         num_epochs=len(folders),
@@ -148,6 +145,14 @@ def _read_epoch(folder: Path, topk: int) -> _Epoch:
         if len(keys):
             records.append(np.memmap(values, dtype=record, mode="r"))
     return _Epoch(np.concatenate(hashes), records)
+
+
+def _row_keys(epochs: Sequence[_Epoch]) -> NDArray[np.uint64]:
+    """Every key once, in the order in which the epochs bring them up."""
+    everything = np.concatenate([epoch.hashes for epoch in epochs])
+    _, first = np.unique(everything, return_index=True)
+    keys: NDArray[np.uint64] = everything[np.sort(first)]
+    return keys
 
 
 def _hashes(path: Path) -> Iterator[int]:

@@ -31,7 +31,7 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
     return path
 
 
-def content(path: Path) -> tuple[bytes, ...]:
+def content(path: Path | str) -> tuple[bytes, ...]:
     """Everything a store says of its views."""
     store = logitstore.open(path)
     spec = store.spec
@@ -177,3 +177,15 @@ def test_an_imported_store_is_not_replayed(data_path: Path, store_path: Path, tm
         call("verify_logits", [f"data.path={data_path}", f"store.path={tmp_path / 'i.zarr'}", "show.row=0"])
     with pytest.raises(DistillError, match="cannot be replayed"):
         call("train_student", student_words(data_path, tmp_path / "run", f"store.path={tmp_path / 'i.zarr'}"))
+
+
+def test_both_passes_work_on_a_store_behind_a_url(
+    data_path: Path, teacher_weights: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"memory://{tmp_path.name}/t.zarr"
+    call("save_logits", ["store.path=" + url if w.startswith("store.path") else w for w in
+                         teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")])  # fmt: skip
+    assert content(url) == content(store_path)
+    call("train_student", student_words(data_path, tmp_path / "run", f"store.path={url}", "train.steps=2"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
