@@ -81,6 +81,12 @@ def _missing(store: logitstore.Store, done: npt.NDArray[np.bool_]) -> str:
 
 def view_spec_of(store: logitstore.Store, catalog: Catalog) -> ViewSpec:
     """The store's ViewSpec. **Raises:** `DistillError` if the store is about other data than the catalog."""
+    if store.spec.view.get("replayable") is False:
+        raise DistillError(
+            f"{store.path} cannot be replayed: its logits were imported ({store.spec.view.get('source', 'unknown')}), "
+            "and their views were drawn by another program. `logitstore` can look into it, recode and export it; "
+            "to train a student, make a store with `distill.save_logits`"
+        )
     stored = store.spec.data.get("fingerprint")
     if stored != catalog.fingerprint:
         raise DistillError(

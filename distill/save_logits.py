@@ -4,12 +4,14 @@
         store.topk=10 store.epochs=2
 
 Every stored epoch holds one view of each sample. The view's seed and the teacher's k most probable classes go to
-the store, block by block; a pass that was stopped is started again with the same command and does what is missing.
+the store, block by block; a pass that was stopped is started again with the same command and does what is missing. A
+larger store.epochs makes a store grow: the epochs that it has stay, the new ones are added.
 Several processes (torchrun, accelerate launch) share the blocks.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def main(config: SaveLogitsConfig) -> None:
     )  # fmt: skip
     records = Records(
         damaged=config.data.damaged,
-        damage_file=Path(f"{config.store.path}.damaged.jsonl"),
+        damage_file=damage_file(config.store.path),
         digest_file=config.data.digests,
         rank=process.rank,
     )
@@ -69,6 +71,11 @@ def main(config: SaveLogitsConfig) -> None:
         print(note, flush=True)
     process.say(f"{config.store.path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
     process.finish()
+
+
+def damage_file(store: str) -> Path:
+    """Where damaged pictures are put on record: beside the store, for one behind a URL in the working folder."""
+    return Path(f"{store.rstrip('/').rpartition('/')[2] if '://' in store else store}.damaged.jsonl")
 
 
 def store_spec(
@@ -101,11 +108,16 @@ def store_spec(
 
 
 def make_or_check(path: str, spec: logitstore.StoreSpec, catalog: Catalog) -> None:
-    """Creates the store, or sees that the one that is there is the one asked for."""
+    """Creates the store, or sees that the one that is there is the one asked for, or lets it grow to that."""
     try:
         present = logitstore.open(path)
     except logitstore.StoreMissing:
         logitstore.create(path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
+        return
+    stored = present.spec.num_epochs
+    if spec.num_epochs > stored and not logitstore.differences(replace(present.spec, num_epochs=spec.num_epochs), spec):
+        logitstore.grow(path, epochs=spec.num_epochs)
+        print(f"{path} grows from {stored} to {spec.num_epochs} epochs", flush=True)
         return
     if different := logitstore.differences(present.spec, spec):
         raise DistillError(

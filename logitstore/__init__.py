@@ -12,6 +12,7 @@ it. This package knows blocks of rows and nothing of pictures or models.
 """
 
 from logitstore.check import Report, check
+from logitstore.create import create, grow
 from logitstore.errors import (
     BlockExists,
     DamagedBlock,
@@ -19,17 +20,22 @@ from logitstore.errors import (
     NotAStore,
     OutOfRange,
     SpecError,
+    StoreConflict,
     StoreError,
     StoreExists,
     StoreFull,
     StoreLocked,
     StoreMissing,
+    StoreUnreachable,
     UnsupportedVersion,
 )
 from logitstore.layout import FORMAT_VERSION
+from logitstore.recode import recode
+from logitstore.repair import Repair, repair
 from logitstore.rows import Rows
 from logitstore.spec import StoreSpec, differences
-from logitstore.store import Store, create, open
+from logitstore.store import Store, open
+from logitstore.transfer import Transfer, copy, merge
 from logitstore.writer import Writer, writer
 
 __all__ = [
@@ -39,21 +45,30 @@ __all__ = [
     "MissingBlocks",
     "NotAStore",
     "OutOfRange",
+    "Repair",
     "Report",
     "Rows",
     "SpecError",
     "Store",
+    "StoreConflict",
     "StoreError",
     "StoreExists",
     "StoreFull",
     "StoreLocked",
     "StoreMissing",
     "StoreSpec",
+    "StoreUnreachable",
+    "Transfer",
     "UnsupportedVersion",
     "Writer",
     "check",
+    "copy",
     "create",
     "differences",
+    "grow",
+    "merge",
     "open",
+    "recode",
+    "repair",
     "writer",
 ]

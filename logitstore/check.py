@@ -16,7 +16,7 @@ import numpy as np
 from logitstore import codec, files
 from logitstore.errors import DamagedBlock
 from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, arrays
-from logitstore.metadata import metadata_faults, read_spec
+from logitstore.metadata import metadata_faults, read_spec, unfinished_growth
 from logitstore.ranges import compact
 from logitstore.store import Store
 from logitstore.writer import repeated
@@ -32,6 +32,7 @@ DAMAGED_SAMPLES = "damaged-samples"
 BAD_VALUES = "bad-values"
 UNCOMMITTED_BLOCKS = "uncommitted-blocks"
 TEMPORARY_FILES = "temporary-files"
+UNFINISHED_GROWTH = "unfinished-growth"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +74,12 @@ def check(path: str | Path, *, progress: Progress | None = None) -> Report:
 
     Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion` when there is no spec to check against.
     """
-    path = Path(path)
-    spec = read_spec(path)
+    folder = files.at(path)
+    spec = read_spec(folder)
     total = spec.num_epochs * spec.num_blocks
-    bad = metadata_faults(path, spec)
+    bad = metadata_faults(folder, spec)
     faults = [Finding(id=BAD_METADATA, message=f"{key}: {what}", array=key.rpartition("/")[0]) for key, what in bad]
-    store = Store(path, spec=spec, cache_bytes=0)
+    store = Store(folder, spec=spec, cache_bytes=0)
     done = store.done()
     for epoch in range(spec.num_epochs):
         missing = np.flatnonzero(~done[epoch])
@@ -90,7 +91,7 @@ def check(path: str | Path, *, progress: Progress | None = None) -> Report:
     for count, (epoch, block) in enumerate(committed.tolist()):
         if progress is not None:
             progress(count, len(committed))
-        faults += _check_block(store, epoch, block)
+        faults += check_block(store, epoch, block)
     if progress is not None:
         progress(len(committed), len(committed))
     return Report(
@@ -110,7 +111,7 @@ def _check_samples(store: Store) -> list[Finding]:
         for part, first in enumerate(range(0, store.spec.num_samples, rows)):
             used = -(-min(rows, store.spec.num_samples - first) // inner)
             try:
-                _, chunks = store.load_shard(name, 0, part, list(range(used)))
+                _, chunks = store.files.shard(name, 0, part, list(range(used)))
             except DamagedBlock as error:
                 faults.append(Finding(id=DAMAGED_SAMPLES, message=str(error), array=name))
                 continue
@@ -119,31 +120,33 @@ def _check_samples(store: Store) -> list[Finding]:
     return faults
 
 
-def _check_block(store: Store, epoch: int, block: int) -> list[Finding]:
+def check_block(store: Store, epoch: int, block: int) -> list[Finding]:
     """Read a committed block in full; values are looked at only where all its bytes are good."""
     faults = []
     stored: dict[str, Any] = {}
-    writings = set()
-    slots = list(range(-(-len(store.spec.block_rows(block)) // store.spec.inner_rows)))
+
+    def note(error: DamagedBlock, name: str) -> None:
+        faults.append(Finding(id=DAMAGED_BLOCK, message=str(error), epoch=epoch, block=block, array=name))
+
+    marker = None
     try:
-        store.proof(epoch, block)
+        marker = store.marker(epoch, block)
     except DamagedBlock as error:
-        faults.append(Finding(id=DAMAGED_BLOCK, message=str(error), epoch=epoch, block=block, array=MARKERS))
+        note(error, MARKERS)
+    slots = store.files.slots(block)
     for name in BLOCK_ARRAYS:
         try:
-            writing, chunks = store.load_shard(name, epoch, block, slots)
+            writing, chunks = store.files.shard(name, epoch, block, slots)
+            if marker is not None and writing != marker.writing:
+                raise store.files.foreign(name, epoch, block)
         except DamagedBlock as error:
-            faults.append(Finding(id=DAMAGED_BLOCK, message=str(error), epoch=epoch, block=block, array=name))
+            note(error, name)
             continue
-        writings.add(writing)
         stored[name] = np.concatenate([chunks[slot] for slot in slots])
     if len(stored) < len(BLOCK_ARRAYS):
         return faults
-    wrong = _value_faults(stored, num_classes=store.spec.num_classes)
-    if len(writings) > 1:
-        wrong.append("the block's files come from different acts of writing")
     where = f"epoch {epoch}, block {block}"
-    for what in wrong:
+    for what in _value_faults(stored, num_classes=store.spec.num_classes):
         faults.append(Finding(id=BAD_VALUES, message=f"{where}: {what}", epoch=epoch, block=block))
     return faults
 
@@ -172,15 +175,21 @@ def _value_faults(stored: dict[str, Any], *, num_classes: int) -> list[str]:
 def _notes(store: Store, done: Any) -> list[Finding]:
     """What lies in the store's folders beyond what the committed blocks account for."""
     notes = []
+    layouts = arrays(store.spec)
     for epoch in range(store.spec.num_epochs):
         present: set[int] = set()
         for name in BLOCK_ARRAYS:
-            present.update(files.numbered(store.path / name / "c" / str(epoch)))
+            present.update(store.folder.numbered(f"{name}/c/{epoch}"))
         loose = [b for b in present if b >= store.spec.num_blocks or not done[epoch, b]]
+        # A dropped block may leave an empty folder, which is nothing.
+        loose = [b for b in loose if any(store.folder.length(layouts[name].key(epoch, b)) for name in BLOCK_ARRAYS)]
         if loose:
             message = f"epoch {epoch}: files of blocks without marker, to be written anew: {compact(loose)}"
             notes.append(Finding(id=UNCOMMITTED_BLOCKS, message=message, epoch=epoch))
-    temporary = files.temporary(store.path)
+    if unfinished_growth(store.folder, store.spec):
+        message = "a growth of the store was stopped before its last step: `logitstore grow` it again to finish"
+        notes.append(Finding(id=UNFINISHED_GROWTH, message=message))
+    temporary = store.folder.temporary()
     if temporary:
         message = f"{len(temporary)} temporary files of killed writes, safe to delete while nobody writes: "
         notes.append(Finding(id=TEMPORARY_FILES, message=message + ", ".join(temporary[:5])))

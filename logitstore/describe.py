@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from logitstore import files, names
+from logitstore import names
 from logitstore.layout import BLOCK_ARRAYS, FORMAT_VERSION, MARKERS, SAMPLE_ARRAYS, arrays, documents
 from logitstore.ranges import compact
 from logitstore.store import Store
@@ -21,9 +21,9 @@ def describe_store(store: Store) -> dict[str, Any]:
     done = store.done()
     views = int(done.sum()) * spec.rows_per_block
     views -= int(done[:, -1].sum()) * (spec.rows_per_block - len(spec.block_rows(spec.num_blocks - 1)))
-    sizes, exact = _sizes(store, done)
+    by_array, exact = sizes(store, done)
     complete = np.flatnonzero(done.all(axis=1)).tolist()
-    per_view = sum(sizes[name] for name in (*BLOCK_ARRAYS, MARKERS)) / views if views else None
+    per_view = sum(by_array[name] for name in (*BLOCK_ARRAYS, MARKERS)) / views if views else None
     return {
         "path": str(store.path),
         "format_version": FORMAT_VERSION,
@@ -35,11 +35,11 @@ def describe_store(store: Store) -> dict[str, Any]:
             str(e): compact(np.flatnonzero(~done[e]).tolist()) for e in range(spec.num_epochs) if not done[e].all()
         },
         "views_committed": views,
-        "bytes_by_array": sizes,
-        "bytes_total": sum(sizes.values()),
+        "bytes_by_array": by_array,
+        "bytes_total": sum(by_array.values()),
         "bytes_are_exact": exact,
         "bytes_per_view": per_view,
-        "bytes_per_sample": sum(sizes[name] for name in SAMPLE_ARRAYS) / spec.num_samples,
+        "bytes_per_sample": sum(by_array[name] for name in SAMPLE_ARRAYS) / spec.num_samples,
     }
 
 
@@ -76,19 +76,19 @@ def describe_row(store: Store, *, epoch: int, row: int, data: Path | None = None
     }
 
 
-def _sizes(store: Store, done: NDArray[np.bool_]) -> tuple[dict[str, int], bool]:
+def sizes(store: Store, done: NDArray[np.bool_]) -> tuple[dict[str, int], bool]:
     """Bytes of committed files by array and of metadata, and whether they were all measured."""
     committed = np.argwhere(done)
     picked = committed
     if len(committed) > MEASURED_BLOCKS:
         picked = committed[np.linspace(0, len(committed) - 1, MEASURED_BLOCKS).astype(np.int64)]
     scale = len(committed) / max(len(picked), 1)
-    sizes = {}
+    found = {}
     for name, layout in arrays(store.spec).items():
         if name in SAMPLE_ARRAYS:
-            sizes[name] = files.size_bytes(store.path / name / "c")
+            found[name] = store.folder.size_bytes(f"{name}/c")
         else:
-            paths = [store.path / layout.key(epoch, block) for epoch, block in picked.tolist()]
-            sizes[name] = round(sum(files.length(path) for path in paths) * scale)
-    sizes["metadata"] = sum(files.length(store.path / key) for key in documents(store.spec))
-    return sizes, len(picked) == len(committed)
+            keys = [layout.key(epoch, block) for epoch, block in picked.tolist()]
+            found[name] = round(sum(store.folder.length(key) for key in keys) * scale)
+    found["metadata"] = sum(store.folder.length(key) for key in documents(store.spec))
+    return found, len(picked) == len(committed)

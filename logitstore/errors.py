@@ -50,5 +50,13 @@ class StoreFull(StoreError):
     room."""
 
 
+class StoreUnreachable(StoreError):
+    """Object storage did not answer, or not to us. Says nothing about the store; the same command resumes."""
+
+
+class StoreConflict(StoreError):
+    """Two stores, or two parts of one, hold different things in the same place; nothing was written."""
+
+
 class OutOfRange(StoreError, IndexError):
     """An epoch, block or row that the store does not have."""

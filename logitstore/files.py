@@ -1,21 +1,191 @@
-"""Files of one store on a local disk: whole-file writes that appear all at once, reads of parts.
+"""Files of one store: whole-file writes that appear all at once, reads of parts.
 
-A write goes to a temporary name in the same folder, is flushed to the disk and renamed. Whatever kills the
-process, a final name holds a whole file or none. What a killed write leaves behind ends in `.tmp` and is
-never read.
+A store's folder is on a local disk (here) or on object storage behind a URL (`remote`); the rest of the package
+asks `at` for it and names files by keys relative to it. On a disk a write goes to a temporary name in the same
+folder, is flushed and renamed. Whatever kills the process, a final name holds a whole file or none. What a killed
+write leaves behind ends in `.tmp` and is never read.
 """
 
 import errno
+import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from logitstore.errors import StoreError, StoreFull
 
 TEMPORARY = ".tmp"
+Read = Callable[[int, int], bytes]
+"""(offset, length) -> bytes of an open file."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Folder(Protocol):
+    """Where a store lies. Keys are relative, with slashes. `str()` gives the path or URL for messages.
+
+    Reads raise `OSError` (`FileNotFoundError` where there is nothing), or `StoreUnreachable` where the network
+    or its permissions fail; writes raise `StoreError`.
+    """
+
+    @property
+    def local(self) -> Path | None:
+        """The folder on the local disk, None on object storage."""
+
+    def exists(self) -> bool:
+        """Whether anything is there."""
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a file."""
+
+    def read(self, key: str) -> bytes:
+        """A whole file."""
+
+    def reading(self, key: str) -> AbstractContextManager[tuple[Read, int]]:
+        """A file opened for reading parts, and its size in bytes."""
+
+    def length(self, key: str) -> int:
+        """Bytes of a file, 0 where there is none."""
+
+    def numbered(self, key: str) -> list[int]:
+        """The names in a folder that are plain numbers, in no order; empty when there is no folder."""
+
+    def names(self, key: str = "") -> list[str]:
+        """Names directly in a folder, sorted; empty when there is no folder."""
+
+    def size_bytes(self, key: str) -> int:
+        """Bytes of all files below a folder."""
+
+    def temporary(self) -> list[str]:
+        """Keys of files left by killed writes, sorted."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a whole file so that it appears at once."""
+
+    def write_block(self, files: Sequence[tuple[str, bytes]], *, before: Callable[[], None]) -> None:
+        """Write several files, the last one (the marker) last, after `before()` has agreed."""
+
+    def delete(self, key: str) -> None:
+        """Delete a file, if it is there."""
+
+
+def at(path: str | Path) -> Folder:
+    """The folder at a local path or an fsspec URL such as `s3://bucket/name.zarr`."""
+    if is_url(path):
+        from logitstore.remote import RemoteFolder
+
+        return RemoteFolder(str(path))
+    return LocalFolder(Path(path))
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a path names object storage; `file://` is as good as a path only for fsspec, and counts as a URL."""
+    return isinstance(path, str) and "://" in path
+
+
+class LocalFolder:
+    """A folder on a local (or network) disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._root = str(path)
+
+    def __str__(self) -> str:
+        return self._root
+
+    @property
+    def local(self) -> Path:
+        return self.path
+
+    def exists(self) -> bool:
+        return self.path.exists() or self.path.is_symlink()
+
+    def has(self, key: str) -> bool:
+        return Path(self._root, key).exists()
+
+    def read(self, key: str) -> bytes:
+        return Path(self._root, key).read_bytes()
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[tuple[Read, int]]:
+        descriptor = os.open(f"{self._root}/{key}", os.O_RDONLY)
+        try:
+            yield lambda offset, length: os.pread(descriptor, length, offset), os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+
+    def length(self, key: str) -> int:
+        try:
+            return Path(self._root, key).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def numbered(self, key: str) -> list[int]:
+        try:
+            with os.scandir(f"{self._root}/{key}") as entries:
+                return [int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdigit()]
+        except FileNotFoundError:
+            return []
+
+    def names(self, key: str = "") -> list[str]:
+        try:
+            return sorted(path.name for path in Path(self._root, key).iterdir())
+        except FileNotFoundError:
+            return []
+
+    def size_bytes(self, key: str) -> int:
+        return sum(path.stat().st_size for path in Path(self._root, key).rglob("*") if path.is_file())
+
+    def temporary(self) -> list[str]:
+        return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob(f"*{TEMPORARY}"))
+
+    def write(self, key: str, data: bytes) -> None:
+        write(self.path / key, data)
+
+    def write_block(self, files: Sequence[tuple[str, bytes]], *, before: Callable[[], None]) -> None:
+        staged: list[tuple[Path, Path]] = []
+        try:
+            for key, data in files:
+                target = self.path / key
+                staged.append((stage(target, data), target))
+            # The marker's folder is the one that every writer of the store has.
+            with _publishing(self.path / files[-1][0].split("/")[0]):
+                before()
+                while staged:
+                    publish(*staged[0])
+                    staged.pop(0)
+        finally:
+            for temporary, _ in staged:
+                temporary.unlink(missing_ok=True)
+
+    def delete(self, key: str) -> None:
+        path = self.path / key
+        with disk_errors(path, "removing"):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _publishing(folder: Path) -> Iterator[None]:
+    """One writer at a time renames the files of a block: two of the same block never mix.
+
+    The lock is the kernel's, on the folder itself, held for a few renames and gone with its process. Where a file
+    system has no such locks, mixed blocks are still noticed by their headers.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # A child forked meanwhile holds the descriptor too.
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -65,42 +235,3 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[tuple[Callable[[int, int], bytes], int]]:
-    """Open for reading parts: a function (offset, length) -> bytes, and the file's size. Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        yield lambda offset, length: os.pread(descriptor, length, offset), os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-
-
-def numbered(folder: Path) -> list[int]:
-    """The names in a folder that are plain numbers, in no order; empty when there is no folder."""
-    try:
-        return [int(entry.name) for entry in os.scandir(folder) if entry.name.isascii() and entry.name.isdigit()]
-    except FileNotFoundError:
-        return []
-
-
-def size_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder (their lengths, not the disk's blocks)."""
-    total = 0
-    for entry in os.scandir(folder):
-        total += size_bytes(Path(entry.path)) if entry.is_dir(follow_symlinks=False) else entry.stat().st_size
-    return total
-
-
-def temporary(root: Path) -> list[str]:
-    """Files left by killed writes, relative to `root`, sorted."""
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob(f"*{TEMPORARY}"))
-
-
-def length(path: Path) -> int:
-    """Bytes of a file, 0 where there is none."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -20,6 +20,9 @@ SAMPLE_SHARD_ROWS = 65_536
 LOCK_KEY = "proofs/writer.lock"
 """Lock file of the writing run. Inside an array's folder, where no zarr reader looks for members."""
 
+ROOT_DOCUMENT = "zarr.json"
+"""The file that makes a folder a store; written last."""
+
 _DIMENSION_NAMES = {"E": "epoch", "N": "row", "k": "kept", "B": "block"}
 
 
@@ -40,14 +43,14 @@ class ArrayLayout:
 
     path: str
     number: int
-    """Identity in shard headers; 0 for the unsharded markers."""
+    """Identity in shard headers."""
     dims: tuple[str, ...]
     """Letters of the dimensions: E, N, k, B."""
     shape: tuple[int, ...]
     shard_shape: tuple[int, ...]
     """One file holds this much."""
-    inner_shape: tuple[int, ...] | None
-    """One compressed, checksummed piece of a file holds this much; None for the unsharded markers."""
+    inner_shape: tuple[int, ...]
+    """One checksummed (and, but in markers, compressed) piece of a file holds this much."""
     dtype: np.dtype[Any]
     compression: Compression | None
     transposed: bool = False
@@ -66,7 +69,6 @@ class ArrayLayout:
     @property
     def inner_rows(self) -> int:
         """Rows of an inner chunk."""
-        assert self.inner_shape is not None
         return self.inner_shape[self.row_axis]
 
     @property
@@ -80,7 +82,7 @@ class ArrayLayout:
         return "/".join([self.path, "c", *(str(place[d]) for d in self.dims)])
 
     def codecs(self) -> list[dict[str, Any]]:
-        """Codecs of an inner chunk (or of the whole chunk of an unsharded array), zarr metadata."""
+        """Codecs of an inner chunk, zarr metadata."""
         chain: list[dict[str, Any]] = []
         if self.transposed:
             chain.append({"name": "transpose", "configuration": {"order": [2, 0, 1]}})
@@ -98,15 +100,12 @@ class ArrayLayout:
 
     def document(self) -> dict[str, Any]:
         """The array's `zarr.json`."""
-        codecs = self.codecs()
-        if self.inner_shape is not None:
-            sharding = {
-                "chunk_shape": list(self.inner_shape),
-                "codecs": codecs,
-                "index_codecs": [_BYTES, {"name": "crc32c"}],
-                "index_location": "end",
-            }
-            codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+        sharding = {
+            "chunk_shape": list(self.inner_shape),
+            "codecs": self.codecs(),
+            "index_codecs": [_BYTES, {"name": "crc32c"}],
+            "index_location": "end",
+        }
         return {
             "zarr_format": 3,
             "node_type": "array",
@@ -115,7 +114,7 @@ class ArrayLayout:
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(self.shard_shape)}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": 0.0 if self.dtype.kind == "f" else 0,
-            "codecs": codecs,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
             "attributes": {},
             "dimension_names": [_DIMENSION_NAMES[d] for d in self.dims],
             "storage_transformers": [],
@@ -128,6 +127,8 @@ BLOCK_ARRAYS = ("seeds", "indices", "logprobs", "tail")
 """The arrays of which one block is four files, in the order of writing."""
 SAMPLE_ARRAYS = ("samples/keys", "samples/labels")
 MARKERS = "proofs"
+BLOCK_FILES = (*BLOCK_ARRAYS, MARKERS)
+"""All files of a block, the one that commits it last."""
 
 
 def arrays(spec: StoreSpec) -> dict[str, ArrayLayout]:
@@ -146,11 +147,11 @@ def arrays(spec: StoreSpec) -> dict[str, ArrayLayout]:
         _array(spec, "samples/labels", 6, "N", np.dtype("<i4"), Compression(shuffle="shuffle", typesize=4)),
         ArrayLayout(
             path=MARKERS,
-            number=0,
+            number=7,
             dims=("E", "B"),
             shape=(spec.num_epochs, spec.num_blocks),
             shard_shape=(1, 1),
-            inner_shape=None,
+            inner_shape=(1, 1),
             dtype=np.dtype("<u8"),
             compression=None,
         ),
@@ -196,4 +197,4 @@ def documents(spec: StoreSpec) -> dict[str, dict[str, Any]]:
         "spec": spec.to_json(),
     }
     nodes = {f"{path}/zarr.json": array.document() for path, array in arrays(spec).items()}
-    return {**nodes, "samples/zarr.json": group_document({}), "zarr.json": group_document(root)}
+    return {**nodes, "samples/zarr.json": group_document({}), ROOT_DOCUMENT: group_document(root)}

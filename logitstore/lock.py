@@ -8,10 +8,13 @@ is met by opening the lock file nowhere else while this process holds it.
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from logitstore.errors import StoreLocked
-from logitstore.files import disk_errors
+from logitstore.files import Folder, disk_errors
+from logitstore.layout import LOCK_KEY
 
 _held: dict[Path, int] = {}
 """Lock files this process holds and its pid: record locks do not exclude their own process."""
@@ -51,6 +54,19 @@ class Lock:
         if _held.get(self.path) == os.getpid():
             del _held[self.path]
         self._file.close()
+
+
+@contextmanager
+def writing_alone(folder: Folder) -> Iterator[None]:
+    """Hold a store's lock for a while. Object storage has none: there it is up to whoever starts the work."""
+    if folder.local is None or not folder.local.is_dir():
+        yield
+        return
+    lock = Lock(folder.local / LOCK_KEY)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _message(path: Path, holder: str) -> str:

@@ -1,21 +1,21 @@
 """The JSON side of a store: what its `zarr.json` files must say, and what they do say."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from logitstore.errors import NotAStore, SpecError, StoreMissing, UnsupportedVersion
-from logitstore.layout import FORMAT_NAME, FORMAT_VERSION, documents, spec_checksum
+from logitstore.files import Folder
+from logitstore.layout import FORMAT_NAME, FORMAT_VERSION, ROOT_DOCUMENT, arrays, documents, spec_checksum
 from logitstore.spec import StoreSpec
 
 _ATTRIBUTES = {"format", "format_version", "spec", "spec_crc32c"}
 
 
-def read_spec(path: Path) -> StoreSpec:
+def read_spec(path: Folder) -> StoreSpec:
     """The spec from a store's root. Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion`."""
-    if not path.exists():
+    root = _read_json(path, ROOT_DOCUMENT)
+    if root is None and not path.exists():
         raise StoreMissing(f"{path} does not exist: check the path, or let a teacher pass create it")
-    root = _read_json(path / "zarr.json")
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT_NAME:
         raise NotAStore(f"{path} is not a logit store: its zarr.json is missing, unreadable or says something else")
@@ -47,14 +47,19 @@ def read_spec(path: Path) -> StoreSpec:
     return parsed
 
 
-def metadata_faults(path: Path, spec: StoreSpec) -> list[tuple[str, str]]:
-    """Where the metadata files disagree with the spec: (file, what is wrong), empty when all is well."""
+def metadata_faults(path: Folder, spec: StoreSpec) -> list[tuple[str, str]]:
+    """Where the metadata files disagree with the spec: (file, what is wrong), empty when all is well.
+
+    An array may be laid out for more epochs than the spec has: `grow` was stopped before its last step.
+    """
     faults = []
     for key, expected in documents(spec).items():
-        found = _read_json(path / key)
+        found = _read_json(path, key)
         if not isinstance(found, dict):
             faults.append((key, "missing or no readable JSON"))
             continue
+        if _longer(found.get("shape"), expected.get("shape")) and "epoch" in expected["dimension_names"]:
+            found = {**found, "shape": expected["shape"]}
         names = ("zarr_format", "node_type") if expected["node_type"] == "group" else tuple({**expected, **found})
         differing = [name for name in names if found.get(name) != expected.get(name)]
         if differing:
@@ -62,12 +67,29 @@ def metadata_faults(path: Path, spec: StoreSpec) -> list[tuple[str, str]]:
     return faults
 
 
+def unfinished_growth(path: Folder, spec: StoreSpec) -> bool:
+    """Whether a killed `grow` left arrays laid out for more epochs than the spec has."""
+    expected = documents(spec)
+    return any(
+        _longer((_read_json(path, f"{name}/zarr.json") or {}).get("shape"), expected[f"{name}/zarr.json"]["shape"])
+        for name, layout in arrays(spec).items()
+        if "E" in layout.dims
+    )
+
+
+def _longer(found: Any, expected: Any) -> bool:
+    """Whether a shape is the expected one with a larger first dimension."""
+    if not isinstance(found, list) or not isinstance(expected, list) or not found or found[1:] != expected[1:]:
+        return False
+    return isinstance(found[0], int) and found[0] > expected[0]
+
+
 def _difference(name: str, found: dict[str, Any], expected: dict[str, Any]) -> str:
     return f"{name} is {json.dumps(found.get(name))} where the spec asks for {json.dumps(expected.get(name))}"
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Folder, key: str) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read(key))
     except (OSError, ValueError):
         return None

@@ -6,6 +6,7 @@ absent; a shard begins with 32 bytes that no zarr index points to, which name it
 writing; and a window of rows costs a few system calls and no event loop or thread.
 """
 
+import secrets
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ blosc.use_threads = False
 Array = NDArray[Any]
 
 
+def new_writing() -> int:
+    """A fresh identity for an act of writing."""
+    return secrets.randbits(64) or 1
+
+
 class BadBytes(Exception):
     """Bytes contradict the format; the caller knows the array, epoch and block and says so to the user."""
 
@@ -43,7 +49,7 @@ class Place:
     epoch: int
     block: int
     writing: int
-    """Random 64 bits that the files of one written block share."""
+    """Random 64 bits, not 0, that the files of one written block share, its marker included."""
 
 
 def encode_shard(values: Array, *, layout: ArrayLayout, place: Place) -> bytes:
@@ -69,7 +75,7 @@ def encode_shard(values: Array, *, layout: ArrayLayout, place: Place) -> bytes:
 
 
 def encode_chunk(values: Array, *, layout: ArrayLayout) -> bytes:
-    """One inner chunk, or the value of an unsharded array, to compressed, checksummed bytes."""
+    """One inner chunk to compressed, checksummed bytes."""
     raw = np.ascontiguousarray(values.T if layout.transposed else values)
     if layout.compression is None:
         return _sealed(raw.tobytes())

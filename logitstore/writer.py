@@ -1,11 +1,10 @@
 """Write blocks into a store: whole blocks only, the marker last.
 
-The four files of a block are first written in full under temporary names, then renamed, then the marker
-appears. Killed at any point, a block is absent or whole. Rows are checked before anything touches the disk:
-what a store holds was once sane.
+The files of a block are first written in full under temporary names, then renamed, the marker last. Killed at any
+point, a block is absent or whole. Rows are checked before anything touches the disk: what a store holds was once
+sane. (On object storage the files are put one after the other, the marker last.)
 """
 
-import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from logitstore import codec, files, shard
+from logitstore import codec, shard
 from logitstore.errors import BlockExists, SpecError, StoreError
-from logitstore.layout import BLOCK_ARRAYS, LOCK_KEY, MARKERS, arrays
+from logitstore.layout import BLOCK_FILES, LOCK_KEY, MARKERS, arrays
 from logitstore.lock import Lock
 from logitstore.spec import StoreSpec
 from logitstore.store import open as open_store
@@ -28,15 +27,18 @@ MASS_TOLERANCE = 0.01
 class Writer:
     """An open right to write; a context manager. `write` may be called from several threads."""
 
-    path: Path
+    path: str
     spec: StoreSpec
 
     def __init__(self, path: str | Path, *, exclusive: bool = True) -> None:
         """Raises as `open` does, and `StoreLocked` where another run holds the store."""
-        self.path = Path(path)
-        self.spec = open_store(self.path).spec
+        store = open_store(path)
+        self.path = store.path
+        self.spec = store.spec
+        self._folder = store.folder
         self._layouts = arrays(self.spec)
-        self._lock = Lock(self.path / LOCK_KEY) if exclusive else None
+        local = self._folder.local
+        self._lock = Lock(local / LOCK_KEY) if exclusive and local is not None else None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -83,38 +85,35 @@ class Writer:
         if not 0 < proof < 2**64:
             raise SpecError(f"{where}: proof is {proof}: it must be from 1 to 2**64 - 1")
         values = _stored_values(where, self.spec, block, seeds, indices, logprobs, tail)
-        marker = self.path / self._layouts[MARKERS].key(epoch, block)
-        staged: list[tuple[Path, Path]] = []
-        try:
-            for name, data in self._encode(epoch, block, values).items():
-                target = self.path / self._layouts[name].key(epoch, block)
-                staged.append((files.stage(target, data), target))
-            self._clear(marker, where=where, replace=replace)
-            while staged:
-                files.publish(*staged[0])
-                staged.pop(0)
-            value = np.array([proof], dtype="<u8")
-            files.write(marker, shard.encode_chunk(value, layout=self._layouts[MARKERS]))
-        finally:
-            for temporary, _ in staged:
-                temporary.unlink(missing_ok=True)
+        values[MARKERS] = np.array([proof], dtype="<u8")
+        self.write_files(epoch, block, self._encode(epoch, block, values), replace=replace)
+
+    def write_files(self, epoch: int, block: int, encoded: dict[str, bytes], *, replace: bool = False) -> None:
+        """Commit a block from the bytes of its files, by array, as one act of writing made them.
+
+        For whole-block copies between stores; the bytes must have been verified. Raises as `write` does.
+        """
+        files = [(self._layouts[name].key(epoch, block), encoded[name]) for name in BLOCK_FILES]
+        self._folder.write_block(files, before=lambda: self._clear(epoch, block, replace=replace))
 
     def _encode(self, epoch: int, block: int, values: dict[str, NDArray[Any]]) -> dict[str, bytes]:
-        writing = secrets.randbits(64)
+        writing = shard.new_writing()
         encoded = {}
-        for name in BLOCK_ARRAYS:
+        for name in BLOCK_FILES:
             layout = self._layouts[name]
             place = shard.Place(number=layout.number, epoch=epoch, block=block, writing=writing)
             encoded[name] = shard.encode_shard(values[name].astype(layout.dtype), layout=layout, place=place)
         return encoded
 
-    def _clear(self, marker: Path, *, where: str, replace: bool) -> None:
+    def _clear(self, epoch: int, block: int, *, replace: bool) -> None:
         """A committed block is refused, or uncommitted first, so that no marker ever vouches for half a
         block."""
-        if not replace and marker.exists():
+        marker = self._layouts[MARKERS].key(epoch, block)
+        if replace:
+            self._folder.delete(marker)
+        elif self._folder.has(marker):
+            where = f"{self.path}: epoch {epoch}, block {block}"
             raise BlockExists(f"{where} is committed already: leave it, or write with replace=True")
-        with files.disk_errors(marker, "removing"):
-            marker.unlink(missing_ok=True)
 
 
 def writer(path: str | Path, *, exclusive: bool = True) -> Writer:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 # What each package may import beyond the standard library.
 ALLOWED = {
-    "logitstore": {"logitstore", "numpy", "zarr", "numcodecs", "google_crc32c", "click", "rich"},
+    "logitstore": {"logitstore", "numpy", "zarr", "numcodecs", "google_crc32c", "click", "rich", "fsspec", "xxhash"}
+    | {"matplotlib", "pyarrow"},
     "models": {"models", "torch", "timm", "safetensors", "numpy"},
     "distill/views": {"distill", "numpy", "cv2", "PIL", "torch", "torchvision", "xxhash", "simplejpeg"},
     "distill/data": {"distill", "logitstore", "numpy", "torch", "webdataset", "xxhash", "fsspec", "cv2"},
@@ -57,5 +58,12 @@ def test_importing_logitstore_loads_no_torch() -> None:
     code = (
         "import sys, logitstore, logitstore.cli; print(sorted(m for m in ('torch', 'cv2', 'timm') if m in sys.modules))"
     )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_importing_logitstore_needs_no_optional_package() -> None:
+    names = ("fsspec", "s3fs", "pyarrow", "matplotlib")
+    code = f"import sys, logitstore, logitstore.cli; print(sorted(m for m in {names} if m in sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

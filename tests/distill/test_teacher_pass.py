@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.runtime import normalise
 from distill.views import ViewSpec, draw, image_size, render
-from tests.programs import call, run, spawn, teacher_words
+from tests.programs import call, run, spawn, student_words, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
     return path
 
 
-def content(path: Path) -> tuple[bytes, ...]:
+def content(path: Path | str) -> tuple[bytes, ...]:
     """Everything a store says of its views."""
     store = logitstore.open(path)
     spec = store.spec
@@ -157,3 +159,53 @@ def test_any_timm_classifier_with_a_local_file_can_teach(data_path: Path, catalo
     assert len(rows) == len(catalog)
     assert np.isneginf(rows.tail).all()
     np.testing.assert_allclose(np.exp(rows.logprobs).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_more_epochs_are_added_to_a_finished_store(
+    data_path: Path, teacher_weights: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
+    call("save_logits", [*words, "store.epochs=1"])
+    capsys.readouterr()
+    call("save_logits", words)
+    out = capsys.readouterr().out
+    assert "grows from 1 to 2 epochs" in out
+    assert "3 of 6 blocks to do" in out
+    assert content(tmp_path / "t.zarr") == content(store_path)
+    with pytest.raises(DistillError, match="num_epochs: store has 2, request has 1"):
+        call("save_logits", [*words, "store.epochs=1"])
+
+
+def test_a_student_trains_from_complete_epochs_while_the_teacher_goes_on(
+    data_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(store_path, tmp_path / "t.zarr")
+    (tmp_path / "t.zarr/proofs/c/1/1").unlink()
+    words = student_words(data_path, tmp_path / "run", f"store.path={tmp_path / 't.zarr'}", "train.steps=3")
+    with logitstore.writer(tmp_path / "t.zarr"):
+        with pytest.raises(DistillError, match=r"epoch 1 lacks blocks 1\b"):
+            call("train_student", words)
+        call("train_student", [*words, "store.epochs=complete"])
+    assert "1 stored epochs" in capsys.readouterr().out
+
+
+def test_an_imported_store_is_not_replayed(data_path: Path, store_path: Path, tmp_path: Path) -> None:
+    old = logitstore.open(store_path)
+    spec = replace(old.spec, view={"replayable": False, "source": "elsewhere"})
+    logitstore.create(tmp_path / "i.zarr", spec, keys=old.keys(slice(None)), labels=old.labels(slice(None)))
+    with pytest.raises(DistillError, match=r"cannot be replayed: its logits were imported \(elsewhere\)"):
+        call("verify_logits", [f"data.path={data_path}", f"store.path={tmp_path / 'i.zarr'}", "show.row=0"])
+    with pytest.raises(DistillError, match="cannot be replayed"):
+        call("train_student", student_words(data_path, tmp_path / "run", f"store.path={tmp_path / 'i.zarr'}"))
+
+
+def test_both_passes_work_on_a_store_behind_a_url(
+    data_path: Path, teacher_weights: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"memory://{tmp_path.name}/t.zarr"
+    call("save_logits", ["store.path=" + url if w.startswith("store.path") else w for w in
+                         teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")])  # fmt: skip
+    assert content(url) == content(store_path)
+    call("train_student", student_words(data_path, tmp_path / "run", f"store.path={url}", "train.steps=2"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -9,7 +9,7 @@ import pytest
 
 import logitstore
 from logitstore import files, shard
-from logitstore.layout import BLOCK_ARRAYS, arrays
+from logitstore.layout import BLOCK_FILES, arrays
 
 
 def ids(report):
@@ -62,7 +62,7 @@ def test_damage_names_array_epoch_and_block(make_store):
     file.write_bytes(data)
     (fault,) = logitstore.check(path).faults
     assert (fault.id, fault.array, fault.epoch, fault.block) == ("damaged-block", "logprobs", 1, 2)
-    with pytest.raises(logitstore.DamagedBlock, match=r"array logprobs, epoch 1, block 2.*teacher pass again"):
+    with pytest.raises(logitstore.DamagedBlock, match=r"array logprobs, epoch 1, block 2.*repair.*teacher pass again"):
         logitstore.open(path).read(epoch=1, rows=19)
 
 
@@ -112,17 +112,14 @@ def test_no_corruption_yields_wrong_numbers(make_store, content, tmp_path, encod
         except logitstore.StoreError:
             clean = False
         if found is not None:
-            # Proofs are the writer's word on the pixels: only a replay can tell two of them apart.
-            wrong = {k for k, v in found.items() if expected[k] != v}
-            assert all(k.startswith("proof") for k in wrong), act
-            assert not wrong or "swap proofs" in act, act
+            assert found.items() <= expected.items(), act
         if clean:
             assert found is not None, act
             assert found.keys() == expected.keys(), act
         shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("name", BLOCK_ARRAYS)
+@pytest.mark.parametrize("name", BLOCK_FILES)
 def test_swapped_files_are_found_by_their_headers(make_store, name):
     path = make_store()
     layout = arrays(logitstore.open(path).spec)[name]
@@ -139,7 +136,7 @@ def test_swapped_files_are_found_by_their_headers(make_store, name):
 def test_files_of_two_writings_do_not_pass_as_one_block(make_store, tmp_path):
     path, other = make_store(), make_store(name="other.zarr")
     shutil.copy(other / "tail/c/0/1", path / "tail/c/0/1")
-    assert ids(logitstore.check(path)) == ["bad-values"]
+    assert ids(logitstore.check(path)) == ["damaged-block"]
     with pytest.raises(logitstore.DamagedBlock, match="different acts of writing"):
         logitstore.open(path).read(epoch=0, rows=9)
 
@@ -160,7 +157,7 @@ def test_values_no_writer_would_store(make_store, encoding, name, change, part):
     path = make_store(encoding=encoding)
     store = logitstore.open(path)
     layout = arrays(store.spec)[name]
-    writing, chunks = store.load_shard(name, 0, 0, [0])
+    writing, chunks = store.files.shard(name, 0, 0, [0])
     values = np.array(chunks[0])
     if name == "logprobs" and encoding == "log8":
         values[3, 0] = max(values[3, 0], 1)

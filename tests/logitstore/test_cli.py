@@ -1,9 +1,12 @@
 import json
+import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import logitstore
+from logitstore import open as open_store
 from logitstore.cli import main
 
 NAMES = [f"name of [{n}]" for n in range(30)]
@@ -13,11 +16,11 @@ def run(*args):
     return CliRunner().invoke(main, [str(a) for a in args])
 
 
-@pytest.mark.parametrize("command", ["info", "show", "check"])
+@pytest.mark.parametrize("command", main.commands)
 def test_help_has_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert f"logitstore {command} teacher.zarr" in result.stdout
+    assert f"  logitstore {command} " in result.stdout.partition("Example:")[2]
     assert "--json" in result.stdout
 
 
@@ -61,8 +64,6 @@ def test_show(make_store, rows_for, tmp_path):
     assert facts["key"] == "dir/12ä.jpg"
     assert facts["key_hash"] == f"{84:016x}"
     assert (facts["label"], facts["label_name"]) == (1, "w")
-    from logitstore import open as open_store
-
     written = rows_for(open_store(path).spec, 1, 1)
     assert facts["seed"] == int(written["seeds"][4])
     assert [entry["class"] for entry in facts["classes"]] == written["indices"][4].tolist()
@@ -113,6 +114,16 @@ def test_what_cannot_be_done_is_one_message_and_exit_code_1(make_store, tmp_path
         (("show", path, "--row", 99), "row 99"),
         (("show", path, "--row", 0, "--epoch", 5), "epoch 5"),
         (("show", path, "--row", 0), "lacks blocks 0"),
+        (("stats", tmp_path / "nowhere"), "does not exist"),
+        (("diff", path, tmp_path / "nowhere"), "does not exist"),
+        (("grow", path, "--epochs", 1), "cannot shrink"),
+        (("merge", tmp_path / "m.zarr", tmp_path / "nowhere"), "does not exist"),
+        (("copy", path, tmp_path / "c.zarr", "--epochs", "7"), "epoch 7"),
+        (("recode", path, tmp_path / "r.zarr", "--topk", 9), "keeps 5 classes"),
+        (("repair", tmp_path), "not a logit store"),
+        (("export", path, tmp_path / "x.npz"), "lacks blocks 0"),
+        (("import-tinyvit", tmp_path, tmp_path / "i.zarr", "--classes", 9), "logits_topK_epochE"),
+        (("plan", "--samples", 10, "--epochs", 1, "--topk", 5, "--classes", 4), "topk is 5"),
     ]:
         result = run(*args)
         assert result.exit_code == 1
@@ -121,6 +132,135 @@ def test_what_cannot_be_done_is_one_message_and_exit_code_1(make_store, tmp_path
         assert isinstance(result.exception, SystemExit)
 
 
-@pytest.mark.parametrize("args", [("show",), ("nonsense",), ("show", "x", "--row", "-1"), ("check", "x", "--fast")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("show",),
+        ("nonsense",),
+        ("show", "x", "--row", "-1"),
+        ("check", "x", "--fast"),
+        ("copy", "x", "y", "--epochs", "3-1"),
+        ("export", "x", "y.csv"),
+        ("export", "x", "y.npz", "--rows", "5"),
+        ("recode", "x", "y", "--encoding", "log9"),
+        ("merge", "x"),
+        ("plan", "--samples", "0", "--epochs", "1"),
+    ],
+)
 def test_wrong_usage_is_exit_code_2(args):
     assert run(*args).exit_code == 2
+
+
+def test_stats(make_store, rows_for, tmp_path):
+    path = make_store(encoding="float16", data={"class_names": list("vwxyz")}, missing=((0, 1),))
+    store = open_store(path)
+    facts = json.loads(run("stats", path, "--json").stdout)
+    probabilities, labels, top = [], [], []
+    for epoch, block in np.argwhere(store.done()).tolist():
+        rows = store.read(epoch=epoch, rows=store.spec.block_rows(block))
+        probabilities.append(rows.dense().astype(np.float64))
+        labels.append(store.labels(store.spec.block_rows(block)))
+        top.append(rows.indices[:, 0])
+    dense, label, first = np.concatenate(probabilities), np.concatenate(labels), np.concatenate(top)
+    entropy = -(dense * np.log(dense)).sum(axis=1)
+    assert facts["views"] == 32
+    assert facts["entropy"]["mean"] == pytest.approx(entropy.mean(), rel=1e-4)
+    assert facts["top1"]["mean"] == pytest.approx(dense.max(axis=1).mean(), rel=1e-4)
+    kept = np.sort(dense, axis=1)[:, -5:].sum(axis=1)
+    assert facts["kept_mass"]["mean"] == pytest.approx(kept.mean(), rel=1e-4)
+    assert sum(facts["kept_mass"]["counts"]) == 32
+    assert facts["kept_mass"]["counts"] == np.histogram(kept, np.linspace(0, 1, 21))[0].tolist()
+    assert facts["labels"]["views"] == (label >= 0).sum()
+    assert facts["labels"]["top1_agrees"] == (first == label)[label >= 0].sum()
+    by_label = {entry["label"]: entry for entry in facts["labels"]["by_label"]}
+    assert by_label[2]["views"] == (label == 2).sum()
+    assert by_label[2]["top1_agrees"] == ((label == 2) & (first == 2)).sum()
+    assert by_label[2]["name"] == "x"
+    text = run("stats", path, "--plot", tmp_path / "s.png", "--blocks", 2)
+    assert text.exit_code == 0, text.stderr
+    assert "2 of 5 blocks" in text.stdout
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stats_without_matplotlib_or_blocks(make_store, tmp_path, monkeypatch):
+    path = make_store()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run("stats", path, "--plot", tmp_path / "s.png")
+    assert result.exit_code == 1
+    assert "pip install matplotlib" in result.stderr
+    for epoch in (0, 1):
+        for block in range(3):
+            (path / f"proofs/c/{epoch}/{block}").unlink()
+    assert "has no block yet" in run("stats", path).stderr
+
+
+def test_diff(make_store, tmp_path):
+    one, other = make_store(name="one.zarr"), make_store(name="other.zarr")
+    assert run("diff", one, other).exit_code == 0
+    assert run("recode", one, tmp_path / "small.zarr", "--topk", 3).exit_code == 0
+    result = run("diff", one, tmp_path / "small.zarr")
+    assert result.exit_code == 1
+    assert "spec: topk: A has 5, B has 3" in result.stdout
+    logitstore.copy(one, tmp_path / "harmed.zarr")
+    (tmp_path / "harmed.zarr/tail/c/0/1").unlink()
+    harmed = run("diff", one, tmp_path / "harmed.zarr")  # Its markers are the same.
+    assert (harmed.exit_code, "the file is missing" in harmed.stderr) == (1, True)
+    (other / "proofs/c/1/0").unlink()
+    facts = json.loads(run("diff", one, other, "--json").stdout)
+    assert (facts["only_in_a"], facts["blocks_equal"], facts["same"]) == (1, 5, False)
+    facts = json.loads(run("diff", one, tmp_path / "small.zarr", "--json").stdout)
+    assert (facts["blocks_differing"], facts["seeds_differing"], facts["top1_differing"]) == (6, 0, 0)
+    a, b = (open_store(p).read(epoch=1, rows=slice(None)).dense().astype(float) for p in (one, tmp_path / "small.zarr"))
+    assert facts["kl_worst"] >= (a * np.log(a / b)).sum(axis=1).max() * (1 - 1e-6)
+    assert run("diff", one, make_store(name="more.zarr", num_classes=31)).exit_code == 1
+
+
+def test_repair(make_store):
+    path = make_store()
+    (path / "tail/c/0/1").unlink()
+    dry = run("repair", path, "--dry-run")
+    assert dry.exit_code == 0
+    assert "epoch 0, block 1: would be dropped" in dry.stdout
+    facts = json.loads(run("repair", path, "--json").stdout)
+    assert facts["dropped"] == [[0, 1]]
+    assert not open_store(path).done()[0, 1]
+    (path / "samples/keys/c/0").unlink()
+    assert run("repair", path).exit_code == 1
+
+
+def test_plan_is_what_a_store_costs(make_store, make_spec):
+    """Files exactly; bytes for a store of the measured kind within the table's own precision."""
+    sizes = {"num_samples": 5000, "rows_per_block": 2048, "num_epochs": 2}
+    path = make_store(**sizes)
+    words = ["--samples", 5000, "--epochs", 2, "--topk", 5, "--classes", 30, "--rows-per-block", 2048]
+    facts = json.loads(run("plan", *words, "--json", "--images-per-s", 100, "--gpus", 4).stdout)
+    found = [p for p in path.rglob("*") if p.name != "writer.lock"]
+    assert facts["files"] == sum(p.is_file() for p in found)
+    assert facts["folders"] == sum(p.is_dir() for p in found) - 1  # Without the group `samples`.
+    assert facts["gpu_hours"] == pytest.approx(10_000 / 100 / 3600)
+    assert facts["hours"] == pytest.approx(facts["gpu_hours"] / 4)
+    table = json.loads(run("plan", "--samples", 1000, "--epochs", 1, "--topk", 100, "--json").stdout)
+    assert table["bytes_per_view"] == pytest.approx(146.6)
+    assert run("plan", *words).exit_code == 0
+
+
+def test_export_and_import(make_store, tmp_path):
+    path = make_store()
+    assert run("export", path, tmp_path / "v.jsonl", "--rows", "0:3").stdout == f"{tmp_path / 'v.jsonl'}: 3 views\n"
+    folder = tmp_path / "logits" / "logits_top2_epoch0"
+    folder.mkdir(parents=True)
+    (folder / "rank0-keys.txt").write_text("a\n")
+    (folder / "rank0-values.bin").write_bytes(np.array([(1, [3, 4], [0.5, 0.25])], "<i4,(2,)<i2,(2,)<f2").tobytes())
+    done = run("import-tinyvit", tmp_path / "logits", tmp_path / "i.zarr", "--classes", 9)
+    assert "1 views of 1 samples in 1 epochs" in done.stdout
+    assert "replayable" in run("info", tmp_path / "i.zarr").stdout
+
+
+def test_merge_grow_and_copy(make_store, tmp_path):
+    a, b = make_store(name="a.zarr", missing=((0, 0),)), make_store(name="b.zarr", missing=((1, 1),))
+    assert "6 blocks written" in run("merge", tmp_path / "m.zarr", a, b).stdout
+    assert "0 blocks written, 5 were there" in run("merge", tmp_path / "m.zarr", a).stdout
+    assert "3 epochs, 1 of them new" in run("grow", tmp_path / "m.zarr", "--epochs", 3).stdout
+    facts = json.loads(run("copy", tmp_path / "m.zarr", tmp_path / "c.zarr", "--epochs", "0-1", "--json").stdout)
+    assert facts["blocks_verified"] == 6

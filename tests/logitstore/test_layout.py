@@ -48,8 +48,7 @@ def test_the_table_of_arrays(encoding, column):
         assert int(number) == layout.number
         assert tuple(SIZES[s] for s in shape.split(", ")) == layout.shape
         assert tuple(SIZES[s] for s in file.split(", ")) == layout.shard_shape
-        inner = layout.inner_shape or layout.shard_shape
-        assert tuple(SIZES[s] for s in chunk.split(", ")) == inner
+        assert tuple(SIZES[s] for s in chunk.split(", ")) == layout.inner_shape
         types = dtype.split(" / ")
         # The index type depends on the classes, the type of codes on the encoding.
         assert (types[0] if name == "indices" else types[min(column, len(types) - 1)]) == layout.dtype.name
@@ -80,8 +79,8 @@ def test_zarr_would_write_the_same_metadata(tmp_path, encoding):
         array = group.create_array(
             name,
             shape=layout.shape,
-            chunks=layout.inner_shape or layout.shard_shape,
-            shards=layout.shard_shape if layout.inner_shape else None,
+            chunks=layout.inner_shape,
+            shards=layout.shard_shape,
             dtype=layout.dtype,
             fill_value=0,
             filters=[zarr.codecs.TransposeCodec(order=(2, 0, 1))] if layout.transposed else [],

