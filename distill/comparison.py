@@ -7,7 +7,6 @@ import torch
 
 import logitstore
 import models
-from distill import runtime
 from distill.config import VerifyLogitsConfig
 from distill.data.batches import BlockBatches, BlockPart
 from distill.data.catalog import Catalog
@@ -15,7 +14,7 @@ from distill.data.loader import load
 from distill.keep import Kept
 from distill.progress import Progress
 from distill.replay import view_spec_of
-from distill.runtime import Runtime
+from distill.runtime import Normalise, Runtime
 from distill.teacher_pass import classify
 
 _PROVENANCE = ("kind", "name", "weights_sha256", "num_classes", "image_size", "mean", "std")
@@ -34,7 +33,7 @@ def compare_with_teacher(
     if faults:
         return faults
     process.place(teacher.net, config.compute)
-    layout = runtime.memory_format(config.compute)
+    normalise = Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
     dataset = BlockBatches(
         catalog, spec=view_spec_of(store, catalog), size=teacher.image_size, seed=store.spec.store_seed,
         rows_per_block=store.spec.rows_per_block, proof_rows=0,
@@ -50,7 +49,7 @@ def compare_with_teacher(
             if not np.array_equal(stored.seeds, batch.seeds_b.numpy().view(np.uint64)):
                 faults.append(f"epoch {epoch} rows {part.begin}..{part.end - 1}: stored seeds are not the spec's")
                 continue
-            dense = classify(teacher, batch, topk=teacher.num_classes, runtime=process, memory_format=layout)
+            dense = classify(teacher, batch, topk=teacher.num_classes, normalise=normalise, runtime=process)
             differences = difference(stored, dense)
             differences[batch.weights_b.numpy() == 0] = 0
             worst = max(worst, float(differences.max()))

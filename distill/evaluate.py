@@ -42,9 +42,10 @@ def main(config: EvaluateConfig) -> None:
     )
     with Progress("evaluation", total=len(catalog), unit="images", shown=process.is_main) as progress:
         scores = evaluation.evaluate(
-            model.net, EvalBatches(catalog, spec=spec, size=model.image_size), mean=model.mean, std=model.std,
+            model.net, EvalBatches(catalog, spec=spec, size=model.image_size),
             batch_size=settings.batch_size, workers=config.data.workers, records=records, runtime=process,
-            memory_format=runtime.memory_format(config.compute), progress=progress,
+            normalise=runtime.Normalise(model.mean, model.std, process=process, compute=config.compute),
+            progress=progress,
         )  # fmt: skip
     process.say(
         f"top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} %, loss {scores.loss:.4f} on {scores.num_images} images"

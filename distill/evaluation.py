@@ -15,7 +15,7 @@ from distill.data.records import Records
 from distill.errors import DistillError
 from distill.losses import label_loss
 from distill.progress import Progress
-from distill.runtime import Runtime, normalise
+from distill.runtime import Normalise, Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,11 @@ def evaluate(
     net: nn.Module,
     dataset: EvalBatches,
     *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
     batch_size: int,
     workers: int,
     records: Records,
+    normalise: Normalise,
     runtime: Runtime,
-    memory_format: torch.memory_format,
     progress: Progress | None = None,
 ) -> Scores:
     """Scores `net` on a data set; every process takes a part of it, and all must call. The net's mode is kept."""
@@ -66,7 +64,7 @@ def evaluate(
         labels_b = batch.labels_b.to(runtime.device, non_blocking=True)
         weights_b = batch.weights_b.to(runtime.device, non_blocking=True) * (labels_b >= 0)
         with runtime.accelerator.autocast():
-            logits_bc = net(normalise(pixels_bhwc, mean=mean, std=std, memory_format=memory_format))
+            logits_bc = net(normalise(pixels_bhwc))
         top_bk = logits_bc.topk(min(5, logits_bc.shape[1]), dim=1).indices
         hits_bk = (top_bk == labels_b[:, None]) * weights_b[:, None]
         losses_b = label_loss(logits_bc, labels_b.clamp(min=0)) * weights_b

@@ -21,7 +21,7 @@ from distill.losses import label_loss, mixed_label_loss, soft_target_loss
 from distill.metrics import Meter
 from distill.optim import Schedule
 from distill.progress import Progress
-from distill.runtime import Runtime, normalise
+from distill.runtime import Normalise, Runtime
 from models import TinyViT
 
 
@@ -36,15 +36,13 @@ class Plan:
     step_rows: int
     """Rows of a step over all processes."""
     seed: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     clip_grad: float | None
     label_smoothing: float
     log_every: int
     save_every: int
     eval_every: int
     """In steps; 0: at the end only."""
-    memory_format: torch.memory_format
+    normalise: Normalise
 
     def due(self, step: int, every: int) -> bool:
         """Whether something done every so many steps is due after `step` steps; everything is due at the end."""
@@ -162,7 +160,7 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
     labels_b = batch.main_labels_b.to(device, non_blocking=True)
     weights_b = batch.weights_b.to(device, non_blocking=True)
     kept = batch.kept.to(device) if batch.kept is not None else None
-    logits_bc = training.model(normalise(pixels_bhwc, mean=plan.mean, std=plan.std, memory_format=plan.memory_format))
+    logits_bc = training.model(plan.normalise(pixels_bhwc))
     if kept is not None:
         losses_b = soft_target_loss(logits_bc, kept)
     elif batch.shares_b is not None and batch.partner_labels_b is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,21 +80,26 @@ def start(compute: ComputeConfig) -> Runtime:
     return runtime
 
 
-def memory_format(compute: ComputeConfig) -> torch.memory_format:
-    return torch.channels_last if compute.channels_last else torch.contiguous_format
+class Normalise:
+    """uint8 (b, h, w, 3) pictures on the device to a model's float32 (b, 3, h, w) input: (pixel / 255 - mean) / std.
 
-
-def normalise(
-    pixels_bhwc: torch.Tensor, *, mean: tuple[float, ...], std: tuple[float, ...], memory_format: torch.memory_format
-) -> torch.Tensor:
-    """uint8 (b, h, w, 3) pictures to float32 (b, 3, h, w) input: (pixel / 255 - mean) / std, on their device.
-
-    The layout of the pictures is channels_last already, so that format costs no copy.
+    Pictures are channels_last in memory as they come, so that format costs no copy.
     """
-    device = pixels_bhwc.device
-    scale = 1 / (255 * torch.tensor(std, device=device))
-    shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
-    floats_bchw = pixels_bhwc.permute(0, 3, 1, 2).float()
-    return torch.addcmul(shift.view(1, 3, 1, 1), floats_bchw, scale.view(1, 3, 1, 1)).contiguous(
-        memory_format=memory_format
-    )
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], *, process: Runtime, compute: ComputeConfig
+    ) -> None:
+        """**Arguments:** `mean` and `std` of the RGB values in 0..1."""
+        deviations = torch.tensor(list(std))
+        self._scale = (1 / (255 * deviations)).view(1, 3, 1, 1).to(process.device)
+        self._shift = (-torch.tensor(list(mean)) / deviations).view(1, 3, 1, 1).to(process.device)
+        self._memory_format = memory_format(compute)
+
+    def __call__(self, pixels_bhwc: torch.Tensor) -> torch.Tensor:
+        floats_bchw = pixels_bhwc.permute(0, 3, 1, 2).float()
+        return torch.addcmul(self._shift, floats_bchw, self._scale).contiguous(memory_format=self._memory_format)
+
+
+def memory_format(compute: ComputeConfig) -> torch.memory_format:
+    """The layout of a model's weights and inputs."""
+    return torch.channels_last if compute.channels_last else torch.contiguous_format

@@ -53,9 +53,10 @@ def main(config: SaveLogitsConfig) -> None:
         digest_file=config.data.digests,
         rank=process.rank,
     )
+    normalise = runtime.Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
     with logitstore.writer(config.store.path, exclusive=process.is_main) as writer:
-        process.accelerator.wait_for_everyone()  # The lock is held before anyone works.
         missing = [(int(e), int(b)) for e, b in np.argwhere(~logitstore.open(config.store.path).done())]
+        process.accelerator.wait_for_everyone()  # All have listed what is missing before anyone writes.
         tasks = list_tasks(missing, epochs_per_read=config.store.epochs_per_read)
         mine = tasks[process.rank :: process.world]
         process.say(f"{len(missing)} of {spec.num_epochs * spec.num_blocks} blocks to do")
@@ -63,12 +64,14 @@ def main(config: SaveLogitsConfig) -> None:
         with Progress("teacher pass", total=views, unit="views", shown=process.is_main) as progress:
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset, tasks=mine, batch_size=config.batch_size,
-                workers=config.data.workers, prefetch=config.data.prefetch, records=records, runtime=process,
-                memory_format=runtime.memory_format(config.compute), progress=progress,
+                workers=config.data.workers, prefetch=config.data.prefetch, records=records, normalise=normalise,
+                runtime=process, progress=progress,
             )  # fmt: skip
         process.accelerator.wait_for_everyone()
     if note := records.summary():
         print(note, flush=True)
+    if left := int((~logitstore.open(config.store.path).done()).sum()):
+        raise DistillError(f"{config.store.path} still lacks {left} blocks: run the same command again")
     process.say(f"{config.store.path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
     process.finish()
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import models
-from distill import evaluation, provenance, runtime
+from distill import evaluation, provenance
 from distill.config import TrainStudentConfig
 from distill.data.batches import EvalBatches, TrainBatches
 from distill.data.catalog import Catalog
@@ -26,7 +26,7 @@ from distill.loop import Plan, Training
 from distill.optim import adamw, schedule
 from distill.proving import FirstReads, Prover
 from distill.replay import Replay
-from distill.runtime import Runtime
+from distill.runtime import Normalise, Runtime
 from distill.views import EvalSpec, ViewSpec
 
 
@@ -54,7 +54,7 @@ def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, r
     )
 
 
-def make_plan(config: TrainStudentConfig, order: Order) -> Plan:
+def make_plan(config: TrainStudentConfig, order: Order, process: Runtime) -> Plan:
     """The run in steps."""
     per_epoch = order.steps_per_epoch
     total = config.train.steps or round(config.train.epochs * per_epoch)
@@ -65,15 +65,18 @@ def make_plan(config: TrainStudentConfig, order: Order) -> Plan:
         accumulate=order.accumulate,
         step_rows=order.step_rows,
         seed=config.train.seed,
-        mean=tuple(config.student.mean),
-        std=tuple(config.student.std),
         clip_grad=config.optim.clip_grad,
         label_smoothing=config.train.label_smoothing,
         log_every=config.run.log_every,
         save_every=config.run.save_every or per_epoch,
         eval_every=config.eval.every * per_epoch,
-        memory_format=runtime.memory_format(config.compute),
+        normalise=make_normalise(config, process),
     )
+
+
+def make_normalise(config: TrainStudentConfig, process: Runtime) -> Normalise:
+    """From pictures to the student's input."""
+    return Normalise(config.student.mean, config.student.std, process=process, compute=config.compute)
 
 
 def make_batches(
@@ -127,6 +130,7 @@ def make_evaluator(
     spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
     dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
     records = make_records(config, process, digests=None)
+    normalise = make_normalise(config, process)
 
     def scores(training: Training) -> dict[str, Any]:
         if process.world > 1:  # BatchNorm statistics are the first process's, as in a checkpoint.
@@ -136,13 +140,11 @@ def make_evaluator(
             evaluation.evaluate(
                 training.net,
                 dataset,
-                mean=tuple(config.student.mean),
-                std=tuple(config.student.std),
                 batch_size=config.eval.batch_size,
                 workers=config.data.workers,
                 records=records,
                 runtime=process,
-                memory_format=runtime.memory_format(config.compute),
+                normalise=normalise,
             )
         )
 

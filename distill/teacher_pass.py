@@ -25,7 +25,7 @@ from distill.data.loader import load
 from distill.data.records import Records
 from distill.keep import Kept, keep_nothing, keep_topk
 from distill.progress import Progress
-from distill.runtime import Runtime, normalise
+from distill.runtime import Normalise, Runtime
 from distill.views import block_proof
 from models import Teacher
 
@@ -57,20 +57,21 @@ def run_teacher(
     workers: int,
     prefetch: int,
     records: Records,
+    normalise: Normalise,
     runtime: Runtime,
-    memory_format: torch.memory_format,
     progress: Progress,
 ) -> None:
     """Runs the teacher over the blocks of some tasks and writes each block when it is whole."""
     done: dict[int, list[tuple[Batch, Kept]]] = {}
     group = dataset.spec.mix.group_size if dataset.spec.mix else 1
-    indices = list(list_parts(spec, tasks, batch_size, group=group))
+    # Made twice, not kept: a full-size pass has millions of parts.
+    parts, indices = (list_parts(spec, tasks, batch_size, group=group) for _ in range(2))
     loader = load(dataset, indices, workers=workers, prefetch=prefetch, pin=runtime.pin)
     with BackgroundWriter(writer) as pending:
-        for part, batches in zip(indices, loader, strict=True):
+        for part, batches in zip(parts, loader, strict=True):
             for epoch, batch in zip(part.epochs, batches, strict=True):
                 records.note(batch)
-                kept = classify(teacher, batch, topk=spec.topk, runtime=runtime, memory_format=memory_format)
+                kept = classify(teacher, batch, topk=spec.topk, normalise=normalise, runtime=runtime)
                 no_pixels = batch.pixels_bhwc.new_empty(0)  # Pictures are not needed again.
                 done.setdefault(epoch, []).append((replace(batch, pixels_bhwc=no_pixels), kept))
                 progress.advance(len(batch))
@@ -100,14 +101,11 @@ def list_parts(
 
 
 @torch.inference_mode()
-def classify(
-    teacher: Teacher, batch: Batch, *, topk: int, runtime: Runtime, memory_format: torch.memory_format
-) -> Kept:
+def classify(teacher: Teacher, batch: Batch, *, topk: int, normalise: Normalise, runtime: Runtime) -> Kept:
     """The teacher's kept classes for a batch of pictures, on the device; nothing for a damaged picture."""
     pixels_bhwc = batch.pixels_bhwc.to(runtime.device, non_blocking=True)
-    inputs_bchw = normalise(pixels_bhwc, mean=teacher.mean, std=teacher.std, memory_format=memory_format)
     with runtime.accelerator.autocast():
-        logits_bc = teacher.net(inputs_bchw)
+        logits_bc = teacher.net(normalise(pixels_bhwc))
     kept = keep_topk(logits_bc, topk=topk)
     if not batch.weights_b.all():
         nothing = keep_nothing(len(batch), topk=topk).to(runtime.device)
