@@ -107,8 +107,11 @@ class TrainBatches(Dataset[Batch]):
             rows = self.pairs.rows_at(int(epochs[0]), rows)
         warning = self.prove(epochs, rows) if self.prove else None
         seeds, kept = self._stored(epochs, rows)
+        known = dict(zip(zip(epochs.tolist(), rows.tolist(), strict=True), seeds.tolist(), strict=True))
         fields = self.pictures.augmented(
-            epochs, rows, spec=self.spec, seeds_of=self._seeds, pairs=self.pairs,
+            epochs, rows, spec=self.spec, pairs=self.pairs,
+            # Partners are among the rows: pairs are dealt together.
+            seeds_of=lambda epoch, those: np.array([known[epoch, row] for row in those.tolist()], np.uint64),
             num_digests=len(rows) if self.digest else 0,
         )  # fmt: skip
         if kept is not None:
