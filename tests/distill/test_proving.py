@@ -26,7 +26,7 @@ from tests.programs import call, student_words, teacher_words
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every view is solarised in full: any operation's change shows in every picture."""
     path = tmp_path_factory.mktemp("proved") / "t.zarr"
-    policy = "view.policy={layers: 1, prob: 1.0, operations: [SolarizeIncreasing]}"
+    policy = "view.policy={kind: randaugment, layers: 1, prob: 1.0, operations: [SolarizeIncreasing]}"
     call("save_logits", teacher_words(data_path, teacher_weights, path, policy))
     return path
 
