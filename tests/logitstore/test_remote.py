@@ -2,10 +2,6 @@
 
 import os
 import pickle
-import socket
-import subprocess
-import sys
-import time
 import uuid
 
 import numpy as np
@@ -19,42 +15,9 @@ from logitstore.cli import main
 fsspec = pytest.importorskip("fsspec")
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """URL of an empty bucket; the server and its address live as long as this module's tests."""
-    pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "no_proxy": "127.0.0.1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        for _ in range(600):
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert server.poll() is None
-                time.sleep(0.1)
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket"
-    server.terminate()
-    server.wait()
-
-
 @pytest.fixture(params=["memory", "s3"])
 def url(request):
-    base = request.getfixturevalue("s3") if request.param == "s3" else "memory://stores"
+    base = request.getfixturevalue("s3_bucket") if request.param == "s3" else "memory://stores"
     return f"{base}/{uuid.uuid4().hex}/t.zarr"
 
 
@@ -161,8 +124,8 @@ def test_only_the_chunks_that_are_needed_are_fetched(monkeypatch):
     assert sum(map(len, fetched)) < 0.4 * size
 
 
-def test_an_address_that_does_not_answer_is_no_damage(s3, make_store, monkeypatch):
-    url = f"{s3}/{uuid.uuid4().hex}/t.zarr"
+def test_an_address_that_does_not_answer_is_no_damage(s3_bucket, make_store, monkeypatch):
+    url = f"{s3_bucket}/{uuid.uuid4().hex}/t.zarr"
     logitstore.copy(make_store(), url)
     store = logitstore.open(url)
     driver, _ = store.folder._filesystem()
@@ -181,8 +144,8 @@ def test_a_scheme_nobody_knows():
         logitstore.open("nonsense://bucket/t.zarr")
 
 
-def test_a_forked_reader_reads_from_s3(s3, make_store):
-    url = f"{s3}/{uuid.uuid4().hex}/t.zarr"
+def test_a_forked_reader_reads_from_s3(s3_bucket, make_store):
+    url = f"{s3_bucket}/{uuid.uuid4().hex}/t.zarr"
     logitstore.copy(make_store(), url)
     store = logitstore.open(url)
     expected = store.read(epoch=0, rows=5).seeds.tolist()

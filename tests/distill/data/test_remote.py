@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,35 +193,12 @@ def test_small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         within(5, lambda: 1 // 0)
 
 
-@pytest.fixture(scope="module")
-def s3(data_path: Path) -> Iterator[str]:
-    """A local S3-compatible server that holds the data set."""
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto")
-    code = (
-        "from moto.server import ThreadedMotoServer as S; import time\n"
-        "s = S(ip_address='127.0.0.1', port=0); s.start()\n"
-        "print('port', s.get_host_and_port()[1], flush=True); time.sleep(900)"
-    )
-    server = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    patch = pytest.MonkeyPatch()
-    try:
-        assert server.stdout
-        port = next(line.split()[1] for line in server.stdout if line.startswith("port "))
-        endpoint = f"http://127.0.0.1:{port}"
-        for name, value in (("ENDPOINT_URL", endpoint), ("ACCESS_KEY_ID", "none"), ("SECRET_ACCESS_KEY", "none"),
-                            ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
-            patch.setenv(f"AWS_{name}", value)
-        files = fsspec.filesystem("s3", skip_instance_cache=True)
-        files.mkdir("bucket")
-        files.put(str(data_path), "bucket/train", recursive=True)
-        yield "s3://bucket/train"
-    finally:
-        patch.undo()
-        server.kill()
-        server.wait()
+@pytest.fixture
+def s3(s3_bucket: str, data_path: Path) -> str:
+    """The data set on a local S3-compatible server."""
+    url = f"{s3_bucket}/train"
+    fsspec.filesystem("s3").put(str(data_path), url, recursive=True)
+    return url
 
 
 def test_both_passes_run_from_s3(
