@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from logitstore import codec, shard
 from logitstore.errors import DamagedBlock
-from logitstore.files import Folder, Read
+from logitstore.folder import Folder, Read
 from logitstore.layout import BLOCK_ARRAYS, BLOCK_FILES, MARKERS, SAMPLE_ARRAYS, ArrayLayout, arrays
 from logitstore.spec import StoreSpec
 

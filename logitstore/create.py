@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from logitstore import files, shard
 from logitstore.errors import NotAStore, SpecError, StoreExists
+from logitstore.folder import TEMPORARY, Folder
 from logitstore.layout import ROOT_DOCUMENT, SAMPLE_ARRAYS, SAMPLE_SHARD_ROWS, arrays, documents
 from logitstore.lock import writing_alone
 from logitstore.metadata import metadata_faults, read_spec
@@ -63,7 +64,7 @@ def _create(path: str | Path, spec: StoreSpec, columns: dict[str, Iterator[Array
     target = folder.local
     with files.disk_errors(target, "creating"):
         target.parent.mkdir(parents=True, exist_ok=True)
-    building = target.with_name(f".{target.name}.{secrets.token_hex(4)}{files.TEMPORARY}")
+    building = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         _lay_out(files.at(building), spec, columns)
         with files.disk_errors(target, "creating"):
@@ -100,7 +101,7 @@ def grow(path: str | Path, *, epochs: int) -> StoreSpec:
     return grown
 
 
-def _require_room(folder: files.Folder) -> None:
+def _require_room(folder: Folder) -> None:
     """Raises `StoreExists`. On object storage the leavings of a killed `create` are written over."""
     if not folder.exists():
         return
@@ -109,7 +110,7 @@ def _require_room(folder: files.Folder) -> None:
         raise StoreExists(f"{folder} exists already: choose another path, or open it to continue it")
 
 
-def _lay_out(folder: files.Folder, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
+def _lay_out(folder: Folder, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
     layouts = arrays(spec)
     for name, parts in columns.items():
         writing = shard.new_writing()
@@ -119,7 +120,7 @@ def _lay_out(folder: files.Folder, spec: StoreSpec, columns: dict[str, Iterator[
     _write_documents(folder, spec)
 
 
-def _write_documents(folder: files.Folder, spec: StoreSpec) -> None:
+def _write_documents(folder: Folder, spec: StoreSpec) -> None:
     found = documents(spec)
     assert list(found)[-1] == ROOT_DOCUMENT
     for key, document in found.items():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from logitstore import files
 from logitstore.errors import MissingBlocks, StoreError, StoreExists
+from logitstore.folder import TEMPORARY
 from logitstore.store import Store, require_epoch
 
 FORMATS = ("parquet", "npz", "jsonl")
@@ -47,7 +48,7 @@ def export(
     # Absent blocks and rows out of range are found before anything is written.
     store.read(epoch=epoch, rows=[rows[0], rows[-1], *rows[:: store.spec.rows_per_block]])
     write = {"parquet": _parquet, "npz": _npz, "jsonl": _jsonl}[form]
-    building = target.with_name(f"{target.name}{files.TEMPORARY}")
+    building = target.with_name(f"{target.name}{TEMPORARY}")
     try:
         with files.disk_errors(target, "writing"):
             write(_batches(store, epoch, rows, progress), building)

@@ -11,71 +11,19 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from logitstore.errors import StoreError, StoreFull
+from logitstore.folder import TEMPORARY, Folder, Read
+from logitstore.remote import RemoteFolder
 
-TEMPORARY = ".tmp"
-Read = Callable[[int, int], bytes]
-"""(offset, length) -> bytes of an open file."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-class Folder(Protocol):
-    """Where a store lies. Keys are relative, with slashes. `str()` gives the path or URL for messages.
-
-    Reads raise `OSError` (`FileNotFoundError` where there is nothing), or `StoreUnreachable` where the network
-    or its permissions fail; writes raise `StoreError`.
-    """
-
-    @property
-    def local(self) -> Path | None:
-        """The folder on the local disk, None on object storage."""
-
-    def exists(self) -> bool:
-        """Whether anything is there."""
-
-    def has(self, key: str) -> bool:
-        """Whether there is such a file."""
-
-    def read(self, key: str) -> bytes:
-        """A whole file."""
-
-    def reading(self, key: str) -> AbstractContextManager[tuple[Read, int]]:
-        """A file opened for reading parts, and its size in bytes."""
-
-    def length(self, key: str) -> int:
-        """Bytes of a file, 0 where there is none."""
-
-    def numbered(self, key: str) -> list[int]:
-        """The names in a folder that are plain numbers, in no order; empty when there is no folder."""
-
-    def names(self, key: str = "") -> list[str]:
-        """Names directly in a folder, sorted; empty when there is no folder."""
-
-    def size_bytes(self, key: str) -> int:
-        """Bytes of all files below a folder."""
-
-    def temporary(self) -> list[str]:
-        """Keys of files left by killed writes, sorted."""
-
-    def write(self, key: str, data: bytes) -> None:
-        """Write a whole file so that it appears at once."""
-
-    def write_block(self, files: Sequence[tuple[str, bytes]], *, before: Callable[[], None]) -> None:
-        """Write several files, the last one (the marker) last, after `before()` has agreed."""
-
-    def delete(self, key: str) -> None:
-        """Delete a file, if it is there."""
 
 
 def at(path: str | Path) -> Folder:
     """The folder at a local path or an fsspec URL such as `s3://bucket/name.zarr`."""
     if is_url(path):
-        from logitstore.remote import RemoteFolder
-
         return RemoteFolder(str(path))
     return LocalFolder(Path(path))
 

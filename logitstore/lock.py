@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from logitstore.errors import StoreLocked
-from logitstore.files import Folder, disk_errors
+from logitstore.files import disk_errors
+from logitstore.folder import Folder
 from logitstore.layout import LOCK_KEY
 
 _held: dict[Path, int] = {}

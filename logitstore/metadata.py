@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from logitstore.errors import NotAStore, SpecError, StoreMissing, UnsupportedVersion
-from logitstore.files import Folder
+from logitstore.folder import Folder
 from logitstore.layout import FORMAT_NAME, FORMAT_VERSION, ROOT_DOCUMENT, arrays, documents, spec_checksum
 from logitstore.spec import StoreSpec
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from logitstore.errors import StoreError, StoreUnreachable
-from logitstore.files import TEMPORARY, Read
+from logitstore.folder import TEMPORARY, Read
 
 WHOLE_BYTES = 64 * 1024
 """Objects up to this size are fetched in one piece; of larger ones, the parts that are asked for."""

@@ -17,6 +17,7 @@ from logitstore import codec, files
 from logitstore.blocks import BlockFiles, Marker
 from logitstore.cache import Cache
 from logitstore.errors import DamagedBlock, MissingBlocks, NotAStore, OutOfRange
+from logitstore.folder import Folder
 from logitstore.gather import RowsLike, gather, row_numbers
 from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS
 from logitstore.metadata import metadata_faults, read_spec
@@ -52,10 +53,10 @@ class Store:
     Holds no open files: each read opens what it needs. Memory: the cache, and 8 bytes a block that was read.
     """
 
-    folder: files.Folder
+    folder: Folder
     spec: StoreSpec
 
-    def __init__(self, folder: files.Folder, *, spec: StoreSpec, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, folder: Folder, *, spec: StoreSpec, cache_bytes: int = CACHE_BYTES) -> None:
         self.folder = folder
         self.spec = spec
         self.files = BlockFiles(folder, spec=spec)
