@@ -34,7 +34,8 @@ say python -m distill.verify_logits data.path="$work/train" "${teacher[@]}" stor
 # 4. The same small TinyViT three times, with equal steps: from 600 labels, from 6,000 labels, from no labels at all
 #    but the teacher's logits.
 student=(data.path="$work/train" data.val_path="$work/val" student=tiny_vit_micro student.image_size=28
-    train.steps=744 train.batch_size=64 optim.base_batch=null optim.lr=2e-3 optim.min_lr=1e-5 eval.full=true)
+    train.steps=744 train.batch_size=64 optim.base_batch=null optim.lr=2e-3 optim.min_lr=1e-5 eval.full=true
+    run.save_every=93)
 say python -m distill.train_student "${student[@]}" run.dir="$work/labels_600" view=fashion data.rows=600 eval.every=10
 say python -m distill.train_student "${student[@]}" run.dir="$work/labels_6000" view=fashion
 say python -m distill.train_student "${student[@]}" run.dir="$work/distilled" store.path="$work/teacher.zarr"
