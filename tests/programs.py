@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +75,17 @@ def run(program: str, words: list[str], *, processes: int = 1) -> subprocess.Com
     process = spawn(program, words, processes=processes)
     out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def kill_at_work(program: str, words: list[str], *, line: str, seconds: float, processes: int = 1) -> None:
+    """Starts a program as a user would and sends SIGKILL to it and all its workers, some seconds after it has printed
+    `line`."""
+    process = spawn(program, words, processes=processes)
+    assert process.stdout
+    for printed in process.stdout:
+        if line in printed:
+            break
+    time.sleep(seconds)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

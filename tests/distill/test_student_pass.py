@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ import logitstore
 from distill.checkpoint import list_checkpoints
 from distill.errors import DistillError
 from distill.metrics import read_metrics
-from tests.distill.test_teacher_pass import kill_session
-from tests.programs import call, run, spawn, student_words, teacher_words
+from tests.programs import call, kill_at_work, run, student_words, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +140,7 @@ def test_kills_at_random_moments_change_no_loss(
     chance = random.Random(accumulate)
     words = student_words(data_path, tmp_path / "killed", *more)
     for _ in range(3):
-        process = spawn("train_student", words)
-        assert process.stdout
-        for line in process.stdout:
-            if "peak learning rate" in line:
-                break
-        time.sleep(chance.uniform(0, 1.5))
-        kill_session(process.pid)
-        process.communicate()
+        kill_at_work("train_student", words, line="peak learning rate", seconds=chance.uniform(0, 1.5))
     result = run("train_student", words)
     assert result.returncode == 0, result.stderr
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")

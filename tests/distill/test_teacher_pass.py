@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.views import ViewSpec, draw, image_size, render
-from tests.programs import call, run, spawn, student_words, teacher_words
+from tests.programs import call, kill_at_work, run, student_words, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -109,26 +106,11 @@ def test_kills_at_random_moments_leave_no_trace(
     words = teacher_words(data_path, teacher_weights, path, "data.workers=1")
     chance = random.Random(0)
     for _ in range(kills):
-        process = spawn("save_logits", words, processes=processes)
-        assert process.stdout
-        for line in process.stdout:
-            if "blocks to do" in line:
-                break
-        time.sleep(chance.uniform(0, 1.2))
-        kill_session(process.pid)
-        process.communicate()
+        kill_at_work("save_logits", words, line="blocks to do", seconds=chance.uniform(0, 1.2), processes=processes)
     result = run("save_logits", words, processes=processes)
     assert result.returncode == 0, result.stderr
     assert content(path) == content(store_path)
     assert logitstore.check(path).faults == ()
-
-
-def kill_session(pid: int) -> None:
-    """SIGKILL to the program and all its workers at once."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def test_another_request_for_the_same_store_is_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
