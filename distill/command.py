@@ -116,9 +116,8 @@ def _explain(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = getattr(cause, "full_key", None)
     text = str(error if cause is error else cause).strip().splitlines()
-    message = " ".join(
-        line.strip() for line in text if line.strip() and "full_key" not in line and "object_type" not in line
-    )
+    inner = ("full_key", "object_type", "reference_type")
+    message = " ".join(line.strip() for line in text if line.strip() and not any(word in line for word in inner))
     return f"configuration: {key}: {message}" if key else f"configuration: {message}"
 
 
