@@ -47,11 +47,13 @@ class Progress:
 
     def _print(self) -> None:
         self._last_line = time.monotonic()
-        left = (self.total - self.done) / max(self.rate, 1e-9)
-        minutes, seconds = divmod(round(left), 60)
+        left = "?"
+        if self.done > self.first:
+            minutes, seconds = divmod(round((self.total - self.done) / self.rate), 60)
+            left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         print(
             f"{self.what}: {self.done:,}/{self.total:,} {self.unit}, {self.rate:,.1f}/s, "
-            f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left  {self._text}".rstrip(),
+            f"{left} left  {self._text}".rstrip(),
             file=sys.stderr,
             flush=True,
         )

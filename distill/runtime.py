@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
+import os
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +62,7 @@ class Runtime:
 
 def start(compute: ComputeConfig) -> Runtime:
     """Joins the process group that torchrun or accelerate launched, or runs alone, and says which."""
+    _end_with_launcher()
     on_gpu = torch.cuda.is_available()
     if compute.precision == "fp16" and not on_gpu:
         raise UsageError("compute.precision=fp16 needs a GPU: take bf16 or no on a CPU")
@@ -78,6 +83,14 @@ def start(compute: ComputeConfig) -> Runtime:
     processes = "1 process" if runtime.world == 1 else f"{runtime.world} processes"
     runtime.say(f"{processes} on {runtime.device.type}, precision {compute.precision}")
     return runtime
+
+
+def _end_with_launcher() -> None:
+    """Lets a process that torchrun or accelerate started end when its launcher is killed, as it would with the others
+    when one of them fails. Else it would wait for its peers, holding its GPU and, in a teacher pass, the store's lock.
+    Linux only (prctl's PR_SET_PDEATHSIG); elsewhere nothing is done."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class Normalise:

@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import numpy as np
+import psutil
 
 import logitstore
 from distill.metrics import read_metrics
@@ -30,14 +31,14 @@ CLOCK = ("images_per_s", "data_wait")
 
 
 def start(module: str, words: list[str], *, processes: int) -> subprocess.Popen[bytes]:
-    """A program in a session of its own, so that it can be killed with all that it started."""
+    """Starts a program, in one process or several."""
     command = [sys.executable, "-m"]
     if processes > 1:
         command += ["torch.distributed.run", "--nnodes=1", f"--nproc_per_node={processes}"]
         command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(DEMO.parent.parent)}
     log = subprocess.DEVNULL
-    return subprocess.Popen([*command, module, *words], env=env, start_new_session=True, stdout=log, stderr=log)
+    return subprocess.Popen([*command, module, *words], env=env, stdout=log, stderr=log)
 
 
 def killed_run(module: str, words: list[str], *, processes: int, kills: int, longest: float, seed: int) -> None:
@@ -49,7 +50,11 @@ def killed_run(module: str, words: list[str], *, processes: int, kills: int, lon
         time.sleep(seconds)
         if process.poll() is not None:
             raise SystemExit(f"{module} ended after {number} kills: take fewer, or a shorter --longest")
-        os.killpg(process.pid, signal.SIGKILL)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
         click.echo(f"  kill {number + 1} after {seconds:.1f} s")
     if start(module, words, processes=processes).wait():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from distill import command, config
 
@@ -86,6 +87,9 @@ def kill_at_work(program: str, words: list[str], *, line: str, seconds: float, p
         if line in printed:
             break
     time.sleep(seconds)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    # torchrun's processes have sessions of their own: a signal to the launcher's group would not reach them.
+    launcher = psutil.Process(process.pid)
+    for each in (launcher, *launcher.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
     process.communicate()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import timm
 import torch
@@ -18,7 +19,7 @@ from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.views import ViewSpec, draw, image_size, render
-from tests.programs import call, kill_at_work, run, student_words, teacher_words
+from tests.programs import call, kill_at_work, run, spawn, student_words, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +191,22 @@ def test_both_passes_work_on_a_store_behind_a_url(
     assert content(url) == content(store_path)
     call("train_student", student_words(data_path, tmp_path / "run", f"store.path={url}", "train.steps=2"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.slow
+def test_processes_end_with_their_launcher(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    """Or they would wait for their peers for ever and hold the store's lock."""
+    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", "store.epochs=500")
+    launcher = spawn("save_logits", words, processes=2)
+    assert launcher.stdout
+    for line in launcher.stdout:
+        if "blocks to do" in line:
+            break
+    family = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(family) >= 2
+    launcher.kill()
+    launcher.communicate()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == []
+    with logitstore.writer(tmp_path / "t.zarr"):
+        pass
