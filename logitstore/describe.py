@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitstore import names
-from logitstore.layout import BLOCK_ARRAYS, FORMAT_VERSION, MARKERS, SAMPLE_ARRAYS, arrays, documents
+from logitstore.layout import BLOCK_ARRAYS, FORMAT_VERSION, MARKERS, SAMPLE_ARRAYS, arrays, documents, once_arrays
 from logitstore.ranges import compact
 from logitstore.store import Store
 
@@ -85,7 +85,7 @@ def sizes(store: Store, done: NDArray[np.bool_]) -> tuple[dict[str, int], bool]:
     scale = len(committed) / max(len(picked), 1)
     found = {}
     for name, layout in arrays(store.spec).items():
-        if name in SAMPLE_ARRAYS:
+        if name in once_arrays(store.spec):
             found[name] = store.folder.size_bytes(f"{name}/c")
         else:
             keys = [layout.key(epoch, block) for epoch, block in picked.tolist()]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from logitstore.check import check_block
 from logitstore.create import create_like, grow
 from logitstore.errors import DamagedBlock, StoreConflict, StoreMissing
-from logitstore.layout import SAMPLE_ARRAYS
+from logitstore.layout import once_arrays
 from logitstore.spec import differences
 from logitstore.store import Store, require_epoch
 from logitstore.store import open as open_store
@@ -114,8 +114,8 @@ def _require_same(one: Store, other: Store) -> None:
         told = [line.replace("store has", "the one has").replace("request has", "the other") for line in lines]
         message = f"{one.path} and {other.path} are stores of different things; nothing was written"
         raise StoreConflict("\n  ".join([message, *told]))
-    for name in SAMPLE_ARRAYS:
-        parts = zip(one.files.sample_parts(name), other.files.sample_parts(name), strict=True)
+    for name in once_arrays(one.spec):
+        parts = zip(one.files.once_parts(name), other.files.once_parts(name), strict=True)
         for part, (mine, theirs) in enumerate(parts):
             if not np.array_equal(mine, theirs):
                 raise StoreConflict(f"{one.path} and {other.path} differ in {name}, part {part}; nothing was written")

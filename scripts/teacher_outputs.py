@@ -21,7 +21,7 @@ import torch
 import distill.command
 from distill import provenance
 from distill.config import SaveLogitsConfig
-from distill.runtime import normalise
+from distill.runtime import Normalise, start
 from distill.views import draw, image_size, render
 
 BATCH = 32
@@ -32,6 +32,9 @@ def outputs(num_views: int, *, teacher_name: str) -> np.ndarray:
     words = ["data.path=unused", "store.path=unused", f"teacher={teacher_name}"]
     config = distill.command.load("save_logits", SaveLogitsConfig, words)
     teacher, spec = provenance.teacher(config.teacher), provenance.view_spec(config.view)
+    process = start(config.compute)
+    process.place(teacher.net, config.compute)
+    normalise = Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(__file__).parent / "demo" / "photographs.py"
         subprocess.run([sys.executable, script, folder, "--per-photo", "64"], check=True, stdout=subprocess.DEVNULL)
@@ -46,13 +49,8 @@ def outputs(num_views: int, *, teacher_name: str) -> np.ndarray:
                 render(jpeg, draw(spec, int(row), image_size(jpeg)), size=teacher.image_size)
                 for row, jpeg in zip(rows, jpegs, strict=True)
             ]
-            inputs = normalise(
-                torch.from_numpy(np.stack(pixels)),
-                mean=teacher.mean,
-                std=teacher.std,
-                memory_format=torch.channels_last,
-            )
-            parts.append(teacher.net(inputs).float().log_softmax(dim=1).numpy())
+            logits_bc = teacher.net(normalise(torch.from_numpy(np.stack(pixels))))
+            parts.append(logits_bc.float().log_softmax(dim=1).numpy())
     return np.concatenate(parts)
 
 

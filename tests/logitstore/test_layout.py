@@ -12,12 +12,12 @@ from logitstore.layout import FORMAT_VERSION, LOCK_KEY, arrays, documents
 from logitstore.shard import HEADER, MAGIC
 
 FORMAT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
-SIZES = {"E": 3, "N": 5000, "k": 7, "B": 3, "R": 2048, "I": 1024, "1": 1, "65536": 65_536, "1024": 1024}
+SIZES = {"E": 3, "N": 5000, "k": 7, "B": 2, "R": 4096, "I": 4096, "G": 9, "C": 100, "16": 16, "1": 1, "65536": 65_536, "1024": 1024}
 
 
 def spec(encoding, num_classes=100):
     return logitstore.StoreSpec(
-        num_samples=5000, num_epochs=3, num_classes=num_classes, topk=7, encoding=encoding, rows_per_block=2048
+        num_samples=5000, num_epochs=3, num_classes=num_classes, topk=7, encoding=encoding, tail_groups=9
     )
 
 
