@@ -1,0 +1,40 @@
+"""What the programs can be told: one dataclass a program, made of parts, one room a purpose.
+
+Values are checked here, before anything is opened; what depends on files is checked where they are read. A field's
+meaning stands under it. `conf/*.yaml` holds the values that users start from.
+"""
+
+from distill.config.compute import ComputeConfig
+from distill.config.data import DataConfig
+from distill.config.models import StudentConfig, TeacherConfig
+from distill.config.optim import OptimConfig
+from distill.config.programs import (
+    EvalChangeConfig,
+    EvaluateConfig,
+    SaveLogitsConfig,
+    TrainStudentConfig,
+    VerifyLogitsConfig,
+)
+from distill.config.store import NewStoreConfig, StoreConfig
+from distill.config.training import EvalConfig, RunConfig, TrainConfig
+from distill.config.verification import CheckConfig, OneViewConfig
+
+__all__ = [
+    "CheckConfig",
+    "ComputeConfig",
+    "DataConfig",
+    "EvalChangeConfig",
+    "EvalConfig",
+    "EvaluateConfig",
+    "NewStoreConfig",
+    "OneViewConfig",
+    "OptimConfig",
+    "RunConfig",
+    "SaveLogitsConfig",
+    "StoreConfig",
+    "StudentConfig",
+    "TeacherConfig",
+    "TrainConfig",
+    "TrainStudentConfig",
+    "VerifyLogitsConfig",
+]

@@ -1,0 +1,45 @@
+"""Teacher and student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class TeacherConfig:
+    """See `models.build_teacher`; null leaves a value to the teacher's own definition."""
+
+    kind: str = "timm"
+    name: str | None = None
+    weights: str | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    crop: float | None = None
+    interpolation: str | None = None
+
+
+@dataclass(kw_only=True)
+class StudentConfig:
+    """See `models.build`; null leaves a value to the named model."""
+
+    name: str = "tiny_vit_5m"
+    image_size: int = 224
+    drop_path: float = 0.0
+    dims: list[int] | None = None
+    depths: list[int] | None = None
+    heads: list[int] | None = None
+    windows: list[int] | None = None
+    mlp_ratio: float | None = None
+    expand: float | None = None
+    stem_stride: int | None = None
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    """Of the RGB values in 0..1, for normalisation."""
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+
+    def dimensions(self) -> dict[str, Any]:
+        """The free dimensions that are set."""
+        names = ("dims", "depths", "heads", "windows", "mlp_ratio", "expand", "stem_stride")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -1,0 +1,31 @@
+"""Optimiser and learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from distill.config.checks import at_least
+
+
+@dataclass(kw_only=True)
+class OptimConfig:
+    lr: float = 5e-4
+    """Peak learning rate at a global batch of `base_batch`."""
+    warmup_lr: float = 5e-7
+    """Learning rate of the first step, scaled alike."""
+    min_lr: float = 5e-6
+    """Learning rate at the end, scaled alike."""
+    base_batch: int | None = 512
+    """Learning rates are multiplied by global batch / base_batch; null: taken as they are."""
+    warmup_epochs: float = 1.0
+    weight_decay: float = 0.05
+    """Not applied to biases, norms and attention biases."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    clip_grad: float | None = 5.0
+    """Largest norm of the gradient; null: not clipped."""
+
+    def __post_init__(self) -> None:
+        at_least(0, optim__lr=self.lr, optim__warmup_lr=self.warmup_lr, optim__min_lr=self.min_lr)
+        at_least(0, optim__warmup_epochs=self.warmup_epochs, optim__weight_decay=self.weight_decay)
+        at_least(1, optim__base_batch=self.base_batch)

@@ -1,0 +1,95 @@
+"""One dataclass a program, made of the parts in the other rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from distill.config.checks import at_least, given
+from distill.config.compute import ComputeConfig
+from distill.config.data import DataConfig
+from distill.config.models import StudentConfig, TeacherConfig
+from distill.config.optim import OptimConfig
+from distill.config.store import NewStoreConfig, StoreConfig
+from distill.config.training import EvalConfig, RunConfig, TrainConfig
+from distill.config.verification import CheckConfig, OneViewConfig
+from distill.errors import UsageError
+
+
+@dataclass(kw_only=True)
+class SaveLogitsConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    view: dict[str, Any] = field(default_factory=dict)
+    """The ViewSpec; see `distill.views.spec`."""
+    store: NewStoreConfig = field(default_factory=NewStoreConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    batch_size: int = 64
+    """Views the teacher is given at once."""
+
+    def __post_init__(self) -> None:
+        given("data.path", self.data.path, "the folder of a packed data set")
+        given("store.path", self.store.path, "where the store is to be")
+        at_least(1, batch_size=self.batch_size)
+
+
+@dataclass(kw_only=True)
+class TrainStudentConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    view: dict[str, Any] = field(default_factory=dict)
+    """The ViewSpec for training on labels; a store brings its own."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        given("data.path", self.data.path, "the folder of a packed data set")
+        given("run.dir", self.run.dir, "a folder for the run")
+
+
+@dataclass(kw_only=True)
+class EvalChangeConfig:
+    """null: as the run evaluated itself, or as the teacher is meant to be."""
+
+    batch_size: int | None = None
+    crop: float | None = None
+    interpolation: str | None = None
+    full: bool | None = None
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    """`run.dir`: the run whose student is evaluated."""
+    teacher: TeacherConfig | None = None
+    """A teacher to be evaluated instead."""
+    eval: EvalChangeConfig = field(default_factory=EvalChangeConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    json: str | None = None
+    """Write the scores to this file."""
+
+    def __post_init__(self) -> None:
+        given("data.val_path", self.data.val_path, "the folder of a packed data set")
+        if (self.run.dir is None) == (self.teacher is None):
+            raise UsageError("name what is to be evaluated: either run.dir=FOLDER or teacher=CHOICE")
+
+
+@dataclass(kw_only=True)
+class VerifyLogitsConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
+    show: OneViewConfig = field(default_factory=OneViewConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        given("data.path", self.data.path, "the folder of a packed data set")
+        given("store.path", self.store.path, "the store to verify")
+        at_least(1, batch_size=self.batch_size)

@@ -1,0 +1,47 @@
+"""The store: the one to be made, and the one to train from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.config.checks import at_least, choice
+
+
+@dataclass(kw_only=True)
+class NewStoreConfig:
+    path: str | None = None
+    topk: int = 10
+    """Classes kept of each view."""
+    epochs: int = 1
+    """Stored epochs: views of each sample."""
+    encoding: str = "log8"
+    """`log8`: a byte a class; `float16`: two."""
+    rows_per_block: int = 4096
+    """Unit of work, of writing and of loss."""
+    proof_rows: int = 2
+    """Rows of each block whose pixels are digested into the block's proof."""
+    epochs_per_read: int = 1
+    """Stored epochs whose views of a block are made from one decoding of its pictures; changes no value."""
+    seed: int = 0
+    """Decides every view's seed."""
+
+    def __post_init__(self) -> None:
+        choice("store.encoding", self.encoding, ("log8", "float16"))
+        at_least(1, store__topk=self.topk, store__epochs=self.epochs, store__rows_per_block=self.rows_per_block)
+        at_least(1, store__proof_rows=self.proof_rows, store__epochs_per_read=self.epochs_per_read)
+        at_least(0, store__seed=self.seed)
+
+
+@dataclass(kw_only=True)
+class StoreConfig:
+    path: str | None = None
+    """Store of teacher logits; null: train on labels."""
+    epochs: str = "all"
+    """`all`: every stored epoch must be complete; `complete`: use those that are."""
+    check: str = "strict"
+    """Prove that views replay identically, before training and whenever a block is first read: `strict` stops at a
+    difference, `warn` says so once and goes on, `off` skips the test."""
+
+    def __post_init__(self) -> None:
+        choice("store.epochs", self.epochs, ("all", "complete"))
+        choice("store.check", self.check, ("strict", "warn", "off"))
