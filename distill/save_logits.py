@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import distill.command
 import logitstore
@@ -24,10 +25,12 @@ from distill import provenance, runtime
 from distill.config import SaveLogitsConfig
 from distill.data.batches import BlockBatches
 from distill.data.catalog import Catalog
+from distill.data.loader import load
 from distill.data.records import Records
 from distill.errors import DistillError, UsageError
 from distill.progress import Progress
-from distill.teacher_pass import list_tasks, run_teacher
+from distill.tail_model import TailSums, class_groups
+from distill.teacher_pass import list_tasks, logits_of, pilot_parts, run_teacher, selection_of
 from distill.views import ViewSpec
 
 
@@ -36,24 +39,30 @@ def main(config: SaveLogitsConfig) -> None:
     view = provenance.view_spec(config.view)
     catalog = provenance.catalog(config.data, config.data.path)
     teacher = provenance.teacher(config.teacher)
-    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
+    groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
+    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
     process = runtime.start(config.compute)
-    if process.is_main:
-        make_or_check(config.store.path, spec, catalog)
-    process.accelerator.wait_for_everyone()
-
     process.place(teacher.net, config.compute)
+    normalise = runtime.Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
     dataset = BlockBatches(
         catalog, spec=view, size=teacher.image_size, seed=spec.store_seed, rows_per_block=spec.rows_per_block,
         proof_rows=spec.proof_rows, digest=config.data.digests is not None,
     )  # fmt: skip
+    present = open_present(config.store.path, spec)
+    process.accelerator.wait_for_everyone()  # All have looked before anyone creates.
+    tail_model = None
+    if present is None and groups_c is not None:
+        tail_model = learn_tail(config, teacher, catalog, dataset, spec, groups_c, normalise, process)
+    if process.is_main:
+        make_or_grow(config.store.path, spec, catalog, present, tail_model)
+    process.accelerator.wait_for_everyone()
+
     records = Records(
         damaged=config.data.damaged,
         damage_file=damage_file(config.store.path),
         digest_file=config.data.digests,
         rank=process.rank,
     )
-    normalise = runtime.Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
     with logitstore.writer(config.store.path, exclusive=process.is_main) as writer:
         missing = [(int(e), int(b)) for e, b in np.argwhere(~logitstore.open(config.store.path).done())]
         process.accelerator.wait_for_everyone()  # All have listed what is missing before anyone writes.
@@ -82,11 +91,19 @@ def damage_file(store: str) -> Path:
 
 
 def store_spec(
-    config: SaveLogitsConfig, *, view: ViewSpec, catalog: Catalog, teacher: models.Teacher
+    config: SaveLogitsConfig,
+    *,
+    view: ViewSpec,
+    catalog: Catalog,
+    teacher: models.Teacher,
+    groups_c: torch.Tensor | None = None,
 ) -> logitstore.StoreSpec:
     """What the store is to hold, with the provenance of everything in it."""
-    if config.store.topk > teacher.num_classes:
-        raise UsageError(f"store.topk={config.store.topk}: the teacher has {teacher.num_classes} classes")
+    sampled = config.store.selection == "sample"
+    draws = config.store.draws or 0
+    topk = min(draws, teacher.num_classes) if sampled else config.store.topk
+    if topk > teacher.num_classes:
+        raise UsageError(f"store.topk={topk}: the teacher has {teacher.num_classes} classes")
     rows_per_block = provenance.block_rows(config.store.rows_per_block, len(catalog))
     if view.mix and rows_per_block % view.mix.group_size:
         raise UsageError(
@@ -98,11 +115,15 @@ def store_spec(
         num_samples=len(catalog),
         num_epochs=config.store.epochs,
         num_classes=teacher.num_classes,
-        topk=config.store.topk,
-        encoding=config.store.encoding,
+        topk=topk,
+        selection=config.store.selection,
+        max_mass=float(config.store.max_mass),
+        draws=draws,
+        encoding="counts" if sampled else config.store.encoding,
         rows_per_block=rows_per_block,
         store_seed=config.store.seed,
         proof_rows=config.store.proof_rows,
+        tail_groups=int(groups_c.max()) + 1 if groups_c is not None else 0,
         view=view.to_json(),
         teacher=teacher.provenance() | precision,
         data=provenance.data(catalog),
@@ -110,23 +131,62 @@ def store_spec(
     )
 
 
-def make_or_check(path: str, spec: logitstore.StoreSpec, catalog: Catalog) -> None:
-    """Creates the store, or sees that the one that is there is the one asked for, or lets it grow to that."""
+def open_present(path: str, spec: logitstore.StoreSpec) -> logitstore.Store | None:
+    """The store that is there; None where there is none. **Raises:** `DistillError` where it is not the one asked for,
+    with fewer epochs at most."""
     try:
         present = logitstore.open(path)
     except logitstore.StoreMissing:
-        logitstore.create(path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
-        return
-    stored = present.spec.num_epochs
-    if spec.num_epochs > stored and not logitstore.differences(replace(present.spec, num_epochs=spec.num_epochs), spec):
-        logitstore.grow(path, epochs=spec.num_epochs)
-        print(f"{path} grows from {stored} to {spec.num_epochs} epochs", flush=True)
-        return
-    if different := logitstore.differences(present.spec, spec):
+        return None
+    asked = replace(spec, num_epochs=max(spec.num_epochs, present.spec.num_epochs))
+    grows = not logitstore.differences(replace(present.spec, num_epochs=asked.num_epochs), asked)
+    if not grows or spec.num_epochs < present.spec.num_epochs:
         raise DistillError(
             f"{path} is a store of something else, and nothing was written to it. Take another store.path, or the "
-            "settings it was made with. It differs in\n  " + "\n  ".join(different)
+            "settings it was made with. It differs in\n  " + "\n  ".join(logitstore.differences(present.spec, spec))
         )
+    return present
+
+
+def make_or_grow(
+    path: str,
+    spec: logitstore.StoreSpec,
+    catalog: Catalog,
+    present: logitstore.Store | None,
+    tail_model: logitstore.TailModel | None,
+) -> None:
+    """Creates the store where there is none, or lets the one that is there grow to the epochs asked for."""
+    if present is None:
+        keys, labels = catalog.key_hashes(), np.asarray(catalog.labels)
+        logitstore.create(path, spec, keys=keys, labels=labels, tail_model=tail_model)
+    elif spec.num_epochs > present.spec.num_epochs:
+        logitstore.grow(path, epochs=spec.num_epochs)
+        print(f"{path} grows from {present.spec.num_epochs} to {spec.num_epochs} epochs", flush=True)
+
+
+def learn_tail(
+    config: SaveLogitsConfig,
+    teacher: models.Teacher,
+    catalog: Catalog,
+    dataset: BlockBatches,
+    spec: logitstore.StoreSpec,
+    groups_c: torch.Tensor,
+    normalise: runtime.Normalise,
+    process: runtime.Runtime,
+) -> logitstore.TailModel:
+    """How the teacher spreads what is not kept, from views of epoch 0 that the processes share."""
+    parts = pilot_parts(num_samples=len(catalog), num_views=config.store.tail_views, batch_size=config.batch_size)
+    mine = parts[process.rank :: process.world]
+    sums = TailSums(groups_c.to(process.device))
+    batches = load(dataset, mine, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
+    views = sum(part.end - part.begin for part in mine)
+    with Progress("learning the tail", total=views, unit="views", shown=process.is_main) as progress:
+        for (batch,) in batches:
+            good_b = batch.weights_b > 0
+            logits_bc = logits_of(teacher, batch, normalise=normalise, runtime=process)
+            sums.add(logits_bc[good_b.to(process.device)], selection_of(spec))
+            progress.advance(len(batch))
+    return sums.model(process)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main(config: TrainStudentConfig) -> None:
     num_classes = replay.store.spec.num_classes if replay else classes_of_labels(catalog)
     evaluator = make_evaluator(config, process, num_classes)
     order = make_order(config, catalog, process, replay)
-    plan = make_plan(config, order, process)
+    plan = make_plan(config, order, process, replay)
     dataset = make_batches(config, catalog, order, process, replay)
 
     folder = run_folder.prepare(config) if process.is_main else Path(config.run.dir)

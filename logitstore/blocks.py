@@ -116,7 +116,7 @@ class BlockFiles:
             found, stored[name] = self.shard(name, epoch, block, slots)
             if found != writing:
                 raise self.foreign(name, epoch, block)
-        chunks = {}
+        chunks: dict[int, tuple[Array, ...]] = {}
         for slot in slots:
             seeds, indices, values, tail = (stored[name][slot] for name in BLOCK_ARRAYS)
             chunks[slot] = (seeds, *codec.decode_kept(indices, values, spec=self.spec), tail)

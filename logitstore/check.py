@@ -195,9 +195,10 @@ def _unsound(
     """Which rows (n,) hold log-probabilities that no writer makes. `marked`: entries that hold none."""
     if spec.encoding == "counts":
         totals = values.sum(axis=1, dtype=np.int64)
-        return (values[:, 1:] > values[:, :-1]).any(axis=1) | ((totals != 0) & (totals != spec.draws)) | (tail != 0)
+        rising = (values[:, 1:] > values[:, :-1]).any(axis=1)
+        return np.asarray(rising | ((totals != 0) & (totals != spec.draws)) | (tail != 0))
     if spec.encoding == "log8":
-        return np.where(marked, 0, values).sum(axis=1, dtype=np.int64) > codec.LARGEST
+        return np.asarray(np.where(marked, 0, values).sum(axis=1, dtype=np.int64) > codec.LARGEST)
     floats = np.where(marked, -np.inf, values.astype(np.float32))
     with np.errstate(invalid="ignore"):
         unsound = np.isnan(floats).any(axis=1) | (floats > 0).any(axis=1) | (floats[:, 1:] > floats[:, :-1]).any(axis=1)

@@ -90,16 +90,16 @@ def decode_kept(stored_indices_nk: Array, stored_nk: Codes, *, spec: StoreSpec) 
 
 def is_nothing(codes: Codes, *, spec: StoreSpec) -> NDArray[np.bool_]:
     """Which codes (or stored values) hold nothing, of the same shape."""
-    if spec.encoding == "counts":
-        return codes == 0
-    return np.isneginf(codes) if spec.encoding == "float16" else codes == NOTHING
+    if spec.encoding == "float16":
+        return np.asarray(np.isneginf(codes))
+    return np.asarray(codes == (0 if spec.encoding == "counts" else NOTHING))
 
 
 def is_drawn(codes: Codes, *, spec: StoreSpec) -> NDArray[np.bool_]:
     """Which codes (or stored values) are of drawn entries, of the same shape."""
-    if spec.encoding == "counts":
-        return codes != 0
-    return np.isposinf(codes) if spec.encoding == "float16" else codes == DRAWN
+    if spec.encoding == "float16":
+        return np.asarray(np.isposinf(codes))
+    return np.asarray(codes != 0 if spec.encoding == "counts" else codes == DRAWN)
 
 
 def _in_tie_order(indices_nk: Array, codes_nk: Codes) -> NDArray[np.int64]:
@@ -162,7 +162,7 @@ def decode(codes_nk: Codes, tail_codes_n: Codes, *, spec: StoreSpec) -> tuple[Fl
         logs[drawn] = -np.inf
     sums = np.exp(logs).sum(axis=1)
     if spec.encoding == "counts":
-        tail, log_kept = np.where(sums > 0, tail, np.float32(0)), np.float32(0)
+        tail, log_kept = np.where(sums > 0, tail, np.float32(0)), np.zeros_like(tail)
     with np.errstate(divide="ignore", invalid="ignore"):  # Where a row holds nothing, both logarithms are infinite.
         shift = np.where(sums > 0, log_kept - np.log(sums), 0).astype(np.float32)
     logs += shift[:, None]

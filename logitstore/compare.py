@@ -16,10 +16,10 @@ from logitstore.transfer import same_block
 def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Compare two stores of the same rows, block by block, as JSON values.
 
-    **Returns** `same`; `spec`: lines of what differs; `samples_differ`: sample columns, or parts of the tail model; `only_in_a`,
-    `only_in_b`: blocks committed in one alone; `blocks_equal`, and of the `blocks_differing` in numbers: views with
-    other seeds, blocks with another proof, views with another most probable class, mean and largest KL(A || B) in nats
-    with each tail spread evenly.
+    **Returns** `same`; `spec`: lines of what differs; `samples_differ`: sample columns, or parts of the tail model;
+    `only_in_a`, `only_in_b`: blocks committed in one alone; `blocks_equal`, and of the `blocks_differing` in numbers:
+    views with other seeds, blocks with another proof, views with another most probable class, mean and largest
+    KL(A || B) in nats with each tail spread evenly.
 
     Every byte of both is read and verified. Raises `DamagedBlock`, and `StoreConflict` where rows, blocks or classes
     differ in number, so that nothing can be compared.

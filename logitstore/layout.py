@@ -11,7 +11,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from logitstore.spec import INNER_ROWS, StoreSpec
+from logitstore.spec import StoreSpec
 
 FORMAT_NAME = "logitstore"
 FORMAT_VERSION = 1
@@ -233,4 +233,8 @@ def documents(spec: StoreSpec) -> dict[str, dict[str, Any]]:
     }
     nodes = {f"{path}/zarr.json": array.document() for path, array in arrays(spec).items()}
     groups = sorted({name.partition("/")[0] for name in once_arrays(spec)})
-    return {**nodes, **{f"{name}/zarr.json": group_document({}) for name in groups}, ROOT_DOCUMENT: group_document(root)}
+    return {
+        **nodes,
+        **{f"{name}/zarr.json": group_document({}) for name in groups},
+        ROOT_DOCUMENT: group_document(root),
+    }

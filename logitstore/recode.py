@@ -74,8 +74,8 @@ def recoded_spec(spec: StoreSpec, *, topk: int | None, encoding: str | None) -> 
     """The spec of the recoded store; its `software` says what it was made from. Raises `SpecError`."""
     if spec.selection != "topk":
         raise SpecError(
-            f"the store's classes were drawn (selection {spec.selection}): fewer of them, or other codes, would no longer "
-            "be what was drawn; make another store from the teacher"
+            f"the store's classes were drawn (selection {spec.selection}): fewer of them, or other codes, would no "
+            "longer be what was drawn; make another store from the teacher"
         )
     if topk is not None and topk > spec.topk:
         raise SpecError(f"topk={topk}: the store keeps {spec.topk} classes of a view, and cannot be given more")

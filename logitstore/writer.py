@@ -181,7 +181,8 @@ def _mistakes(
         rising = (ranks[:, 1:] > ranks[:, :-1]).any(axis=1)
     rules = {
         "log-probabilities are not a number": np.isnan(logprobs).any(axis=1) | np.isnan(tail),
-        f"drawn classes do not go with the selection {spec.selection}": drawn.any(axis=1) & (spec.selection != "hybrid"),
+        f"drawn classes do not go with the selection {spec.selection}": drawn.any(axis=1)
+        & (spec.selection != "hybrid"),
         "classes are not ordered, most probable first": rising,
         f"a class is outside 0..{num_classes - 1}": ((kept < 0) | (kept >= num_classes)).any(axis=1),
         "a class is kept twice": repeated(kept, nothing),

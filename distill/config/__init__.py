@@ -6,6 +6,7 @@ meaning stands under it. `conf/*.yaml` holds the values that users start from.
 
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
+from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
 from distill.config.programs import (
@@ -26,6 +27,7 @@ __all__ = [
     "EvalChangeConfig",
     "EvalConfig",
     "EvaluateConfig",
+    "LossConfig",
     "NewStoreConfig",
     "OneViewConfig",
     "OptimConfig",
