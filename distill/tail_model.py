@@ -71,8 +71,8 @@ class TailSums:
 def class_groups(net: nn.Module, num_classes: int, *, most: int = MOST_GROUPS) -> Tensor:
     """(c,) int64 group of each class: its own, or, of more than `most` classes, that of its cluster.
 
-    Clusters are of the directions of the classes' rows in the classifier's weights, by k-means from evenly spaced
-    classes, so the same weights make the same groups. A teacher whose classifier is no linear layer of so many rows
+    Clusters are of the directions of the classes' rows in the classifier's weights, by k-means from classes that are far
+    from each other, so the same weights make the same groups. A teacher whose classifier is no linear layer of so many rows
     gets ranges of class numbers, which in WordNet's order are related too.
     """
     if num_classes <= most:
@@ -81,7 +81,7 @@ def class_groups(net: nn.Module, num_classes: int, *, most: int = MOST_GROUPS) -
     if weights is None:
         return torch.arange(num_classes) * most // num_classes
     directions_cd = nn.functional.normalize((weights - weights.mean(dim=0)).float().cpu(), dim=1)
-    centres_gd = directions_cd[torch.linspace(0, num_classes - 1, most).long()]
+    centres_gd = _far_apart(directions_cd, number=most)
     groups_c = torch.zeros(num_classes, dtype=torch.long)
     for _ in range(10):
         groups_c = torch.cat([(part @ centres_gd.T).argmax(dim=1) for part in torch.split(directions_cd, 4096)])
@@ -90,6 +90,16 @@ def class_groups(net: nn.Module, num_classes: int, *, most: int = MOST_GROUPS) -
         centres_gd = torch.where(filled_g[:, None], nn.functional.normalize(sums_gd, dim=1), centres_gd)
     _, packed_c = np.unique(groups_c.numpy(), return_inverse=True)
     return torch.from_numpy(packed_c.astype(np.int64))
+
+
+def _far_apart(directions_cd: Tensor, *, number: int) -> Tensor:
+    """(g, d) rows: the first, then again and again the one that is least like all those before."""
+    chosen = [0]
+    likeness_c = directions_cd @ directions_cd[0]
+    while len(chosen) < number:
+        chosen.append(int(likeness_c.argmin()))
+        likeness_c = torch.maximum(likeness_c, directions_cd @ directions_cd[chosen[-1]])
+    return directions_cd[chosen]
 
 
 def _classifier_weights(net: nn.Module, num_classes: int) -> Tensor | None:

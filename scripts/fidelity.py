@@ -5,11 +5,12 @@
     python scripts/fidelity.py runs/outputs.npy --student runs/student.npy --plot docs/fidelity.png --json fidelity.json
 
 For each selection, size and tail: bytes a view (of a store really written, all files of its blocks), KL(full ||
-stored), and the gradient of the loss in the student's logits, softmax(z) - q, against the one from the full distribution: angle
-and ratio of norms for single views (mean) and for the mean over all views. Two students: `near`, another trained
-network on the same views (or, without --student, the teacher blurred by noise), and `early`, which gives every class the same
-probability. Calibration: what the store says of its most probable class against what the teacher gives that class, in
-15 bins of the store's confidence (expected calibration error), and the mean difference (overconfidence).
+stored), and the gradient of the loss in the student's logits, softmax(z) - q, against the one from the full
+distribution: angle and ratio of norms for single views (mean) and for the mean over all views. Two students: `near`,
+another trained network on the same views (or, without --student, the teacher blurred by noise), and `early`, which
+gives every class the same probability. Calibration: what the store says of its most probable class against what the
+teacher gives that class, in 15 bins of the store's confidence (expected calibration error), and the mean difference
+(overconfidence).
 
 The learned tail is fitted on the views after the first --judged; everything is judged on those first ones, as read back
 from disk.
