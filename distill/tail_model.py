@@ -71,9 +71,9 @@ class TailSums:
 def class_groups(net: nn.Module, num_classes: int, *, most: int = MOST_GROUPS) -> Tensor:
     """(c,) int64 group of each class: its own, or, of more than `most` classes, that of its cluster.
 
-    Clusters are of the directions of the classes' rows in the classifier's weights, by k-means from classes that are far
-    from each other, so the same weights make the same groups. A teacher whose classifier is no linear layer of so many rows
-    gets ranges of class numbers, which in WordNet's order are related too.
+    Clusters are of the directions of the classes' rows in the classifier's weights, by k-means from classes that are
+    far from each other, so the same weights make the same groups. A teacher whose classifier is no linear layer of so
+    many rows gets ranges of class numbers, which in WordNet's order are related too.
     """
     if num_classes <= most:
         return torch.arange(num_classes)

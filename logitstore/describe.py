@@ -51,14 +51,16 @@ def describe_row(store: Store, *, epoch: int, row: int, data: Path | None = None
     spec = store.spec
     view = store.read(epoch=epoch, rows=row)
     label = int(store.labels(row)[0])
+    chosen = view.drawn[0] if view.drawn is not None else np.zeros(spec.topk, bool)
     classes = [
         {
             "class": int(c),
             "name": names.class_name(spec, int(c)),
             "probability": float(np.exp(lp)),
             "logprob": float(lp),
+            "drawn": bool(drawn),
         }
-        for c, lp in zip(view.indices[0], view.logprobs[0], strict=True)
+        for c, lp, drawn in zip(view.indices[0], view.logprobs[0], chosen, strict=True)
         if np.isfinite(lp)
     ]
     return {

@@ -82,7 +82,7 @@ def spec_of(topk: int, num_classes: int, log_step: float) -> StoreSpec:
 
 
 def divergence(logprobs_nk: np.ndarray, values: np.ndarray, indices: np.ndarray, *, spec: StoreSpec) -> np.ndarray:
-    """KL(kept classes || decoded) with an exact tail, (n,), nats. The order of ties, which share a code, is no matter."""
+    """KL(kept classes || decoded) with an exact tail, (n,), nats. The order of ties is no matter."""
     _, codes = codec.decode_kept(indices, values, spec=spec)
     p = np.exp(logprobs_nk.astype(np.float64))
     q = np.exp(codes * -spec.log_step)
