@@ -10,7 +10,8 @@ distribution: angle and ratio of norms for single views (mean) and for the mean 
 another trained network on the same views (or, without --student, the teacher blurred by noise), and `early`, which
 gives every class the same probability. Calibration: what the store says of its most probable class against what the
 teacher gives that class, in 15 bins of the store's confidence (expected calibration error), and the mean difference
-(overconfidence).
+(overconfidence). `redrawn`: the mean gradient again where classes are drawn, with --seeds drawings of every view, as a
+student sees them over so many epochs.
 
 The learned tail is fitted on the views after the first --judged; everything is judged on those first ones, as read back
 from disk.
@@ -27,8 +28,6 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import logitstore
@@ -71,9 +70,13 @@ def cases(sizes: list[int]) -> list[Case]:
     return found
 
 
-def write_and_read(folder: Path, logprobs_nc: Tensor, case: Case) -> tuple[logitstore.Rows, float, float]:
+def write_and_read(
+    folder: Path, logprobs_nc: Tensor, case: Case, *, seed: int = 0
+) -> tuple[logitstore.Rows, float, float]:
     """What comes back from a store of the case's making, bytes a view, and classes a view."""
-    kept = keep(logprobs_nc, case.selection, seeds_b=np.arange(len(logprobs_nc), dtype=np.uint64))
+    kept = keep(
+        logprobs_nc, case.selection, seeds_b=np.arange(len(logprobs_nc), dtype=np.uint64) + np.uint64(seed << 32)
+    )
     spec = logitstore.StoreSpec(
         num_samples=len(logprobs_nc), num_epochs=1, num_classes=logprobs_nc.shape[1], topk=case.selection.topk,
         selection=case.selection.kind, max_mass=case.selection.max_mass, draws=case.selection.draws,
@@ -179,38 +182,61 @@ def plot(results: list[dict[str, object]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def judge(
+    case: Case, views: Tensor, fitted: Tensor, students: dict[str, np.ndarray], *, seeds: int
+) -> dict[str, object]:
+    """Everything that is reported of one case."""
+    full = views.double().exp().numpy()
+    models = tail_models(fitted, case.selection.topk) if case.tail in ("learned", "global") else {}
+    with tempfile.TemporaryDirectory() as folder:
+        rows, size, classes = write_and_read(Path(folder), views, case)
+        stored = filled(rows, case.tail, models)
+        mean = stored.mean(axis=0)
+        drawings = seeds if case.selection.kind != "topk" else 1
+        for seed in range(1, drawings):
+            mean += filled(write_and_read(Path(folder), views, case, seed=seed)[0], case.tail, models).mean(axis=0)
+    near = students["near"].mean(axis=0)
+    redrawn = float(degrees(near - mean / drawings, near - full.mean(axis=0)))
+    line = case.selection.kind + (f", {case.tail}" if case.tail != "none" else "")
+    line += " at a mass" if case.selection.max_mass < 1 else ""
+    facts = {"name": case.name, "line": line, "bytes": size, "classes": classes}
+    return facts | figures(stored, full, students) | {"redrawn_near": redrawn}
+
+
+COLUMNS = (
+    "name", "bytes", "classes", "kl", "angle_view_near", "norm_view_near", "angle_mean_near", "redrawn_near",
+    "norm_mean_near", "angle_view_early", "angle_mean_early", "ece", "overconfidence",
+)  # fmt: skip
+
+
 @click.command()
 @click.argument("outputs", type=click.Path(exists=True, path_type=Path))
 @click.option("--student", type=click.Path(exists=True, path_type=Path), help="Another network's outputs, same views.")
 @click.option("--judged", default=4096, show_default=True, help="Views that are judged; the others fit the tail.")
 @click.option("--sizes", default="5,10,20,50,100", show_default=True, help="Kept classes, separated by commas.")
+@click.option("--seeds", default=8, show_default=True, help="Drawings of every view for the mean gradient.")
 @click.option("--plot", "picture", type=click.Path(path_type=Path))
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(
-    outputs: Path, student: Path | None, judged: int, sizes: str, picture: Path | None, json_file: Path | None
+    outputs: Path,
+    student: Path | None,
+    judged: int,
+    sizes: str,
+    seeds: int,
+    picture: Path | None,
+    json_file: Path | None,
 ) -> None:
-    """Judges what OUTPUTS, (n, C) log-probabilities in a .npy, become in a store."""
+    """Judges what OUTPUTS, (n, C) log-probabilities in a .npy, become in a store. Prints a table in Markdown."""
     logprobs = torch.from_numpy(np.load(outputs))
     fitted, views = logprobs[judged:], logprobs[:judged]
-    full = views.double().exp().numpy()
+    torch.manual_seed(0)
     near = torch.from_numpy(np.load(student))[:judged] if student else views + torch.randn(views.shape)
-    students = {"near": near.double().softmax(dim=1).numpy(), "early": np.full_like(full, 1 / full.shape[1])}
+    students = {"near": near.double().softmax(dim=1).numpy(), "early": np.full(views.shape, 1 / views.shape[1])}
     results = []
-    with tempfile.TemporaryDirectory() as folder:
-        for case in cases([int(size) for size in sizes.split(",")]):
-            rows, size, classes = write_and_read(Path(folder), views, case)
-            models = tail_models(fitted, case.selection.topk) if case.tail in ("learned", "global") else {}
-            stored = filled(rows, case.tail, models)
-            line = case.selection.kind + (f", {case.tail}" if case.tail != "none" else "")
-            line += " at a mass" if case.selection.max_mass < 1 else ""
-            results.append({"name": case.name, "line": line, "bytes": size, "classes": classes,
-                            **figures(stored, full, students)})  # fmt: skip
-    columns = ["name", "bytes", "classes", "kl", "angle_view_near", "norm_view_near", "angle_mean_near",
-               "norm_mean_near", "angle_view_early", "angle_mean_early", "ece", "overconfidence"]  # fmt: skip
-    table = Table(*columns)
-    for result in results:
-        table.add_row(*(_text(result[column]) for column in columns))
-    Console(width=200).print(table)
+    click.echo("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for case in cases([int(size) for size in sizes.split(",")]):
+        results.append(judge(case, views, fitted, students, seeds=seeds))
+        click.echo("| " + " | ".join(_text(results[-1][column]) for column in COLUMNS) + " |")
     if picture is not None:
         plot(results, picture)
     if json_file is not None:
@@ -219,7 +245,7 @@ def main(
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
+        return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
     return "-" if value is None else str(value)
 
 
