@@ -172,13 +172,14 @@ def plot(results: list[dict[str, object]], path: Path) -> None:
     lines: dict[str, list[dict[str, object]]] = {}
     for result in results:
         lines.setdefault(str(result["line"]), []).append(result)
-    for axes, (key, title) in zip(figure.subplots(1, 2), panels, strict=True):
+    both = figure.subplots(1, 2)
+    for axes, (key, title) in zip(both, panels, strict=True):
         for name, points in lines.items():
             points.sort(key=lambda point: float(str(point["bytes"])))
             axes.plot([p["bytes"] for p in points], [p[key] for p in points], marker="o", markersize=4, label=name)
         axes.set(xscale="log", yscale="log", xlabel="bytes a view", title=title)
         axes.grid(alpha=0.3)
-    axes.legend()
+    both[0].legend(loc="lower left")
     figure.savefig(path, dpi=110)
 
 
