@@ -1,6 +1,6 @@
 """A run's folder: what it was asked to do, and whether the same is asked now.
 
-config.yaml   metrics.jsonl   checkpoints/   student.safetensors   summary.json
+config.yaml   metrics.jsonl   checkpoints/   student.safetensors   student_ema.safetensors   summary.json
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from distill.errors import DistillError
 CONFIG, METRICS, CHECKPOINTS, WEIGHTS, SUMMARY = (
     "config.yaml", "metrics.jsonl", "checkpoints", "student.safetensors", "summary.json",
 )  # fmt: skip
+AVERAGE = "student_ema.safetensors"
 
 # What may differ when a run goes on: nothing here changes a step.
 _FREE = (
     "data.path", "data.val_path", "data.workers", "data.prefetch", "data.digests", "data.damaged",
     "data.cache", "data.retries", "data.timeout",
     "store.path", "store.check", "eval.", "compute.compile", "compute.threads", "run.",
+    "train.grad_checkpoint",
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class Runtime:
         net.to(device=self.device)
         net.to(memory_format=memory_format(compute))
         if compute.compile:
-            net.compile()
+            net.compile(backend=compute.compile_backend)
 
     def finish(self) -> None:
         """Waits for all processes and ends their group."""
@@ -76,7 +76,8 @@ def start(compute: ComputeConfig) -> Runtime:
         mixed_precision=compute.precision,
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24)),
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            # Statistics of BatchNorm that are not joint by themselves stay each process's own until they are used.
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
         ],
     )
     runtime = Runtime(accelerator)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 import models
-from distill import evaluation, provenance
-from distill.config import TrainStudentConfig
+from distill import evaluation, provenance, run_folder
+from distill.averaging import Average
+from distill.config import StudentConfig, TrainStudentConfig
 from distill.data.batches import EvalBatches, TrainBatches
 from distill.data.catalog import Catalog
 from distill.data.order import Order, first_rows
@@ -28,6 +29,7 @@ from distill.proving import FirstReads, Prover
 from distill.replay import Replay
 from distill.runtime import Normalise, Runtime
 from distill.views import EvalSpec, ViewSpec
+from models import TinyViT
 
 
 def view_spec(config: TrainStudentConfig, replay: Replay | None) -> ViewSpec:
@@ -49,7 +51,8 @@ def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, r
         seed=config.train.seed,
         batch_size=config.train.batch_size,
         world=process.world,
-        accumulate=config.train.accumulate,
+        accumulate=config.train.accumulation(process.world),
+        partial=config.train.partial_step,
         window_shards=config.data.window_shards,
     )
 
@@ -60,10 +63,8 @@ def make_plan(config: TrainStudentConfig, order: Order, process: Runtime) -> Pla
     total = config.train.steps or round(config.train.epochs * per_epoch)
     return Plan(
         schedule=schedule(config.optim, global_batch=order.step_rows, steps_per_epoch=per_epoch, total_steps=total),
-        steps_per_epoch=per_epoch,
+        order=order,
         total_steps=total,
-        accumulate=order.accumulate,
-        step_rows=order.step_rows,
         seed=config.train.seed,
         clip_grad=config.optim.clip_grad,
         label_smoothing=config.train.label_smoothing,
@@ -113,10 +114,22 @@ def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int
         drop_path=student.drop_path,
         **student.dimensions(),
     )
+    if student.init:
+        load_initial(net, student)
+    net.to(process.device)
+    models.use_norms(net, config.train.batchnorm)
+    net.checkpoint_blocks(config.train.grad_checkpoint)
     process.place(net, config.compute)
+    average = Average(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None
     model, optimizer = process.accelerator.prepare(net, adamw(net, config.optim))
     model.train()
-    return Training(net, model, optimizer)
+    return Training(net, model, optimizer, average)
+
+
+def load_initial(net: TinyViT, student: StudentConfig) -> None:
+    """Gives the student the weights of `student.init`, before anything is trained."""
+    assert student.init
+    models.load_weights(net, student.init)
 
 
 def make_evaluator(
@@ -132,13 +145,12 @@ def make_evaluator(
     records = make_records(config, process, digests=None)
     normalise = make_normalise(config, process)
 
-    def scores(training: Training) -> dict[str, Any]:
-        if process.world > 1:  # BatchNorm statistics are the first process's, as in a checkpoint.
-            for buffer in training.net.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+    def score(net: TinyViT) -> dict[str, Any]:
+        if process.world > 1:
+            share_statistics(net)
         return asdict(
             evaluation.evaluate(
-                training.net,
+                net,
                 dataset,
                 batch_size=config.eval.batch_size,
                 workers=config.data.workers,
@@ -148,7 +160,32 @@ def make_evaluator(
             )
         )
 
+    def scores(training: Training) -> dict[str, Any]:
+        average = training.average.net if training.average and config.eval.weights != "raw" else None
+        if average and config.eval.weights == "ema":
+            return score(average)
+        beside = {f"ema_{name}": value for name, value in score(average).items()} if average else {}
+        beside.pop("ema_num_images", None)
+        return score(training.net) | beside
+
     return scores
+
+
+def share_statistics(net: TinyViT) -> None:
+    """Gives every process the first one's BatchNorm statistics, which are those of checkpoints and of the result."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+
+def results(config: TrainStudentConfig, training: Training) -> dict[str, TinyViT]:
+    """The networks that a finished run leaves, by the name of their file."""
+    if not training.average:
+        return {run_folder.WEIGHTS: training.net}
+    if config.eval.weights == "ema":
+        return {run_folder.WEIGHTS: training.average.net}
+    return {run_folder.AVERAGE: training.average.net, run_folder.WEIGHTS: training.net}
 
 
 def make_records(config: TrainStudentConfig, process: Runtime, *, digests: str | None) -> Records:

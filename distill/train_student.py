@@ -37,6 +37,7 @@ from distill.student_pass import (
     make_plan,
     make_records,
     make_training,
+    results,
 )
 
 
@@ -66,7 +67,7 @@ def main(config: TrainStudentConfig) -> None:
         process.say(f"going on from step {training.step}")
     process.say(describe(config, plan, order, process, replay, training))
 
-    indices = range(training.step * order.accumulate, plan.total_steps * order.accumulate)
+    indices = order.indices(training.step, plan.total_steps)
     batches = load(dataset, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
     records = make_records(config, process, digests=config.data.digests)
     metrics = MetricLog(folder / run_folder.METRICS, resume_step=training.step) if process.is_main else None
@@ -132,7 +133,8 @@ def finish(
     }
     if names:
         metadata["class_names"] = json.dumps(names)
-    models.save_weights(training.net, folder / run_folder.WEIGHTS, metadata=metadata)
+    for name, net in results(config, training).items():
+        models.save_weights(net, folder / name, metadata=metadata)
     summary = {"steps": training.step, "seconds": round(seconds, 1), **scores}
     (folder / run_folder.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     if scores:

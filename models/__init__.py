@@ -10,6 +10,7 @@ from typing import Any
 from models.config import TinyViTConfig, resolve
 from models.counting import count_macs, count_params
 from models.errors import ModelError, WeightsError
+from models.norms import use_norms
 from models.teachers import Teacher, build_teacher
 from models.tiny_vit import TinyViT
 from models.weights import describe_weights, load_weights, save_weights
@@ -27,6 +28,7 @@ __all__ = [
     "describe_weights",
     "load_weights",
     "save_weights",
+    "use_norms",
 ]
 
 

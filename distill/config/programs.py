@@ -49,6 +49,8 @@ class TrainStudentConfig:
     def __post_init__(self) -> None:
         given("data.path", self.data.path, "the folder of a packed data set")
         given("run.dir", self.run.dir, "a folder for the run")
+        if self.eval.weights == "ema" and self.train.ema_decay is None:
+            raise UsageError("eval.weights=ema: there is no average without train.ema_decay, such as 0.9999")
 
 
 @dataclass(kw_only=True)
