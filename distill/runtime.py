@@ -76,8 +76,7 @@ def start(compute: ComputeConfig) -> Runtime:
         mixed_precision=compute.precision,
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24)),
-            # Statistics of BatchNorm that are not joint by themselves stay each process's own until they are used.
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
     )
     runtime = Runtime(accelerator)

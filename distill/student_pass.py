@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 import models
 from distill import evaluation, provenance, run_folder
@@ -122,6 +123,10 @@ def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int
     process.place(net, config.compute)
     average = Average(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None
     model, optimizer = process.accelerator.prepare(net, adamw(net, config.optim))
+    if isinstance(model, DistributedDataParallel):
+        # Statistics of BatchNorm are joint, or each process's own until `share_statistics`: sending all buffers before
+        # every step, as is the default, would change nothing.
+        model.broadcast_buffers = False
     model.train()
     return Training(net, model, optimizer, average)
 

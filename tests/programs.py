@@ -53,9 +53,11 @@ def call(program: str, words: list[str]) -> None:
     main(command.load(program, SCHEMAS[program], words))
 
 
-def spawn(program: str, words: list[str], *, processes: int = 1, code: str | None = None) -> subprocess.Popen[str]:
-    """Starts a program as a user would, in its own session; `code` replaces `-m distill.PROGRAM`."""
-    start = ["-c", code] if code else ["-m", f"distill.{program}"]
+def spawn(
+    program: str, words: list[str], *, processes: int = 1, code: str | None = None, module: str | None = None
+) -> subprocess.Popen[str]:
+    """Starts a program as a user would, in its own session; `code` or `module` replace `-m distill.PROGRAM`."""
+    start = ["-c", code] if code else ["-m", module or f"distill.{program}"]
     if processes > 1:
         rendezvous = [
             "--nnodes=1",
