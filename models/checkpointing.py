@@ -27,12 +27,13 @@ def checkpointed(blocks: nn.Sequential, x_bchw: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """While a block is computed again, its BatchNorms take the batch's statistics and leave the running ones alone."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
-    for norm in norms:
-        norm.track_running_stats = False
+    """While a block is computed again, its BatchNorms update copies of their running statistics."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)
