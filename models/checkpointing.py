@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-any-return"
+# mypy: disable-error-code="no-any-return, no-untyped-call, untyped-decorator"
 # (torch does not type what a module returns)
 """Gradient checkpointing: of each block only the input is kept, the rest is computed again for the gradients.
 
@@ -9,11 +9,13 @@ BatchNorm's running statistics take every batch once.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
+@torch.compiler.disable(recursive=False)  # Blocks are compiled, what surrounds them is not.
 def checkpointed(blocks: nn.Sequential, x_bchw: Tensor) -> Tensor:
     """Applies `blocks` one after another, (b, c, h, w) -> (b, c, h, w), and keeps only what goes into each."""
     for block in blocks:
