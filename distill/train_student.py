@@ -53,13 +53,13 @@ def main(config: TrainStudentConfig) -> None:
     plan = make_plan(config, order, process)
     dataset = make_batches(config, catalog, order, process, replay)
 
-    training = make_training(config, process, num_classes)
     folder = run_folder.prepare(config) if process.is_main else Path(config.run.dir)
     process.accelerator.wait_for_everyone()
     if (folder / run_folder.WEIGHTS).exists():
         process.say(f"{folder} is a finished run: its student is in {folder / run_folder.WEIGHTS}")
         process.finish()
         return
+    training = make_training(config, process, num_classes)
     if state := load_newest(folder / run_folder.CHECKPOINTS):
         check_same_data(state, catalog, folder)
         training.restore(state, process)

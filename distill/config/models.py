@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill.config.checks import choice
+from distill.config.checks import choice, given
 
 
 @dataclass(kw_only=True)
@@ -50,6 +50,8 @@ class StudentConfig:
     def __post_init__(self) -> None:
         choice("student.init_classes", self.init_classes, ("same", "map"))
         choice("student.init_windows", self.init_windows, ("same", "resize"))
+        if (self.init_classes, self.init_windows) != ("same", "same"):
+            given("student.init", self.init, "the file of weights that fine-tuning starts from")
 
     def dimensions(self) -> dict[str, Any]:
         """The free dimensions that are set."""
