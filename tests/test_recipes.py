@@ -125,6 +125,9 @@ def test_what_a_recipe_says_is_true(name: str) -> None:
     epochs = round(settings.train.epochs)
     cost = f"{epochs} epochs x {rows:,} = {epochs * rows / 1e6:,.0f} M views; x {macs / 1e9:.2f} G x 3 (forward, and "
     assert cost + f"twice that for gradients) = {3 * epochs * rows * macs:.2e} multiply-accumulates" in header
+    (line,) = re.findall(rf"\| `{name}` \|.*", (ROOT / "docs" / "recipes.md").read_text())
+    assert line.endswith(f"| {epochs * rows / 1e6:,.0f} | {3 * epochs * rows * macs:.2e} |")
+    assert "{:.2f} / {:.2f}".format(*SCORES[name]) in line if name in SCORES else "/" not in line
     processes, batch = re.search(r"processes: (\d+) of (\d+) rows", header).groups()  # type: ignore[union-attr]
     assert settings.train.batch_size == int(batch)
     accumulate = settings.train.accumulation(int(processes))

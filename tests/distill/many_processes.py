@@ -27,7 +27,13 @@ from tests.programs import student_words
 CASES: dict[str, tuple[str, ...]] = {
     "sync": ("train.global_batch=24", "train.batchnorm=sync", "train.steps=3", "train.ema_decay=0.5"),
     "frozen": ("train.global_batch=48", "train.batchnorm=frozen", "train.steps=2", "data.damaged=skip"),
-    "partial": ("train.global_batch=48", "train.batchnorm=sync", "train.partial_step=true", "train.epochs=1"),
+    "partial": (
+        "train.global_batch=48",
+        "train.batchnorm=sync",
+        "train.partial_step=true",
+        "train.epochs=1",
+        "train.grad_checkpoint=true",
+    ),
 }
 PART_ROWS = 24
 """Rows of a part over all processes."""
