@@ -33,6 +33,9 @@ _LAYOUTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         ),
     ),
 }
+INDEX_BUFFERS = ".attention_bias_idxs"
+"""How names of the buffers end that only say which table entry belongs to which pair of positions."""
+
 _MERGING = re.compile(r"^stages\.(\d+)\.downsample\.")
 
 

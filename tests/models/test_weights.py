@@ -71,6 +71,86 @@ def test_published_layouts_load(layout: str, wrap: str, tmp_path: Path, fill: Ca
     assert same_state(other, net)
 
 
+@pytest.mark.parametrize("layout", ["official", "mmpretrain"])
+def test_round_trip_through_timm_keeps_the_outputs(
+    layout: str, tmp_path: Path, fill: Callable[[nn.Module], None]
+) -> None:
+    """official -> ours -> timm -> ours."""
+    first = models.build("tiny_vit_5m", num_classes=12).eval()
+    fill(first)
+    torch.save({"model": renamed(first, layout)}, tmp_path / "theirs.pth")
+    ours = models.build("tiny_vit_5m", num_classes=12).eval()
+    models.load_weights(ours, tmp_path / "theirs.pth")
+    path = tmp_path / "timm.safetensors"
+    models.save_weights(ours, path, metadata=METADATA, layout="timm")
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    timms = timm.create_model(header["architecture"], checkpoint_path=path, **json.loads(header["arguments"])).eval()
+    torch.save(timms.state_dict(), tmp_path / "back.pth")
+    back = models.build("tiny_vit_5m", num_classes=12).eval()
+    models.load_weights(back, tmp_path / "back.pth")
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = first(pixels)
+        assert expected.std() > 0.05
+        assert torch.equal(ours(pixels), expected)
+        torch.testing.assert_close(timms(pixels), expected, rtol=0, atol=1e-5)
+        assert torch.equal(back(pixels), expected)
+
+
+def test_small_networks_reach_timm_too(small: models.TinyViT, tmp_path: Path) -> None:
+    path = tmp_path / "timm.safetensors"
+    models.save_weights(small, path, metadata={}, layout="timm")
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    timms = timm.create_model(header["architecture"], checkpoint_path=path, **json.loads(header["arguments"])).eval()
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(timms(pixels), small(pixels), rtol=0, atol=1e-5)
+    with pytest.raises(models.WeightsError, match="was not written by save_weights"):
+        models.describe_weights(path)
+    with pytest.raises(models.WeightsError, match=r"unknown layout 'tim' .*; known: ours, timm"):
+        models.save_weights(small, path, metadata={}, layout="tim")
+    other = models.TinyViT(models.TinyViTConfig.from_json({**small.config.to_json(), "stem_stride": 2}))
+    with pytest.raises(models.WeightsError, match=r"cannot write .* for timm: .*stem of stride 4"):
+        models.save_weights(other, tmp_path / "b.safetensors", metadata={}, layout="timm")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize("entry", ["model_ema", "state_dict_ema", "ema"])
+def test_averaged_weights_are_taken_by_name_or_where_there_are_no_others(
+    entry: str, small: models.TinyViT, fill: Callable[[nn.Module], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.pth"
+    plain, averaged = copy_of(small), copy_of(small)
+    torch.save({entry: small.state_dict(), "model": plain.state_dict(), "epoch": 3}, path)
+    models.load_weights(averaged, path)
+    assert same_state(averaged, plain)
+    models.load_weights(averaged, path, entry=entry)
+    assert same_state(averaged, small)
+    with pytest.raises(
+        models.WeightsError, match=rf"has no entry 'emma' that holds tensors; its entries: {entry}, model"
+    ):
+        models.load_weights(averaged, path, entry="emma")
+    torch.save({entry: {"module": {f"module.{k}": v for k, v in small.state_dict().items()}}}, path)
+    models.load_weights(plain, path)
+    assert same_state(plain, small)
+    models.save_weights(small, tmp_path / "a.safetensors", metadata={})
+    with pytest.raises(models.WeightsError, match="has no entries to choose from"):
+        models.load_weights(plain, tmp_path / "a.safetensors", entry=entry)
+
+
+def test_heads_of_21841_classes_load_and_others_are_refused(tmp_path: Path) -> None:
+    net = models.build("tiny_vit_5m", num_classes=21841)
+    torch.save({"model": renamed(net, "official")}, tmp_path / "a.pth")
+    other = models.build("tiny_vit_5m", num_classes=21841)
+    models.load_weights(other, tmp_path / "a.pth")
+    assert same_state(other, net)
+    refuse(
+        models.build("tiny_vit_5m", num_classes=1000), tmp_path / "a.pth", "are for 21841 classes, the model has 1000"
+    )
+
+
 class Recipe(dict):  # type: ignore[type-arg]
     """Like the configuration objects in published files; leaves a mark when pickle makes one."""
 
