@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.errors import ModelError
 
@@ -66,6 +66,19 @@ class ClassMap:
         both = torch.cat([found, found.mean(dim, keepdim=True)], dim)
         place = torch.cumsum(index != NONE, 0) - 1
         return both.index_select(dim, torch.where(index != NONE, place, found.shape[dim]))
+
+
+class Remapped(nn.Module):
+    """A classifier of a map's source, asked for the classes of its target."""
+
+    def __init__(self, net: nn.Module, class_map: ClassMap) -> None:
+        super().__init__()
+        self.net = net
+        self.class_map = class_map
+
+    def forward(self, pixels_bchw: Tensor) -> Tensor:
+        """Normalised pixels -> logits (b, targets)."""
+        return self.class_map.rows(self.net(pixels_bchw), dim=1)
 
 
 def synset_ids(name: str) -> tuple[str, ...]:

@@ -6,11 +6,10 @@ meaning stands under it. `conf/*.yaml` holds the values that users start from.
 
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
+from distill.config.evaluation import EvalChangeConfig, EvaluateConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
 from distill.config.programs import (
-    EvalChangeConfig,
-    EvaluateConfig,
     SaveLogitsConfig,
     TrainStudentConfig,
     VerifyLogitsConfig,
