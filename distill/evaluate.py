@@ -23,6 +23,7 @@ from distill import classes, evaluation, evaluation_pass, runtime
 from distill.config import EvaluateConfig
 from distill.data.batches import EvalBatches
 from distill.data.records import Records
+from distill.errors import DistillError
 from distill.model_table import model_table
 from distill.progress import Progress
 from distill.throughput import images_per_second
@@ -71,8 +72,15 @@ def main(config: EvaluateConfig) -> None:
         )  # fmt: skip
     process.say(_sentence(numbers))
     if config.json and process.is_main:
-        Path(config.json).write_text(json.dumps(numbers, indent=1) + "\n")
+        _write(Path(config.json), numbers)
     process.finish()
+
+
+def _write(path: Path, numbers: dict[str, float]) -> None:
+    try:
+        path.write_text(json.dumps(numbers, indent=1) + "\n")
+    except OSError as error:
+        raise DistillError(f"cannot write json={path}: {error.strerror}") from None
 
 
 def _sentence(numbers: dict[str, float]) -> str:
