@@ -287,6 +287,18 @@ def test_damaged_files_of_a_folder_are_named_or_left_out(folder: Path, weights: 
         call("evaluate", words(tmp_path / "empty", weights, tmp_path / "a.json"))
 
 
+def test_wrong_requests_are_refused(folder: Path, weights: Path, tmp_path: Path) -> None:
+    for word, message in (
+        ("eval.classes=names", "eval.classes=names: choose one of same, wordnet"),
+        ("eval.bins=0", "eval.bins=0: must be at least 1"),
+        ("eval.real_labels=shipped", "about ImageNet's 1000 classes"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            call("evaluate", words(folder, weights, tmp_path / "a.json", word))
+    with pytest.raises(DistillError, match=r"cannot write json=.*a\.json"):
+        call("evaluate", words(folder, weights, tmp_path / "no" / "a.json"))
+
+
 def test_the_table_is_printed_and_stops_at_a_difference(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ import torch
 
 import logitstore
 import models
+from distill import provenance
+from distill.data.catalog import Catalog
 from distill.errors import DistillError, UsageError
 from models.class_maps import synset_ids
 from models.tensor_files import file_sha256
@@ -99,6 +101,12 @@ def test_card_says_where_a_distilled_student_comes_from(
     second = Path(f"{tmp_path / 'b.safetensors'}.md").read_text()
     assert spec.data["fingerprint"] in second  # the history travels with the file
     assert "None are recorded" in second
+
+
+def test_a_student_of_labels_has_no_store_and_no_teacher(catalog: Catalog) -> None:
+    told = provenance.student(catalog, None)
+    assert set(told) == {"data", "software"}
+    assert told["data"]["fingerprint"] == catalog.fingerprint
 
 
 def test_a_head_and_windows_are_changed_on_the_way(tmp_path: Path) -> None:
