@@ -130,6 +130,7 @@ def finish(
         "std": json.dumps(config.student.std),
         "crop": json.dumps(1.0 if config.eval.full else config.eval.crop),
         "interpolation": json.dumps(config.eval.interpolation),
+        "provenance": json.dumps(provenance.student(catalog, replay.store if replay else None)),
     }
     if names:
         metadata["class_names"] = json.dumps(names)

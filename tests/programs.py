@@ -20,6 +20,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "save_logits": config.SaveLogitsConfig,
     "train_student": config.TrainStudentConfig,
     "evaluate": config.EvaluateConfig,
+    "export": config.ExportConfig,
     "verify_logits": config.VerifyLogitsConfig,
 }
 

@@ -6,11 +6,11 @@ meaning stands under it. `conf/*.yaml` holds the values that users start from.
 
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
+from distill.config.evaluation import EvalChangeConfig, EvaluateConfig
+from distill.config.exporting import ExportConfig, WeightsConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
 from distill.config.programs import (
-    EvalChangeConfig,
-    EvaluateConfig,
     SaveLogitsConfig,
     TrainStudentConfig,
     VerifyLogitsConfig,
@@ -26,6 +26,7 @@ __all__ = [
     "EvalChangeConfig",
     "EvalConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "NewStoreConfig",
     "OneViewConfig",
     "OptimConfig",
@@ -37,4 +38,5 @@ __all__ = [
     "TrainConfig",
     "TrainStudentConfig",
     "VerifyLogitsConfig",
+    "WeightsConfig",
 ]
