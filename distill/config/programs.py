@@ -13,6 +13,7 @@ from distill.config.optim import OptimConfig
 from distill.config.store import NewStoreConfig, StoreConfig
 from distill.config.training import EvalConfig, RunConfig, TrainConfig
 from distill.config.verification import CheckConfig, OneViewConfig
+from distill.errors import UsageError
 
 
 @dataclass(kw_only=True)
