@@ -12,6 +12,7 @@ from distill.config.programs import (
     EvalChangeConfig,
     EvaluateConfig,
     SaveLogitsConfig,
+    TeacherRunConfig,
     TrainStudentConfig,
     VerifyLogitsConfig,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "StoreConfig",
     "StudentConfig",
     "TeacherConfig",
+    "TeacherRunConfig",
     "TrainConfig",
     "TrainStudentConfig",
     "VerifyLogitsConfig",
