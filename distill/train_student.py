@@ -45,12 +45,12 @@ def main(config: TrainStudentConfig) -> None:
         marker.unlink(missing_ok=True)
     with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
         work = make_pass(config, process)
+        training = make_training(config, process, work.num_classes)
         folder = process.from_main(lambda: run_folder.prepare(config))
         if (folder / run_folder.WEIGHTS).exists():
             process.say(f"{folder} is a finished run: its student is in {folder / run_folder.WEIGHTS}")
             process.finish()
             return
-        training = make_training(config, process, work.num_classes)
         journal = Journal(
             folder, training, plan=work.plan, order=work.order, catalog=work.catalog, process=process,
             keep=config.run.keep, began=began,
