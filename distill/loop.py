@@ -76,6 +76,7 @@ class Training:
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
+            "meter": self.meter.state(),
         }
 
     def restore(self, state: dict[str, Any], runtime: Runtime) -> None:
@@ -86,6 +87,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if runtime.accelerator.scaler and state["scaler"]:
             runtime.accelerator.scaler.load_state_dict(state["scaler"])
+        self.meter.restore(state["meter"])
 
 
 def train(
@@ -97,42 +99,48 @@ def train(
     records: Records,
     log: Callable[[dict[str, Any]], None],
     save: Callable[[], None],
-    evaluate: Callable[[], dict[str, Any]],
+    evaluate: Callable[[], None] | None,
+    stop: Callable[[], str | None],
     progress: Progress,
-) -> None:
-    """Runs steps `training.step` to `plan.total_steps`.
+) -> str | None:
+    """Runs steps `training.step` to `plan.total_steps`, or until `stop` gives a reason. **Returns:** that reason.
 
     **Arguments:** `batches` begins at the first part of the first step. `log` takes a line of numbers; `save` writes
-    a checkpoint; `evaluate` returns scores. All processes call all of them at the same steps.
+    a checkpoint; `evaluate` scores the student and logs it. All processes call all of them at the same steps. A
+    checkpoint is written before every evaluation, so that one that is cut off is made again.
 
     **Raises:** `DistillError` when a loss is not finite, before anything made from it is saved.
     """
     meter = training.meter
     began, waited, first = time.monotonic(), 0.0, training.step
     while training.step < plan.total_steps:
+        if reason := stop():
+            save()
+            return reason
         lr = plan.schedule(training.step)
         set_rate(training.optimizer, lr)
         waited += _step(training, plan, batches, runtime=runtime, records=records)
         training.step += 1
         step = training.step
-        saving = plan.due(step, plan.save_every)
-        if plan.due(step, plan.log_every) or saving:
+        if plan.due(step, plan.log_every):
             values = meter.read(runtime)
             seconds = time.monotonic() - began
             rate = sum(map(plan.order.rows_of, range(first, step))) / seconds
             timing = {"images_per_s": round(rate, 1), "data_wait": round(waited / seconds, 3)}
             log({"step": step, "epoch": step / plan.steps_per_epoch, **values, "lr": lr, **timing})
             began, waited, first = time.monotonic(), 0.0, step
-            progress.advance(0, text=_text(values))
+            progress.advance(0, text=_text(values | timing))
         progress.advance(1)
-        if plan.due(step, plan.eval_every):
-            scores = evaluate()
-            if scores:
-                log({"step": step, "epoch": step / plan.steps_per_epoch, **scores})
-            began = time.monotonic()
-        if saving:
+        paused = time.monotonic()
+        evaluating = evaluate is not None and plan.due(step, plan.eval_every)
+        if evaluating or plan.due(step, plan.save_every):
             save()
-            began = time.monotonic()
+        if evaluate and evaluating:
+            if reason := stop():
+                return reason
+            evaluate()
+        began += time.monotonic() - paused
+    return None
 
 
 def _step(training: Training, plan: Plan, batches: Iterator[Batch], *, runtime: Runtime, records: Records) -> float:
@@ -189,4 +197,5 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
 
 def _text(values: dict[str, Any]) -> str:
     names = [name for name in ("loss", "agreement", "accuracy") if name in values]
-    return "  ".join(f"{name} {values[name]:.3f}" for name in names)
+    shown = [f"{name} {values[name]:.3f}" for name in names]
+    return "  ".join([*shown, f"waiting for data {100 * values['data_wait']:.0f} %"])

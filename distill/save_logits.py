@@ -5,12 +5,14 @@
 
 Every stored epoch holds one view of each sample. The view's seed and the teacher's k most probable classes go to
 the store, block by block; a pass that was stopped is started again with the same command and does what is missing. A
-larger store.epochs makes a store grow: the epochs that it has stay, the new ones are added.
+larger store.epochs makes a store grow: the epochs that it has stay, the new ones are added. SIGTERM, SIGUSR1 and
+`run.time_limit` stop it between two blocks, with exit code 75 and a file STORE.requeue: see docs/operations.md.
 Several processes (torchrun, accelerate launch) share the blocks.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,31 +27,54 @@ from distill.config import SaveLogitsConfig
 from distill.data.batches import BlockBatches
 from distill.data.catalog import Catalog
 from distill.data.records import Records
-from distill.errors import DistillError, UsageError
+from distill.duration import limit_of
+from distill.errors import DistillError, Stopped, UsageError
 from distill.progress import Progress
-from distill.teacher_pass import list_tasks, run_teacher
+from distill.rehearsal import rehearse_teacher
+from distill.runtime import Runtime
+from distill.stopping import MARKER, Stopping
+from distill.teacher_pass import list_parts, list_tasks, run_teacher
 from distill.views import ViewSpec
 
 
 def main(config: SaveLogitsConfig) -> None:
     assert config.data.path and config.store.path
+    began = time.monotonic()
     view = provenance.view_spec(config.view)
     catalog = provenance.catalog(config.data, config.data.path)
     teacher = provenance.teacher(config.teacher)
     spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
     process = runtime.start(config.compute)
+    path, marker = config.store.path, beside(config.store.path, MARKER)
     if process.is_main:
-        make_or_check(config.store.path, spec, catalog)
-    process.accelerator.wait_for_everyone()
-
+        marker.unlink(missing_ok=True)
+    process.from_main(lambda: make_or_check(path, spec, catalog))
     process.place(teacher.net, config.compute)
-    dataset = BlockBatches(
-        catalog, spec=view, size=teacher.image_size, seed=spec.store_seed, rows_per_block=spec.rows_per_block,
-        proof_rows=spec.proof_rows, digest=config.data.digests is not None,
-    )  # fmt: skip
+    with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+        fill(config, spec, catalog, teacher, view, process=process, stopping=stopping)
+        reason = stopping.agreed()
+    left = int((~logitstore.open(path).done()).sum())
+    if left and reason:
+        how = f"{reason}, {left} blocks left. The same command does them"
+        process.from_main(lambda: marker.write_text(how + "\n"))
+        process.finish()
+        raise Stopped(how)
+    if left:
+        raise DistillError(f"{path} still lacks {left} blocks: run the same command again")
+    process.say(f"{path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
+    process.finish()
+
+
+def fill(
+    config: SaveLogitsConfig, spec: logitstore.StoreSpec, catalog: Catalog, teacher: models.Teacher, view: ViewSpec, *,
+    process: Runtime, stopping: Stopping,
+) -> None:  # fmt: skip
+    """Does this process's part of the missing blocks, or as many as there is time for."""
+    assert config.store.path
+    dataset = make_batches(config, spec, catalog, teacher, view)
     records = Records(
         damaged=config.data.damaged,
-        damage_file=damage_file(config.store.path),
+        damage_file=beside(config.store.path, "damaged.jsonl"),
         digest_file=config.data.digests,
         rank=process.rank,
     )
@@ -65,20 +90,52 @@ def main(config: SaveLogitsConfig) -> None:
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset, tasks=mine, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, records=records, normalise=normalise,
-                runtime=process, progress=progress,
+                runtime=process, progress=progress, stop=stopping.heard,
             )  # fmt: skip
         process.accelerator.wait_for_everyone()
     if note := records.summary():
         print(note, flush=True)
-    if left := int((~logitstore.open(config.store.path).done()).sum()):
-        raise DistillError(f"{config.store.path} still lacks {left} blocks: run the same command again")
-    process.say(f"{config.store.path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
-    process.finish()
 
 
-def damage_file(store: str) -> Path:
-    """Where damaged pictures are put on record: beside the store, for one behind a URL in the working folder."""
-    return Path(f"{store.rstrip('/').rpartition('/')[2] if '://' in store else store}.damaged.jsonl")
+def rehearse(config: SaveLogitsConfig) -> None:
+    """Builds all of a teacher pass but the store, runs its first batches and prints what the whole would take."""
+    assert config.data.path and config.store.path
+    view = provenance.view_spec(config.view)
+    catalog = provenance.catalog(config.data, config.data.path)
+    teacher = provenance.teacher(config.teacher)
+    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
+    process = runtime.start(config.compute)
+    path = config.store.path
+    present = process.from_main(lambda: check_present(path, spec))
+    tasks = [((epoch,), block) for epoch in range(spec.num_epochs) for block in range(spec.num_blocks)]
+    if present:
+        done = logitstore.open(path).done()
+        tasks = [(e, b) for e, b in tasks if e[0] >= present or not done[e[0], b]]
+    parts = list_parts(spec, tasks[process.rank :: process.world], config.batch_size)
+    rehearse_teacher(
+        teacher, make_batches(config, spec, catalog, teacher, view), parts, config=config, process=process,
+        views_left=sum(len(spec.block_rows(block)) for _, block in tasks),
+    )  # fmt: skip
+
+
+def make_batches(
+    config: SaveLogitsConfig, spec: logitstore.StoreSpec, catalog: Catalog, teacher: models.Teacher, view: ViewSpec
+) -> BlockBatches:
+    """The teacher's pictures."""
+    return BlockBatches(
+        catalog,
+        spec=view,
+        size=teacher.image_size,
+        seed=spec.store_seed,
+        rows_per_block=spec.rows_per_block,
+        proof_rows=spec.proof_rows,
+        digest=config.data.digests is not None,
+    )
+
+
+def beside(store: str, name: str) -> Path:
+    """A file about a pass: beside the store, for one behind a URL in the working folder."""
+    return Path(f"{store.rstrip('/').rpartition('/')[2] if '://' in store else store}.{name}")
 
 
 def store_spec(
@@ -112,22 +169,30 @@ def store_spec(
 
 def make_or_check(path: str, spec: logitstore.StoreSpec, catalog: Catalog) -> None:
     """Creates the store, or sees that the one that is there is the one asked for, or lets it grow to that."""
+    stored = check_present(path, spec)
+    if not stored:
+        logitstore.create(path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
+    elif stored < spec.num_epochs:
+        logitstore.grow(path, epochs=spec.num_epochs)
+        print(f"{path} grows from {stored} to {spec.num_epochs} epochs", flush=True)
+
+
+def check_present(path: str, spec: logitstore.StoreSpec) -> int:
+    """Epochs of the store that is there; 0 if there is none. **Raises:** `DistillError` if it is of something else."""
     try:
         present = logitstore.open(path)
     except logitstore.StoreMissing:
-        logitstore.create(path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
-        return
+        return 0
     stored = present.spec.num_epochs
     if spec.num_epochs > stored and not logitstore.differences(replace(present.spec, num_epochs=spec.num_epochs), spec):
-        logitstore.grow(path, epochs=spec.num_epochs)
-        print(f"{path} grows from {stored} to {spec.num_epochs} epochs", flush=True)
-        return
+        return stored
     if different := logitstore.differences(present.spec, spec):
         raise DistillError(
             f"{path} is a store of something else, and nothing was written to it. Take another store.path, or the "
             "settings it was made with. It differs in\n  " + "\n  ".join(different)
         )
+    return stored
 
 
 if __name__ == "__main__":
-    distill.command.run(main, name="save_logits", schema=SaveLogitsConfig, about=__doc__)
+    distill.command.run(main, name="save_logits", schema=SaveLogitsConfig, about=__doc__, dry_run=rehearse)

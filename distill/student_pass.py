@@ -1,12 +1,12 @@
 """The parts of a student pass, each made from the configuration: data order, plan, pictures, model, evaluation.
 
-`train_student` puts them together and `loop` runs them.
+`train_student` runs them with `loop`; `rehearsal` tries them for a few steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 import models
 from distill import evaluation, provenance, run_folder
 from distill.averaging import Average
-from distill.config import StudentConfig, TrainStudentConfig
+from distill.config import TrainStudentConfig
 from distill.data.batches import EvalBatches, TrainBatches
 from distill.data.catalog import Catalog
 from distill.data.order import Order, first_rows
 from distill.data.pairs import group_starts
 from distill.data.records import Records
 from distill.errors import DistillError, UsageError
+from distill.initial import load_initial
 from distill.loop import Plan, Training
 from distill.optim import adamw, schedule
 from distill.proving import FirstReads, Prover
-from distill.replay import Replay
+from distill.replay import Replay, open_replay
 from distill.runtime import Normalise, Runtime
 from distill.views import EvalSpec, ViewSpec
 from models import TinyViT
@@ -116,7 +117,7 @@ def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int
         **student.dimensions(),
     )
     if student.init:
-        load_initial(net, student)
+        load_initial(net, config)
     net.to(process.device)
     models.use_norms(net, config.train.batchnorm)
     net.checkpoint_blocks(config.train.grad_checkpoint)
@@ -129,12 +130,6 @@ def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int
         model.broadcast_buffers = False
     model.train()
     return Training(net, model, optimizer, average)
-
-
-def load_initial(net: TinyViT, student: StudentConfig) -> None:
-    """Gives the student the weights of `student.init`, before anything is trained."""
-    assert student.init
-    models.load_weights(net, student.init)
 
 
 def make_evaluator(
@@ -209,3 +204,54 @@ def classes_of_labels(catalog: Catalog) -> int:
     if not catalog.num_classes or np.any(catalog.labels < 0):
         raise DistillError(f"{catalog.where} has samples without a label: give store.path to train from a teacher")
     return catalog.num_classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentPass:
+    """All that a student pass is made of, but the student."""
+
+    catalog: Catalog
+    replay: Replay | None
+    """The store and its views; None where labels teach."""
+    num_classes: int
+    evaluator: Callable[[Training], dict[str, Any]] | None
+    order: Order
+    plan: Plan
+    batches: TrainBatches
+
+
+def make_pass(config: TrainStudentConfig, process: Runtime) -> StudentPass:
+    """Opens the data and the store, and sees that they fit each other and the configuration."""
+    assert config.data.path
+    catalog = provenance.catalog(config.data, config.data.path)
+    replay = open_replay(config.store, catalog) if config.store.path else None
+    num_classes = replay.store.spec.num_classes if replay else classes_of_labels(catalog)
+    evaluator = make_evaluator(config, process, num_classes)
+    order = make_order(config, catalog, process, replay)
+    return StudentPass(
+        catalog=catalog,
+        replay=replay,
+        num_classes=num_classes,
+        evaluator=evaluator,
+        order=order,
+        plan=make_plan(config, order, process),
+        batches=make_batches(config, catalog, order, process, replay),
+    )
+
+
+def describe(config: TrainStudentConfig, work: StudentPass, process: Runtime, training: Training) -> str:
+    """What is about to happen, in a few lines."""
+    source, order, plan = "labels", work.order, work.plan
+    if work.replay:
+        spec = work.replay.store.spec
+        source = (
+            f"{work.replay.store.path}: top {spec.topk} of {spec.num_classes} classes, {len(work.replay.epochs)} "
+            "stored epochs"
+        )
+    return (
+        f"{config.student.name}: {models.count_params(training.net) / 1e6:.2f} M parameters at "
+        f"{config.student.image_size} px, from {source}\n"
+        f"{plan.total_steps} steps of {order.step_rows} rows ({order.batch_size} x {process.world} processes x "
+        f"{order.accumulate} accumulated), {plan.steps_per_epoch} steps an epoch of {order.num_rows} rows; "
+        f"peak learning rate {plan.schedule.peak:.3g}"
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -60,8 +60,10 @@ def run_teacher(
     normalise: Normalise,
     runtime: Runtime,
     progress: Progress,
+    stop: Callable[[], str | None],
 ) -> None:
-    """Runs the teacher over the blocks of some tasks and writes each block when it is whole."""
+    """Runs the teacher over the blocks of some tasks and writes each block when it is whole; ends early, between two
+    blocks, when `stop` gives a reason."""
     done: dict[int, list[tuple[Batch, Kept]]] = {}
     group = dataset.spec.mix.group_size if dataset.spec.mix else 1
     # Made twice, not kept: a full-size pass has millions of parts.
@@ -77,6 +79,8 @@ def run_teacher(
                 progress.advance(len(batch))
                 if part.last:
                     pending.put(_finished(epoch, part.block, done.pop(epoch), spec.proof_rows))
+            if part.last and stop():
+                break
 
 
 def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> list[Task]:

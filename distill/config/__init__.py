@@ -12,6 +12,7 @@ from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
 from distill.config.programs import (
     SaveLogitsConfig,
+    TeacherRunConfig,
     TrainStudentConfig,
     VerifyLogitsConfig,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "StoreConfig",
     "StudentConfig",
     "TeacherConfig",
+    "TeacherRunConfig",
     "TrainConfig",
     "TrainStudentConfig",
     "VerifyLogitsConfig",

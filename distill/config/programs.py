@@ -13,7 +13,17 @@ from distill.config.optim import OptimConfig
 from distill.config.store import NewStoreConfig, StoreConfig
 from distill.config.training import EvalConfig, RunConfig, TrainConfig
 from distill.config.verification import CheckConfig, OneViewConfig
+from distill.duration import limit_of
 from distill.errors import UsageError
+
+
+@dataclass(kw_only=True)
+class TeacherRunConfig:
+    time_limit: str | None = None
+    """Stop in good order after so long, with exit code 75; as "11:50:00", "1-11:50:00" or 90m; null: no limit."""
+
+    def __post_init__(self) -> None:
+        limit_of(self.time_limit)
 
 
 @dataclass(kw_only=True)
@@ -24,6 +34,7 @@ class SaveLogitsConfig:
     """The ViewSpec; see `distill.views.spec`."""
     store: NewStoreConfig = field(default_factory=NewStoreConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    run: TeacherRunConfig = field(default_factory=TeacherRunConfig)
     batch_size: int = 64
     """Views the teacher is given at once."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distill.config.checks import at_least, choice
+from distill.duration import limit_of
 from distill.errors import UsageError
 
 
@@ -92,7 +93,14 @@ class RunConfig:
     save_every: int | None = None
     """Steps between checkpoints; null: at the end of each epoch."""
     keep: int = 2
-    """Checkpoints kept."""
+    """Newest checkpoints kept, besides the one with the best top-1."""
+    best_weights: bool = False
+    """Also write the weights with the best top-1, `best.safetensors`."""
+    time_limit: str | None = None
+    """Stop in good order after so long, with exit code 75; as "11:50:00", "1-11:50:00" or 90m; null: no limit."""
+    trackers: list[str] = field(default_factory=list)
+    """Where metrics go besides `metrics.jsonl`: names of accelerate's trackers, as tensorboard or wandb."""
 
     def __post_init__(self) -> None:
         at_least(1, run__log_every=self.log_every, run__save_every=self.save_every, run__keep=self.keep)
+        limit_of(self.time_limit)

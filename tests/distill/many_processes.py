@@ -84,7 +84,7 @@ def train(config: TrainStudentConfig, process: Runtime, *, damaged: bool) -> dic
         loop.train(
             training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=process,
             records=student_pass.make_records(config, process, digests=None), log=lines.append, save=lambda: None,
-            evaluate=lambda: {}, progress=Progress("", total=1, unit="", shown=False),
+            evaluate=None, stop=lambda: None, progress=Progress("", total=1, unit="", shown=False),
         )  # fmt: skip
     return {
         "losses": [line["loss"] for line in lines],
