@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+from accelerate.state import AcceleratorState
 
 from distill import command, config
 
@@ -51,7 +53,17 @@ def student_words(data: Path, run: Path, *more: str) -> list[str]:
 def call(program: str, words: list[str]) -> None:
     """Runs a program inside this process. Errors come out as exceptions."""
     main = importlib.import_module(f"distill.{program}").main
-    main(command.load(program, SCHEMAS[program], words))
+    with fresh_state():
+        main(command.load(program, SCHEMAS[program], words))
+
+
+@contextmanager
+def fresh_state() -> Iterator[None]:
+    """Afterwards accelerate has forgotten how it was started: what comes next may take another precision."""
+    try:
+        yield
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def spawn(

@@ -138,20 +138,24 @@ def test_what_a_recipe_says_is_true(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STUDENT)
-def test_a_recipe_trains(name: str, data_path: Path, teacher_weights: Path, store_path: Path, tmp_path: Path) -> None:
+def test_a_recipe_trains(
+    name: str, wordnet_path: Path, pretrained: Path, teacher_weights: Path, store_path: Path, tmp_path: Path
+) -> None:
     """Two steps of a small student on small pictures; schedule, options and losses are the recipe's own."""
     settings = compose(name)
     words = [
-        f"experiment={name}", f"data.path={data_path}", f"run.dir={tmp_path / 'run'}", *TINY_STUDENT,
+        f"experiment={name}", f"data.path={wordnet_path}", f"run.dir={tmp_path / 'run'}", *TINY_STUDENT,
         f"student.drop_path={settings.student.drop_path}", "train.batch_size=8", "train.global_batch=16",
         "train.steps=2", "run.log_every=1", "data.workers=0", "compute.threads=1",
     ]  # fmt: skip
     if name.endswith("_distill") or name.endswith("_in21k"):
         words.append(f"store.path={store_path}")
     else:
-        words.append(f"data.val_path={data_path}")
-    if settings.student.init:
-        words += [f"student.init={teacher_weights}", "student.init_classes=same"]
+        words.append(f"data.val_path={wordnet_path}")
+    if settings.student.init_classes == "map":
+        words.append(f"student.init={pretrained}")
+    elif settings.student.init:
+        words += [f"student.init={teacher_weights}", "student.windows=[4,4,2,4]"]
     call("train_student", words)
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     losses, rates = ([line[key] for line in lines if "lr" in line] for key in ("loss", "lr"))
@@ -161,10 +165,10 @@ def test_a_recipe_trains(name: str, data_path: Path, teacher_weights: Path, stor
 
 
 @pytest.fixture(scope="module")
-def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store_path(wordnet_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the recipe of a teacher pass makes of small data."""
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", [*teacher_words(data_path, teacher_weights, path), "experiment=save_logits_in1k"])
+    call("save_logits", [*teacher_words(wordnet_path, teacher_weights, path), "experiment=save_logits_in1k"])
     return path
 
 
@@ -174,8 +178,10 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
 def test_a_teachers_recipe(
     name: str, topk: int, epochs: int, rows: str, data_path: Path, teacher_weights: Path, tmp_path: Path
 ) -> None:
-    more = ["teacher=timm", f"experiment={name}", "data.path=x", "store.path=y"]
-    settings = command.load("save_logits", config.SaveLogitsConfig, more)
+    more = ["teacher=timm"] if rows == "in1k" else []
+    words = [f"experiment={name}", "data.path=x", "store.path=y", *more]
+    settings = command.load("save_logits", config.SaveLogitsConfig, words)
+    assert settings.teacher.kind == ("timm" if rows == "in1k" else "clip")
     assert (settings.store.topk, settings.store.epochs) == (topk, epochs)
     assert {key: settings.view[key] for key in VIEW} == VIEW and "mix" not in settings.view
     text = (FOLDER / f"{name}.yaml").read_text()

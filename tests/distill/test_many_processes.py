@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.distill import many_processes
-from tests.programs import call, spawn, teacher_words
+from tests.programs import call, fresh_state, spawn, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,8 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
 @pytest.fixture(scope="module")
 def alone(data_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("alone") / "found.pt"
-    many_processes.main(data_path, store_path, out)
+    with fresh_state():
+        many_processes.main(data_path, store_path, out)
     return torch.load(out)
 
 

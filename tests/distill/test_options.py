@@ -17,7 +17,9 @@ from distill.averaging import Average
 from distill.config import TrainConfig
 from distill.errors import UsageError
 from distill.metrics import read_metrics
-from tests.conftest import TINY
+from models import class_maps
+from models.bias_tables import resize_table
+from tests.conftest import TINY, WORDNET
 from tests.programs import call, student_words
 
 # All that a resumed run must bring back at once, on mixed views.
@@ -121,13 +123,34 @@ def test_fine_tuning_starts_from_the_weights_of_a_file(data_path: Path, teacher_
     )
 
 
+def test_fine_tuning_takes_the_classes_of_the_data_and_other_windows(
+    wordnet_path: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """Heads go by WordNet ids, tables are resized from windows of 4 to 2; all else is as in the file."""
+    words = (
+        f"student.init={pretrained}", "student.init_classes=map", "student.init_windows=resize",
+        "student.windows=[4,4,2,4]", "train.batchnorm=frozen", "train.steps=1", "optim.lr=0", "optim.warmup_lr=0",
+        "optim.min_lr=0",
+    )  # fmt: skip
+    call("train_student", student_words(wordnet_path, tmp_path / "run", *words))
+    ours, theirs = weights(tmp_path / "run"), load_file(pretrained)
+    ids = class_maps.synset_ids("imagenet_22k")
+    rows = [ids.index(synset) for synset in WORDNET]
+    expected = {name: theirs[name][rows] for name in ("head.fc.weight", "head.fc.bias")}
+    table = "stages.2.blocks.0.attn.attention_biases"
+    expected[table] = resize_table(theirs[table], side=2)
+    assert expected[table].shape == (2, 4)
+    assert_same(ours, {name: expected.get(name, tensor) for name, tensor in theirs.items()})
+
+
 def test_initial_weights_that_do_not_fit_are_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     for words, what in (
         ([f"student.init={tmp_path / 'no.pth'}"], "no weights file at"),
         ([f"student.init={teacher_weights}", "student.windows=[4,4,2,4]"], "other attention windows"),
         ([f"student.init={teacher_weights}", "student.depths=[1,1,2,1]"], "missing stages"),
+        ([f"student.init={teacher_weights}", "student.init_classes=map"], "WordNet ids are known for"),
     ):
-        with pytest.raises(models.WeightsError, match=what):
+        with pytest.raises((models.WeightsError, models.ModelError), match=what):
             call("train_student", student_words(data_path, tmp_path / "run", *words))
 
 
