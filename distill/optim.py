@@ -57,13 +57,12 @@ def adamw(net: TinyViT, config: OptimConfig) -> torch.optim.AdamW:
     for name, parameter in net.named_parameters():
         decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in spared
         groups.setdefault((scales[name], config.weight_decay if decays else 0.0), []).append(parameter)
-    on_gpu = next(net.parameters()).is_cuda
     return torch.optim.AdamW(
         [{"params": group, "weight_decay": decay, "lr_scale": scale} for (scale, decay), group in groups.items()],
         lr=config.lr,
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
-        fused=True if on_gpu else None,
+        fused=True,
     )
 
 
