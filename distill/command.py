@@ -5,12 +5,14 @@
 The words are Hydra overrides over the YAML in `conf/`. The composed result is merged into the program's
 dataclasses, so a key nobody declared is refused by name wherever it came from: command line, `+key=`, or a file.
 
-Exit codes: 0 done; 1 a check failed or the work could not be done; 2 wrong usage.
+Exit codes: 0 done; 1 a check failed or the work could not be done; 2 wrong usage; 75 (EX_TEMPFAIL) stopped in good
+order by a signal or a time limit: the same command goes on.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,32 +25,44 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distill.errors import DistillError, UsageError
+from distill.errors import DistillError, Stopped, UsageError
 
 C = TypeVar("C")
+
+_PEER_IS_GONE = re.compile(r"Connection (closed|reset) by peer")
+STOPPED = 75
+"""EX_TEMPFAIL of sysexits.h: try again later."""
 
 _OPTIONS = """\
 options:
   KEY=VALUE             set a configuration key; GROUP=CHOICE picks a file of conf/GROUP/
   --config-dir DIR      look for configuration files in DIR too (may be repeated)
   --print-config        print the configuration that would be used, and stop
+  --dry-run             build everything, run a few steps, print memory and hours; writes nothing
   --help                this text"""
 
 
-def run(main: Callable[[C], None], *, name: str, schema: type[C], about: str | None) -> None:
+def run(
+    main: Callable[[C], None], *, name: str, schema: type[C], about: str | None,
+    dry_run: Callable[[C], None] | None = None,
+) -> None:  # fmt: skip
     """Runs an entry module: parses `sys.argv`, composes `conf/NAME.yaml`, calls `main(config)`, exits.
 
-    **Arguments:** `about`: the help text, which opens with what the program does and holds an example.
+    **Arguments:** `about`: the help text, which opens with what the program does and holds an example. `dry_run` is
+    called instead of `main` where `--dry-run` is among the words.
     """
     words = sys.argv[1:]
     if {"--help", "-h"} & set(words):
-        print(f"{(about or '').strip()}\n\n{_OPTIONS}\n\n{_choices(name)}")
+        options = [line for line in _OPTIONS.splitlines() if dry_run or "--dry-run" not in line]
+        print("\n".join([(about or "").strip(), "", *options, "", _choices(name)]))
         sys.exit(0)
     with exit_codes():
-        show = "--print-config" in words
-        config = load(name, schema, [word for word in words if word != "--print-config"])
-        if show:
+        flags = {"--print-config", "--dry-run" if dry_run else ""} & set(words)
+        config = load(name, schema, [word for word in words if word not in flags])
+        if "--print-config" in flags:
             print(to_yaml(config), end="")
+        elif dry_run and "--dry-run" in flags:
+            dry_run(config)
         else:
             main(config)
 
@@ -65,6 +79,14 @@ def exit_codes() -> Iterator[None]:
         _fail(str(error), code=2)
     except (DistillError, logitstore.StoreError, models.ModelError, models.WeightsError) as error:
         _fail(str(error), code=1)
+    except RuntimeError as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and _PEER_IS_GONE.search(str(error)):
+            _fail("another process of the run has ended; the reason is in its message", code=1)
+        raise
+    except Stopped as stop:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"stopped: {stop}", file=sys.stderr, flush=True)
+        sys.exit(STOPPED)
     except KeyboardInterrupt:
         _fail("interrupted", code=130)
 

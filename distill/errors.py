@@ -14,5 +14,9 @@ class UsageError(DistillError):
     """The command or its configuration is wrong."""
 
 
+class Stopped(Exception):
+    """Work was stopped in good order before its end, by a signal or a time limit; the message says how it goes on."""
+
+
 class DamagedImage(DistillError):
     """The bytes of one image are not a whole, decodable picture."""

@@ -1,78 +1,100 @@
-"""Evaluation: scores the student of a finished run, or a teacher, on a packed data set.
+"""Evaluation: scores the student of a finished run, or a teacher, on a data set, packed or an image folder.
 
     python -m distill.evaluate data.val_path=VAL run.dir=runs/a
     python -m distill.evaluate data.val_path=VAL teacher=timm teacher.name=NAME teacher.weights=FILE
+    python -m distill.evaluate data.val_path=IN1K eval.classes=wordnet eval.real_labels=shipped \\
+        teacher=clip_vit_large14_21k teacher.weights=FILE
+    python -m distill.evaluate data.val_path=VAL run.dir=runs/a teacher@against=efficientnet_lite0
+    python -m distill.evaluate table=true
 
-Picture size, normalisation and evaluation view are those of the run or the teacher, unless `eval.` says otherwise.
+Picture size, normalisation and evaluation view are those of the run or the teacher, unless `eval.` says otherwise. The
+last command prints parameters and multiply-accumulates beside the published ones.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import distill.command
-import models
-from distill import evaluation, provenance, run_folder, runtime
-from distill.config import EvalConfig, EvaluateConfig
+from distill import classes, evaluation, evaluation_pass, runtime
+from distill.config import EvaluateConfig
 from distill.data.batches import EvalBatches
 from distill.data.records import Records
-from distill.data.remote import is_url
 from distill.errors import DistillError
+from distill.model_table import model_table
 from distill.progress import Progress
+from distill.throughput import images_per_second
 from distill.views import EvalSpec
+from models.class_maps import Remapped
 
 
 def main(config: EvaluateConfig) -> None:
+    if config.table:
+        print(model_table())
+        return
     assert config.data.val_path
-    catalog = provenance.catalog(config.data, config.data.val_path)
-    model, settings = _subject(config)
-    settings = replace(settings, **{k: v for k, v in asdict(config.eval).items() if v is not None})
-    evaluation.check_classes(catalog, model.num_classes)
+    images = evaluation_pass.open_images(config)
+    model, settings = evaluation_pass.subject(config)
     spec = EvalSpec(crop=settings.crop, interpolation=settings.interpolation, full=settings.full)
+    class_map = classes.map_to_data(model, images, classes=config.eval.classes)
 
     process = runtime.start(config.compute)
-    process.place(model.net, config.compute)
+    if class_map:
+        process.say(classes.describe(class_map, images))
+    judges = evaluation_pass.make_judges(config, images, settings, process)
+    net = Remapped(model.net, class_map) if class_map else model.net
+    process.place(net, config.compute)
+    normalise = runtime.Normalise(model.mean, model.std, process=process, compute=config.compute)
     records = Records(
         damaged=config.data.damaged,
-        damage_file=_damage_file(config.data.val_path),
+        damage_file=evaluation_pass.damage_file(config.data.val_path),
         digest_file=None,
         rank=process.rank,
     )
-    with Progress("evaluation", total=len(catalog), unit="images", shown=process.is_main) as progress:
+    began = time.monotonic()
+    with Progress("evaluation", total=len(images), unit="images", shown=process.is_main) as progress:
         scores = evaluation.evaluate(
-            model.net, EvalBatches(catalog, spec=spec, size=model.image_size),
-            batch_size=settings.batch_size, workers=config.data.workers, records=records, runtime=process,
-            normalise=runtime.Normalise(model.mean, model.std, process=process, compute=config.compute),
-            progress=progress,
+            net, EvalBatches(images, spec=spec, size=model.image_size), batch_size=settings.batch_size,
+            workers=config.data.workers, records=records, runtime=process, normalise=normalise, progress=progress,
+            judges=judges,
         )  # fmt: skip
-    process.say(
-        f"top-1 {scores.top1:.2f} %, top-5 {scores.top5:.2f} %, loss {scores.loss:.4f} on {scores.num_images} images"
-    )
+    numbers = asdict(scores)
+    for judge in judges:
+        numbers |= judge.read(process)
+    numbers["images_per_s"] = len(images) / (time.monotonic() - began)
+    if config.eval.throughput:
+        numbers["model_images_per_s"] = images_per_second(
+            net, size=model.image_size, batch_size=settings.batch_size, batches=config.eval.throughput,
+            normalise=normalise, runtime=process,
+        )  # fmt: skip
+    process.say(_sentence(numbers))
     if config.json and process.is_main:
-        Path(config.json).write_text(json.dumps(asdict(scores), indent=1) + "\n")
+        _write(Path(config.json), numbers)
     process.finish()
 
 
-def _damage_file(val_path: str) -> Path:
-    """Beside the data set; of a remote one, in the folder where the program was started."""
-    path = Path(f"{val_path.rstrip('/')}.damaged.jsonl")
-    return Path(path.name) if is_url(val_path) else path
+def _write(path: Path, numbers: dict[str, float]) -> None:
+    try:
+        path.write_text(json.dumps(numbers, indent=1) + "\n")
+    except OSError as error:
+        raise DistillError(f"cannot write json={path}: {error.strerror}") from None
 
 
-def _subject(config: EvaluateConfig) -> tuple[models.Teacher, EvalConfig]:
-    """The model to score, ready to be asked, and how it is evaluated."""
-    if config.teacher:
-        teacher = provenance.teacher(config.teacher)
-        return teacher, EvalConfig(crop=teacher.crop, interpolation=teacher.interpolation)
-    assert config.run.dir
-    folder = Path(config.run.dir)
-    trained = run_folder.read_config(folder)
-    weights = folder / run_folder.WEIGHTS
-    if not weights.exists():
-        raise DistillError(f"{folder} has no {run_folder.WEIGHTS} yet: let `distill.train_student` finish the run")
-    return models.build_teacher(kind="tiny_vit", weights=str(weights)), trained.eval
+def _sentence(numbers: dict[str, float]) -> str:
+    """The scores in a few lines."""
+    text = "top-1 {top1:.2f} %, top-5 {top5:.2f} %, loss {loss:.4f} on {num_images:.0f} images".format(**numbers)
+    text += "\ncalibration error {ece:.2f} %".format(**numbers)
+    if "real" in numbers:
+        text += "\nReaL accuracy {real:.2f} % on {real_images:.0f} images".format(**numbers)
+    if "agreement" in numbers:
+        text += "\nagreement with the teacher {agreement:.2f} %, KL divergence {kl:.4f} nats".format(**numbers)
+    text += "\n{images_per_s:,.1f} images/s with loading".format(**numbers)
+    if "model_images_per_s" in numbers:
+        text += ", {model_images_per_s:,.1f} images/s of the model alone".format(**numbers)
+    return text
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""How good a classifier is on a packed data set."""
+"""How good a classifier is on labelled images, packed or in a folder.
+
+Every process takes a range of consecutive rows and the sums are added up, so each image is counted once however many
+processes there are. What is wanted beyond accuracy and loss is worked out by judges (`judges`) from the same logits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from distill.data.batches import EvalBatches
-from distill.data.catalog import Catalog
+from distill.data.batches import Batch, EvalBatches
+from distill.data.folder import Images
 from distill.data.loader import load
 from distill.data.records import Records
 from distill.errors import DistillError
@@ -31,12 +36,22 @@ class Scores:
     num_images: int
 
 
-def check_classes(catalog: Catalog, num_classes: int) -> None:
+class Judge(Protocol):
+    """Sees every batch of this process with its logits, and says its numbers at the end."""
+
+    def add(self, batch: Batch, logits_bc: Tensor) -> None: ...
+
+    def read(self, runtime: Runtime) -> dict[str, float]:
+        """Over all processes; every one must call it."""
+        ...
+
+
+def check_classes(images: Images, num_classes: int) -> None:
     """**Raises:** `DistillError` if a data set's classes cannot be those of a classifier."""
-    if catalog.num_classes != num_classes:
+    if images.num_classes != num_classes:
         raise DistillError(
-            f"{catalog.where} has {catalog.num_classes} classes and the model {num_classes}: evaluate on data with "
-            "the model's classes"
+            f"{images.where} has {images.num_classes} classes and the model {num_classes}: evaluate on data with "
+            "the model's classes, or let `distill.evaluate` match them by their WordNet ids (eval.classes=wordnet)"
         )
 
 
@@ -51,26 +66,27 @@ def evaluate(
     normalise: Normalise,
     runtime: Runtime,
     progress: Progress | None = None,
+    judges: Iterable[Judge] = (),
 ) -> Scores:
     """Scores `net` on a data set; every process takes a part of it, and all must call. The net's mode is kept."""
+    judges = list(judges)
     was_training = net.training
     net.eval()
-    num_rows = len(dataset.pictures.catalog)
-    mine = range(num_rows * runtime.rank // runtime.world, num_rows * (runtime.rank + 1) // runtime.world)
+    parts = rows_of_process(len(dataset.pictures.catalog), batch_size=batch_size, runtime=runtime)
     sums = torch.zeros(4, dtype=torch.float64, device=runtime.device)
-    for batch in load(dataset, list(_chunks(mine, batch_size)), workers=workers, pin=runtime.pin):
+    for batch in load(dataset, parts, workers=workers, pin=runtime.pin):
         records.note(batch)
-        pixels_bhwc = batch.pixels_bhwc.to(runtime.device, non_blocking=True)
+        logits_bc = ask(net, batch, normalise=normalise, runtime=runtime)
         labels_b = batch.labels_b.to(runtime.device, non_blocking=True)
         weights_b = batch.weights_b.to(runtime.device, non_blocking=True) * (labels_b >= 0)
-        with runtime.accelerator.autocast():
-            logits_bc = net(normalise(pixels_bhwc))
         top_bk = logits_bc.topk(min(5, logits_bc.shape[1]), dim=1).indices
         hits_bk = (top_bk == labels_b[:, None]) * weights_b[:, None]
         losses_b = label_loss(logits_bc, labels_b.clamp(min=0)) * weights_b
+        sums += torch.stack([hits_bk[:, 0].sum(), hits_bk.sum(), losses_b.sum(), weights_b.sum()]).double()
+        for judge in judges:
+            judge.add(batch, logits_bc)
         if progress:
             progress.advance(len(batch) * runtime.world)
-        sums += torch.stack([hits_bk[:, 0].sum(), hits_bk.sum(), losses_b.sum(), weights_b.sum()]).double()
     net.train(was_training)
     top1, top5, loss, count = runtime.accelerator.reduce(sums, reduction="sum").tolist()
     if not count:
@@ -78,6 +94,15 @@ def evaluate(
     return Scores(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, num_images=round(count))
 
 
-def _chunks(rows: range, size: int) -> Iterator[range]:
-    for begin in range(rows.start, rows.stop, size):
-        yield range(begin, min(begin + size, rows.stop))
+def ask(net: nn.Module, batch: Batch, *, normalise: Normalise, runtime: Runtime) -> Tensor:
+    """The logits (b, c) of a batch's pictures, on the device, in the precision of the run."""
+    pixels_bhwc = batch.pixels_bhwc.to(runtime.device, non_blocking=True)
+    with runtime.accelerator.autocast():
+        logits_bc: Tensor = net(normalise(pixels_bhwc))
+    return logits_bc
+
+
+def rows_of_process(num_rows: int, *, batch_size: int, runtime: Runtime) -> Sequence[range]:
+    """The batches of this process: ranges of rows that, over all processes, hold every row once."""
+    begin, end = (num_rows * rank // runtime.world for rank in (runtime.rank, runtime.rank + 1))
+    return [range(first, min(first + batch_size, end)) for first in range(begin, end, batch_size)]

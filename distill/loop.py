@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.averaging import Average
 from distill.data.batches import Batch
+from distill.data.order import Order
 from distill.data.records import Records
 from distill.keep import Kept
 from distill.losses import label_loss, mixed_label_loss
 from distill.metrics import Meter
-from distill.optim import Schedule
+from distill.optim import Schedule, set_rate
 from distill.progress import Progress
 from distill.runtime import Normalise, Runtime
 from models import TinyViT
@@ -31,11 +33,9 @@ class Plan:
     """What a run does with each step."""
 
     schedule: Schedule
-    steps_per_epoch: int
+    order: Order
+    """Decides the parts and rows of each step."""
     total_steps: int
-    accumulate: int
-    step_rows: int
-    """Rows of a step over all processes."""
     seed: int
     clip_grad: float | None
     label_smoothing: float
@@ -46,6 +46,10 @@ class Plan:
     normalise: Normalise
     target_loss: Callable[[Tensor, Kept], Tensor] | None = None
     """On what a store keeps: (logits (b, c), kept) -> (b,)."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
 
     def due(self, step: int, every: int) -> bool:
         """Whether something done every so many steps is due after `step` steps; everything is due at the end."""
@@ -61,6 +65,8 @@ class Training:
     model: nn.Module
     """The same as accelerate prepared it: called in training."""
     optimizer: Any
+    average: Average | None = None
+    """The moving average of the model's weights."""
     step: int = 0
     """Optimiser steps done."""
     meter: Meter = field(default_factory=Meter)
@@ -70,16 +76,21 @@ class Training:
         return {
             "step": self.step,
             "model": self.net.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
+            "meter": self.meter.state(),
         }
 
     def restore(self, state: dict[str, Any], runtime: Runtime) -> None:
         self.step = state["step"]
         self.net.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if runtime.accelerator.scaler and state["scaler"]:
             runtime.accelerator.scaler.load_state_dict(state["scaler"])
+        self.meter.restore(state["meter"])
 
 
 def train(
@@ -91,59 +102,67 @@ def train(
     records: Records,
     log: Callable[[dict[str, Any]], None],
     save: Callable[[], None],
-    evaluate: Callable[[], dict[str, Any]],
+    evaluate: Callable[[], None] | None,
+    stop: Callable[[], str | None],
     progress: Progress,
-) -> None:
-    """Runs steps `training.step` to `plan.total_steps`.
+) -> str | None:
+    """Runs steps `training.step` to `plan.total_steps`, or until `stop` gives a reason. **Returns:** that reason.
 
     **Arguments:** `batches` begins at the first part of the first step. `log` takes a line of numbers; `save` writes
-    a checkpoint; `evaluate` returns scores. All processes call all of them at the same steps.
+    a checkpoint; `evaluate` scores the student and logs it. All processes call all of them at the same steps. A
+    checkpoint is written before every evaluation, so that one that is cut off is made again.
 
     **Raises:** `DistillError` when a loss is not finite, before anything made from it is saved.
     """
     meter = training.meter
     began, waited, first = time.monotonic(), 0.0, training.step
     while training.step < plan.total_steps:
+        if reason := stop():
+            save()
+            return reason
         lr = plan.schedule(training.step)
-        for group in training.optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(training.optimizer, lr)
         waited += _step(training, plan, batches, runtime=runtime, records=records)
         training.step += 1
         step = training.step
-        saving = plan.due(step, plan.save_every)
-        if plan.due(step, plan.log_every) or saving:
+        if plan.due(step, plan.log_every):
             values = meter.read(runtime)
             seconds = time.monotonic() - began
-            rate = (step - first) * plan.step_rows / seconds
+            rate = sum(map(plan.order.rows_of, range(first, step))) / seconds
             timing = {"images_per_s": round(rate, 1), "data_wait": round(waited / seconds, 3)}
             log({"step": step, "epoch": step / plan.steps_per_epoch, **values, "lr": lr, **timing})
             began, waited, first = time.monotonic(), 0.0, step
-            progress.advance(0, text=_text(values))
+            progress.advance(0, text=_text(values | timing))
         progress.advance(1)
-        if plan.due(step, plan.eval_every):
-            scores = evaluate()
-            if scores:
-                log({"step": step, "epoch": step / plan.steps_per_epoch, **scores})
-            began = time.monotonic()
-        if saving:
+        paused = time.monotonic()
+        evaluating = evaluate is not None and plan.due(step, plan.eval_every)
+        if evaluating or plan.due(step, plan.save_every):
             save()
-            began = time.monotonic()
+        if evaluate and evaluating:
+            if reason := stop():
+                return reason
+            evaluate()
+        began += time.monotonic() - paused
+    return None
 
 
 def _step(training: Training, plan: Plan, batches: Iterator[Batch], *, runtime: Runtime, records: Records) -> float:
     """One optimiser step; returns the seconds it waited for batches."""
     waited, step_loss = 0.0, torch.zeros((), device=runtime.device)
-    for part in range(plan.accumulate):
+    parts = plan.order.parts_of(training.step)
+    # Gradients are averaged over processes: their sum is wanted, over the rows of all of them and of all parts.
+    share = runtime.world / plan.order.rows_of(training.step)
+    for part in range(parts):
         asked = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - asked
         records.note(batch)
         # After the batch is here: making a loader draws numbers too, and only a resumed run makes one at this step.
-        index = training.step * plan.accumulate + part
+        index = training.step * plan.order.accumulate + part
         torch.manual_seed((plan.seed << 40) + (runtime.rank << 32) + index)
-        last = part == plan.accumulate - 1
+        last = part == parts - 1
         with nullcontext() if last else runtime.accelerator.no_sync(training.model):
-            loss = _loss(training, plan, batch, runtime=runtime) / plan.accumulate
+            loss = _loss(training, plan, batch, runtime=runtime) * share
             runtime.accelerator.backward(loss)
         step_loss += loss.detach()
     norm = None
@@ -151,13 +170,15 @@ def _step(training: Training, plan: Plan, batches: Iterator[Batch], *, runtime: 
         norm = runtime.accelerator.clip_grad_norm_(training.model.parameters(), plan.clip_grad)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
+    if training.average:
+        training.average.update(training.net)
     training.meter.add_step(training.step, step_loss, norm)
     return waited
 
 
 def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> Tensor:
-    """Mean loss of a batch on this process. A row left out counts as zero: the divisor is the batch size always, so
-    that processes and accumulation parts weigh alike."""
+    """Sum of a batch's losses on this process. A row left out counts as zero and as a row all the same: the divisor is
+    the number of rows of the step always, so that rows weigh alike on every process and in every part."""
     device = runtime.device
     pixels_bhwc = batch.pixels_bhwc.to(device, non_blocking=True)
     labels_b = batch.main_labels_b.to(device, non_blocking=True)
@@ -175,9 +196,10 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
     else:
         losses_b = label_loss(logits_bc, labels_b, smoothing=plan.label_smoothing)
     training.meter.add(logits_bc, labels_b, kept)
-    return (losses_b * weights_b).sum() / len(batch)
+    return (losses_b * weights_b).sum()
 
 
 def _text(values: dict[str, Any]) -> str:
     names = [name for name in ("loss", "agreement", "accuracy") if name in values]
-    return "  ".join(f"{name} {values[name]:.3f}" for name in names)
+    shown = [f"{name} {values[name]:.3f}" for name in names]
+    return "  ".join([*shown, f"waiting for data {100 * values['data_wait']:.0f} %"])

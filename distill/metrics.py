@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from distill.runtime import Runtime
 
 
 class Meter:
-    """Sums over the steps of an interval. Everything stays on the device until `read`."""
+    """Sums over the steps of an interval. Everything stays on the device until `settle`.
+
+    What is settled is a mean over all processes already and goes into checkpoints, so that an interval that a stop cut
+    in two gives the same line as a whole one.
+    """
 
     def __init__(self) -> None:
         self._steps: list[int] = []
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
         self._counts: list[Tensor] = []
+        self._settled: dict[str, list[float]] = {"losses": [], "norms": [], "counts": []}
 
     @torch.no_grad()
     def add(self, logits_bc: Tensor, labels_b: Tensor, kept: Kept | None) -> None:
@@ -39,11 +45,13 @@ class Meter:
         if grad_norm is not None:
             self._norms.append(grad_norm.detach())
 
-    def read(self, runtime: Runtime) -> dict[str, Any]:
-        """Means over the interval and over all processes; empties the meter. Every process must call it.
+    def settle(self, runtime: Runtime) -> None:
+        """Takes the mean over all processes of what was added since the last time. Every process must call it.
 
         **Raises:** `DistillError` naming the first step whose loss is not finite.
         """
+        if not self._steps:
+            return
         losses = runtime.accelerator.reduce(torch.stack(self._losses), reduction="mean").tolist()
         bad = [(step, loss) for step, loss in zip(self._steps, losses, strict=True) if not abs(loss) < float("inf")]
         if bad:
@@ -52,15 +60,47 @@ class Meter:
                 "Try a lower optim.lr, a longer warm-up, or another compute.precision"
             )
         counts = runtime.accelerator.reduce(torch.stack(self._counts).sum(dim=0), reduction="sum").tolist()
+        settled = self._settled
+        settled["losses"] += losses
+        settled["norms"] += torch.stack(self._norms).tolist() if self._norms else []
+        settled["counts"] = [a + b for a, b in zip(settled["counts"] or [0] * len(counts), counts, strict=True)]
+        self._steps, self._losses, self._norms, self._counts = [], [], [], []
+
+    def read(self, runtime: Runtime) -> dict[str, Any]:
+        """Means over the interval and over all processes; empties the meter. Every process must call it.
+
+        **Raises:** `DistillError` as `settle` does.
+        """
+        self.settle(runtime)
+        losses, norms, counts = (self._settled[name] for name in ("losses", "norms", "counts"))
         values: dict[str, Any] = {"loss": sum(losses) / len(losses)}
         if len(counts) > 3:
             values["agreement"] = counts[3] / counts[0]
         if counts[2]:
             values["accuracy"] = counts[1] / counts[2]
-        if self._norms:
-            values["grad_norm"] = torch.stack(self._norms).mean().item()
+        if norms:
+            values["grad_norm"] = sum(norms) / len(norms)
         self.__init__()  # type: ignore[misc]
         return values
+
+    def state(self) -> dict[str, list[float]]:
+        """What is settled, for a checkpoint."""
+        assert not self._steps, "settle comes before state"
+        return {name: list(values) for name, values in self._settled.items()}
+
+    def restore(self, state: dict[str, list[float]]) -> None:
+        """Goes on from a checkpoint's `state`."""
+        self.__init__()  # type: ignore[misc]
+        self._settled = {name: list(values) for name, values in state.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The evaluation with the highest top-1; of equal ones, the first."""
+
+    step: int
+    top1: float
+    """Percent."""
 
 
 class MetricLog:
@@ -74,11 +114,23 @@ class MetricLog:
             part = path.with_suffix(".part")
             part.write_text("".join(line + "\n" for line in kept))
             part.rename(path)
+        self._evaluations = [values for line in kept if "top1" in (values := json.loads(line))]
         self._file = path.open("a")
 
     def write(self, values: dict[str, Any]) -> None:
+        if "top1" in values:
+            self._evaluations.append(values)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
+
+    def scores(self, step: int) -> dict[str, Any] | None:
+        """The evaluation's line of a step, if there is one."""
+        return next((values for values in self._evaluations if values["step"] == step), None)
+
+    @property
+    def best(self) -> Best | None:
+        best = max(self._evaluations, key=lambda values: float(values["top1"]), default=None)
+        return Best(best["step"], best["top1"]) if best else None
 
     def close(self) -> None:
         self._file.close()

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from distill.duration import as_clock
+
 _LINE_SECONDS = 15.0
 
 
@@ -49,8 +51,7 @@ class Progress:
         self._last_line = time.monotonic()
         left = "?"
         if self.done > self.first:
-            minutes, seconds = divmod(round((self.total - self.done) / self.rate), 60)
-            left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+            left = as_clock((self.total - self.done) / self.rate)
         print(
             f"{self.what}: {self.done:,}/{self.total:,} {self.unit}, {self.rate:,.1f}/s, "
             f"{left} left  {self._text}".rstrip(),

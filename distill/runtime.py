@@ -7,15 +7,23 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from distill.config import ComputeConfig
-from distill.errors import UsageError
+from distill.errors import DistillError, UsageError
+
+Value = TypeVar("Value")
+
+GROUP_TIMEOUT = datetime.timedelta(hours=24)
+"""How long processes wait for each other: one may be writing, or reading from far away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +55,33 @@ class Runtime:
         if self.is_main:
             print(text, flush=True)
 
+    def from_main(self, work: Callable[[], Value]) -> Value:
+        """What `work` returns at the main process, which alone does it, at every process. All must call.
+
+        **Raises:** the error that `work` raised; the other processes exit with 1 and leave the message to the main one.
+        """
+        error: Exception | None = None
+        outcome: list[Any] = [None, False]
+        if self.is_main:
+            try:
+                outcome = [work(), True]
+            except DistillError as raised:
+                error = raised
+        if self.world > 1:
+            broadcast_object_list(outcome)
+        if error:
+            raise error
+        value, done = outcome
+        if not done:
+            sys.exit(1)
+        return cast(Value, value)
+
     def place(self, net: nn.Module, compute: ComputeConfig) -> None:
         """Moves a model to this process's device, into the wanted layout, and compiles it if asked to."""
         net.to(device=self.device)
         net.to(memory_format=memory_format(compute))
         if compute.compile:
-            net.compile()
+            net.compile(backend=compute.compile_backend)
 
     def finish(self) -> None:
         """Waits for all processes and ends their group."""
@@ -60,8 +89,11 @@ class Runtime:
         self.accelerator.end_training()
 
 
-def start(compute: ComputeConfig) -> Runtime:
-    """Joins the process group that torchrun or accelerate launched, or runs alone, and says which."""
+def start(compute: ComputeConfig, *, trackers: Sequence[str] = (), tracker_folder: Path | None = None) -> Runtime:
+    """Joins the process group that torchrun or accelerate launched, or runs alone, and says which.
+
+    **Arguments:** `trackers`: names of accelerate's; those that write files do so under `tracker_folder`.
+    """
     _end_with_launcher()
     on_gpu = torch.cuda.is_available()
     if compute.precision == "fp16" and not on_gpu:
@@ -74,8 +106,10 @@ def start(compute: ComputeConfig) -> Runtime:
     accelerator = Accelerator(
         cpu=not on_gpu,
         mixed_precision=compute.precision,
+        log_with=list(trackers) or None,
+        project_dir=str(tracker_folder) if trackers else None,
         kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24)),
+            InitProcessGroupKwargs(timeout=GROUP_TIMEOUT),
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
     )
@@ -88,9 +122,10 @@ def start(compute: ComputeConfig) -> Runtime:
 def _end_with_launcher() -> None:
     """Lets a process that torchrun or accelerate started end when its launcher is killed, as it would with the others
     when one of them fails. Else it would wait for its peers, holding its GPU and, in a teacher pass, the store's lock.
-    Linux only (prctl's PR_SET_PDEATHSIG); elsewhere nothing is done."""
+    SIGKILL, because SIGTERM asks a pass to finish its step, which it cannot where a peer is gone. Linux only (prctl's
+    PR_SET_PDEATHSIG); elsewhere nothing is done."""
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class Normalise:

@@ -5,12 +5,14 @@
 
 Every stored epoch holds one view of each sample. The view's seed and the teacher's k most probable classes go to
 the store, block by block; a pass that was stopped is started again with the same command and does what is missing. A
-larger store.epochs makes a store grow: the epochs that it has stay, the new ones are added.
+larger store.epochs makes a store grow: the epochs that it has stay, the new ones are added. SIGTERM, SIGUSR1 and
+`run.time_limit` stop it between two blocks, with exit code 75 and a file STORE.requeue: see docs/operations.md.
 Several processes (torchrun, accelerate launch) share the blocks.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,44 +27,66 @@ from distill import provenance, runtime
 from distill.config import SaveLogitsConfig
 from distill.data.batches import BlockBatches
 from distill.data.catalog import Catalog
-from distill.data.loader import load
 from distill.data.records import Records
-from distill.errors import DistillError, UsageError
+from distill.duration import limit_of
+from distill.errors import DistillError, Stopped, UsageError
 from distill.progress import Progress
-from distill.tail_model import TailSums, class_groups
-from distill.teacher_pass import list_tasks, logits_of, pilot_parts, run_teacher, selection_of
+from distill.rehearsal import rehearse_teacher
+from distill.runtime import Runtime
+from distill.stopping import MARKER, Stopping
+from distill.tail_model import class_groups
+from distill.tail_pass import learn_tail
+from distill.teacher_pass import list_parts, list_tasks, run_teacher, selection_of
 from distill.views import ViewSpec
 
 
 def main(config: SaveLogitsConfig) -> None:
     assert config.data.path and config.store.path
+    began = time.monotonic()
     view = provenance.view_spec(config.view)
     catalog = provenance.catalog(config.data, config.data.path)
     teacher = provenance.teacher(config.teacher)
     groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
     spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
     process = runtime.start(config.compute)
-    process.place(teacher.net, config.compute)
-    normalise = runtime.Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
-    dataset = BlockBatches(
-        catalog, spec=view, size=teacher.image_size, seed=spec.store_seed, rows_per_block=spec.rows_per_block,
-        proof_rows=spec.proof_rows, digest=config.data.digests is not None,
-    )  # fmt: skip
-    present = open_present(config.store.path, spec)
-    process.accelerator.wait_for_everyone()  # All have looked before anyone creates.
-    tail_model = None
-    if present is None and groups_c is not None:
-        tail_model = learn_tail(config, teacher, catalog, dataset, spec, groups_c, normalise, process)
+    path, marker = config.store.path, beside(config.store.path, MARKER)
     if process.is_main:
-        make_or_grow(config.store.path, spec, catalog, present, tail_model)
-    process.accelerator.wait_for_everyone()
+        marker.unlink(missing_ok=True)
+    stored = process.from_main(lambda: check_present(path, spec))
+    process.place(teacher.net, config.compute)
+    dataset = make_batches(config, spec, catalog, teacher, view)
+    with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+        tail_model = None
+        if groups_c is not None and not stored:
+            tail_model = learn_tail(config, spec, teacher, dataset, groups_c=groups_c, process=process)
+        process.from_main(lambda: make_or_grow(path, spec, catalog, stored=stored, tail_model=tail_model))
+        fill(config, spec, teacher, dataset, process=process, stopping=stopping)
+        reason = stopping.agreed()
+    left = int((~logitstore.open(path).done()).sum())
+    if left and reason:
+        how = f"{reason}, {left} blocks left. The same command does them"
+        process.from_main(lambda: marker.write_text(how + "\n"))
+        process.finish()
+        raise Stopped(how)
+    if left:
+        raise DistillError(f"{path} still lacks {left} blocks: run the same command again")
+    process.say(f"{path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
+    process.finish()
 
+
+def fill(
+    config: SaveLogitsConfig, spec: logitstore.StoreSpec, teacher: models.Teacher, dataset: BlockBatches, *,
+    process: Runtime, stopping: Stopping,
+) -> None:  # fmt: skip
+    """Does this process's part of the missing blocks, or as many as there is time for."""
+    assert config.store.path
     records = Records(
         damaged=config.data.damaged,
-        damage_file=damage_file(config.store.path),
+        damage_file=beside(config.store.path, "damaged.jsonl"),
         digest_file=config.data.digests,
         rank=process.rank,
     )
+    normalise = runtime.Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
     with logitstore.writer(config.store.path, exclusive=process.is_main) as writer:
         missing = [(int(e), int(b)) for e, b in np.argwhere(~logitstore.open(config.store.path).done())]
         process.accelerator.wait_for_everyone()  # All have listed what is missing before anyone writes.
@@ -74,33 +98,64 @@ def main(config: SaveLogitsConfig) -> None:
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset, tasks=mine, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, records=records, normalise=normalise,
-                runtime=process, progress=progress,
+                runtime=process, progress=progress, stop=stopping.heard,
             )  # fmt: skip
         process.accelerator.wait_for_everyone()
     if note := records.summary():
         print(note, flush=True)
-    if left := int((~logitstore.open(config.store.path).done()).sum()):
-        raise DistillError(f"{config.store.path} still lacks {left} blocks: run the same command again")
-    process.say(f"{config.store.path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
-    process.finish()
 
 
-def damage_file(store: str) -> Path:
-    """Where damaged pictures are put on record: beside the store, for one behind a URL in the working folder."""
-    return Path(f"{store.rstrip('/').rpartition('/')[2] if '://' in store else store}.damaged.jsonl")
+def rehearse(config: SaveLogitsConfig) -> None:
+    """Builds all of a teacher pass but the store, runs its first batches and prints what the whole would take."""
+    assert config.data.path and config.store.path
+    view = provenance.view_spec(config.view)
+    catalog = provenance.catalog(config.data, config.data.path)
+    teacher = provenance.teacher(config.teacher)
+    groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
+    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
+    process = runtime.start(config.compute)
+    path = config.store.path
+    present = process.from_main(lambda: check_present(path, spec))
+    tasks = [((epoch,), block) for epoch in range(spec.num_epochs) for block in range(spec.num_blocks)]
+    if present:
+        done = logitstore.open(path).done()
+        tasks = [(e, b) for e, b in tasks if e[0] >= present or not done[e[0], b]]
+    parts = list_parts(spec, tasks[process.rank :: process.world], config.batch_size)
+    rehearse_teacher(
+        teacher, make_batches(config, spec, catalog, teacher, view), parts, config=config, process=process,
+        selection=selection_of(spec), views_left=sum(len(spec.block_rows(block)) for _, block in tasks),
+    )  # fmt: skip
+
+
+def make_batches(
+    config: SaveLogitsConfig, spec: logitstore.StoreSpec, catalog: Catalog, teacher: models.Teacher, view: ViewSpec
+) -> BlockBatches:
+    """The teacher's pictures."""
+    return BlockBatches(
+        catalog,
+        spec=view,
+        size=teacher.image_size,
+        seed=spec.store_seed,
+        rows_per_block=spec.rows_per_block,
+        proof_rows=spec.proof_rows,
+        digest=config.data.digests is not None,
+    )
+
+
+def beside(store: str, name: str) -> Path:
+    """A file about a pass: beside the store, for one behind a URL in the working folder."""
+    return Path(f"{store.rstrip('/').rpartition('/')[2] if '://' in store else store}.{name}")
 
 
 def store_spec(
-    config: SaveLogitsConfig,
-    *,
-    view: ViewSpec,
-    catalog: Catalog,
-    teacher: models.Teacher,
+    config: SaveLogitsConfig, *, view: ViewSpec, catalog: Catalog, teacher: models.Teacher,
     groups_c: torch.Tensor | None = None,
-) -> logitstore.StoreSpec:
-    """What the store is to hold, with the provenance of everything in it."""
-    sampled = config.store.selection == "sample"
-    draws = config.store.draws or 0
+) -> logitstore.StoreSpec:  # fmt: skip
+    """What the store is to hold, with the provenance of everything in it.
+
+    **Arguments:** `groups_c`: of the classes of a learned tail.
+    """
+    sampled, draws = config.store.selection == "sample", config.store.draws or 0
     topk = min(draws, teacher.num_classes) if sampled else config.store.topk
     if topk > teacher.num_classes:
         raise UsageError(f"store.topk={topk}: the teacher has {teacher.num_classes} classes")
@@ -120,10 +175,10 @@ def store_spec(
         max_mass=float(config.store.max_mass),
         draws=draws,
         encoding="counts" if sampled else config.store.encoding,
+        tail_groups=int(groups_c.max()) + 1 if groups_c is not None else 0,
         rows_per_block=rows_per_block,
         store_seed=config.store.seed,
         proof_rows=config.store.proof_rows,
-        tail_groups=int(groups_c.max()) + 1 if groups_c is not None else 0,
         view=view.to_json(),
         teacher=teacher.provenance() | precision,
         data=provenance.data(catalog),
@@ -131,63 +186,34 @@ def store_spec(
     )
 
 
-def open_present(path: str, spec: logitstore.StoreSpec) -> logitstore.Store | None:
-    """The store that is there; None where there is none. **Raises:** `DistillError` where it is not the one asked for,
-    with fewer epochs at most."""
+def make_or_grow(
+    path: str, spec: logitstore.StoreSpec, catalog: Catalog, *, stored: int, tail_model: logitstore.TailModel | None
+) -> None:
+    """Creates the store, or lets the one of `stored` epochs that is there grow to those asked for."""
+    if not stored:
+        keys, labels = catalog.key_hashes(), np.asarray(catalog.labels)
+        logitstore.create(path, spec, keys=keys, labels=labels, tail_model=tail_model)
+    elif stored < spec.num_epochs:
+        logitstore.grow(path, epochs=spec.num_epochs)
+        print(f"{path} grows from {stored} to {spec.num_epochs} epochs", flush=True)
+
+
+def check_present(path: str, spec: logitstore.StoreSpec) -> int:
+    """Epochs of the store that is there; 0 if there is none. **Raises:** `DistillError` if it is of something else."""
     try:
         present = logitstore.open(path)
     except logitstore.StoreMissing:
-        return None
-    asked = replace(spec, num_epochs=max(spec.num_epochs, present.spec.num_epochs))
-    grows = not logitstore.differences(replace(present.spec, num_epochs=asked.num_epochs), asked)
-    if not grows or spec.num_epochs < present.spec.num_epochs:
+        return 0
+    stored = present.spec.num_epochs
+    if spec.num_epochs > stored and not logitstore.differences(replace(present.spec, num_epochs=spec.num_epochs), spec):
+        return stored
+    if different := logitstore.differences(present.spec, spec):
         raise DistillError(
             f"{path} is a store of something else, and nothing was written to it. Take another store.path, or the "
-            "settings it was made with. It differs in\n  " + "\n  ".join(logitstore.differences(present.spec, spec))
+            "settings it was made with. It differs in\n  " + "\n  ".join(different)
         )
-    return present
-
-
-def make_or_grow(
-    path: str,
-    spec: logitstore.StoreSpec,
-    catalog: Catalog,
-    present: logitstore.Store | None,
-    tail_model: logitstore.TailModel | None,
-) -> None:
-    """Creates the store where there is none, or lets the one that is there grow to the epochs asked for."""
-    if present is None:
-        keys, labels = catalog.key_hashes(), np.asarray(catalog.labels)
-        logitstore.create(path, spec, keys=keys, labels=labels, tail_model=tail_model)
-    elif spec.num_epochs > present.spec.num_epochs:
-        logitstore.grow(path, epochs=spec.num_epochs)
-        print(f"{path} grows from {present.spec.num_epochs} to {spec.num_epochs} epochs", flush=True)
-
-
-def learn_tail(
-    config: SaveLogitsConfig,
-    teacher: models.Teacher,
-    catalog: Catalog,
-    dataset: BlockBatches,
-    spec: logitstore.StoreSpec,
-    groups_c: torch.Tensor,
-    normalise: runtime.Normalise,
-    process: runtime.Runtime,
-) -> logitstore.TailModel:
-    """How the teacher spreads what is not kept, from views of epoch 0 that the processes share."""
-    parts = pilot_parts(num_samples=len(catalog), num_views=config.store.tail_views, batch_size=config.batch_size)
-    mine = parts[process.rank :: process.world]
-    sums = TailSums(groups_c.to(process.device))
-    batches = load(dataset, mine, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
-    views = sum(part.end - part.begin for part in mine)
-    with Progress("learning the tail", total=views, unit="views", shown=process.is_main) as progress:
-        for (batch,) in batches:
-            good_b = batch.weights_b > 0
-            logits_bc = logits_of(teacher, batch, normalise=normalise, runtime=process)
-            sums.add(logits_bc[good_b.to(process.device)], selection_of(spec))
-            progress.advance(len(batch))
-    return sums.model(process)
+    return stored
 
 
 if __name__ == "__main__":
-    distill.command.run(main, name="save_logits", schema=SaveLogitsConfig, about=__doc__)
+    distill.command.run(main, name="save_logits", schema=SaveLogitsConfig, about=__doc__, dry_run=rehearse)

@@ -1,21 +1,23 @@
 """The parts of a student pass, each made from the configuration: data order, plan, pictures, model, evaluation.
 
-`train_student` puts them together and `loop` runs them.
+`train_student` runs them with `loop`; `rehearsal` tries them for a few steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 import models
-from distill import evaluation, provenance
+from distill import evaluation, provenance, run_folder
+from distill.averaging import Average
 from distill.config import TrainStudentConfig
 from distill.data.batches import EvalBatches, TrainBatches
 from distill.data.catalog import Catalog
@@ -23,14 +25,16 @@ from distill.data.order import Order, first_rows
 from distill.data.pairs import group_starts
 from distill.data.records import Records
 from distill.errors import DistillError, UsageError
+from distill.initial import load_initial
 from distill.keep import Kept
 from distill.loop import Plan, Training
 from distill.losses import TailTables, soft_target_loss
 from distill.optim import adamw, schedule
 from distill.proving import FirstReads, Prover
-from distill.replay import Replay
+from distill.replay import Replay, open_replay
 from distill.runtime import Normalise, Runtime
 from distill.views import EvalSpec, ViewSpec
+from models import TinyViT
 
 
 def view_spec(config: TrainStudentConfig, replay: Replay | None) -> ViewSpec:
@@ -52,7 +56,8 @@ def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, r
         seed=config.train.seed,
         batch_size=config.train.batch_size,
         world=process.world,
-        accumulate=config.train.accumulate,
+        accumulate=config.train.accumulation(process.world),
+        partial=config.train.partial_step,
         window_shards=config.data.window_shards,
     )
 
@@ -63,10 +68,8 @@ def make_plan(config: TrainStudentConfig, order: Order, process: Runtime, replay
     total = config.train.steps or round(config.train.epochs * per_epoch)
     return Plan(
         schedule=schedule(config.optim, global_batch=order.step_rows, steps_per_epoch=per_epoch, total_steps=total),
-        steps_per_epoch=per_epoch,
+        order=order,
         total_steps=total,
-        accumulate=order.accumulate,
-        step_rows=order.step_rows,
         seed=config.train.seed,
         clip_grad=config.optim.clip_grad,
         label_smoothing=config.train.label_smoothing,
@@ -146,10 +149,20 @@ def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int
         drop_path=student.drop_path,
         **student.dimensions(),
     )
+    if student.init:
+        load_initial(net, config)
+    net.to(process.device)
+    models.use_norms(net, config.train.batchnorm)
+    net.checkpoint_blocks(config.train.grad_checkpoint)
     process.place(net, config.compute)
+    average = Average(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None
     model, optimizer = process.accelerator.prepare(net, adamw(net, config.optim))
+    if isinstance(model, DistributedDataParallel):
+        # Statistics of BatchNorm are joint, or each process's own until `share_statistics`: sending all buffers before
+        # every step, as is the default, would change nothing.
+        model.broadcast_buffers = False
     model.train()
-    return Training(net, model, optimizer)
+    return Training(net, model, optimizer, average)
 
 
 def make_evaluator(
@@ -165,13 +178,12 @@ def make_evaluator(
     records = make_records(config, process, digests=None)
     normalise = make_normalise(config, process)
 
-    def scores(training: Training) -> dict[str, Any]:
-        if process.world > 1:  # BatchNorm statistics are the first process's, as in a checkpoint.
-            for buffer in training.net.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+    def score(net: TinyViT) -> dict[str, Any]:
+        if process.world > 1:
+            share_statistics(net)
         return asdict(
             evaluation.evaluate(
-                training.net,
+                net,
                 dataset,
                 batch_size=config.eval.batch_size,
                 workers=config.data.workers,
@@ -181,7 +193,32 @@ def make_evaluator(
             )
         )
 
+    def scores(training: Training) -> dict[str, Any]:
+        average = training.average.net if training.average and config.eval.weights != "raw" else None
+        if average and config.eval.weights == "ema":
+            return score(average)
+        beside = {f"ema_{name}": value for name, value in score(average).items()} if average else {}
+        beside.pop("ema_num_images", None)
+        return score(training.net) | beside
+
     return scores
+
+
+def share_statistics(net: TinyViT) -> None:
+    """Gives every process the first one's BatchNorm statistics, which are those of checkpoints and of the result."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+
+def results(config: TrainStudentConfig, training: Training) -> dict[str, TinyViT]:
+    """The networks that a finished run leaves, by the name of their file."""
+    if not training.average:
+        return {run_folder.WEIGHTS: training.net}
+    if config.eval.weights == "ema":
+        return {run_folder.WEIGHTS: training.average.net}
+    return {run_folder.AVERAGE: training.average.net, run_folder.WEIGHTS: training.net}
 
 
 def make_records(config: TrainStudentConfig, process: Runtime, *, digests: str | None) -> Records:
@@ -200,3 +237,54 @@ def classes_of_labels(catalog: Catalog) -> int:
     if not catalog.num_classes or np.any(catalog.labels < 0):
         raise DistillError(f"{catalog.where} has samples without a label: give store.path to train from a teacher")
     return catalog.num_classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentPass:
+    """All that a student pass is made of, but the student."""
+
+    catalog: Catalog
+    replay: Replay | None
+    """The store and its views; None where labels teach."""
+    num_classes: int
+    evaluator: Callable[[Training], dict[str, Any]] | None
+    order: Order
+    plan: Plan
+    batches: TrainBatches
+
+
+def make_pass(config: TrainStudentConfig, process: Runtime) -> StudentPass:
+    """Opens the data and the store, and sees that they fit each other and the configuration."""
+    assert config.data.path
+    catalog = provenance.catalog(config.data, config.data.path)
+    replay = open_replay(config.store, catalog) if config.store.path else None
+    num_classes = replay.store.spec.num_classes if replay else classes_of_labels(catalog)
+    evaluator = make_evaluator(config, process, num_classes)
+    order = make_order(config, catalog, process, replay)
+    return StudentPass(
+        catalog=catalog,
+        replay=replay,
+        num_classes=num_classes,
+        evaluator=evaluator,
+        order=order,
+        plan=make_plan(config, order, process, replay),
+        batches=make_batches(config, catalog, order, process, replay),
+    )
+
+
+def describe(config: TrainStudentConfig, work: StudentPass, process: Runtime, training: Training) -> str:
+    """What is about to happen, in a few lines."""
+    source, order, plan = "labels", work.order, work.plan
+    if work.replay:
+        spec = work.replay.store.spec
+        source = (
+            f"{work.replay.store.path}: top {spec.topk} of {spec.num_classes} classes, {len(work.replay.epochs)} "
+            "stored epochs"
+        )
+    return (
+        f"{config.student.name}: {models.count_params(training.net) / 1e6:.2f} M parameters at "
+        f"{config.student.image_size} px, from {source}\n"
+        f"{plan.total_steps} steps of {order.step_rows} rows ({order.batch_size} x {process.world} processes x "
+        f"{order.accumulate} accumulated), {plan.steps_per_epoch} steps an epoch of {order.num_rows} rows; "
+        f"peak learning rate {plan.schedule.peak:.3g}"
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -60,8 +60,10 @@ def run_teacher(
     normalise: Normalise,
     runtime: Runtime,
     progress: Progress,
+    stop: Callable[[], str | None],
 ) -> None:
-    """Runs the teacher over the blocks of some tasks and writes each block when it is whole."""
+    """Runs the teacher over the blocks of some tasks and writes each block when it is whole; ends early, between two
+    blocks, when `stop` gives a reason."""
     selection = selection_of(spec)
     done: dict[int, list[tuple[Batch, Kept]]] = {}
     group = dataset.spec.mix.group_size if dataset.spec.mix else 1
@@ -78,6 +80,8 @@ def run_teacher(
                 progress.advance(len(batch))
                 if part.last:
                     pending.put(_finished(epoch, part.block, done.pop(epoch), spec.proof_rows))
+            if part.last and stop():
+                break
 
 
 def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> list[Task]:
@@ -130,16 +134,6 @@ def classify(teacher: Teacher, batch: Batch, selection: Selection, *, normalise:
             torch.where(good_b, kept.tail_b, nothing.tail_b),
         )
     return kept
-
-
-def pilot_parts(*, num_samples: int, num_views: int, batch_size: int) -> list[BlockPart]:
-    """Batches of about `num_views` views of epoch 0, in runs spread evenly over the rows."""
-    if num_views >= num_samples:
-        starts = np.arange(0, num_samples, batch_size)
-    else:
-        runs = -(-num_views // batch_size)
-        starts = np.unique(np.linspace(0, max(num_samples - batch_size, 0), runs).astype(np.int64))
-    return [BlockPart((0,), 0, int(s), min(int(s) + batch_size, num_samples), last=False) for s in starts]
 
 
 def _finished(epoch: int, block: int, done: list[tuple[Batch, Kept]], proof_rows: int) -> Block:

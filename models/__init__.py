@@ -7,14 +7,18 @@ teacher = models.build_teacher(kind="efficientnet_lite0")
 
 from typing import Any
 
+from models.class_maps import ClassMap, match_classes
 from models.config import TinyViTConfig, resolve
 from models.counting import count_macs, count_params
 from models.errors import ModelError, WeightsError
+from models.norms import use_norms
+from models.saving import describe_weights, save_weights
 from models.teachers import Teacher, build_teacher
 from models.tiny_vit import TinyViT
-from models.weights import describe_weights, load_weights, save_weights
+from models.weights import load_weights
 
 __all__ = [
+    "ClassMap",
     "ModelError",
     "Teacher",
     "TinyViT",
@@ -26,7 +30,9 @@ __all__ = [
     "count_params",
     "describe_weights",
     "load_weights",
+    "match_classes",
     "save_weights",
+    "use_norms",
 ]
 
 

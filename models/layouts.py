@@ -7,9 +7,10 @@ keep the merging at the end of the stage before; we, like timm, at the start of 
 import re
 from collections.abc import Iterable
 
-# layout -> (a name that only this layout has, substitutions applied in order)
-_LAYOUTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    "ours and timm": ("patch_embed.conv1.conv.weight", ()),
+# layout -> (a name that only this layout has, substitutions to our names, substitutions from our names), in order
+_Substitutions = tuple[tuple[str, str], ...]
+_LAYOUTS: dict[str, tuple[str, _Substitutions, _Substitutions]] = {
+    "ours and timm": ("patch_embed.conv1.conv.weight", (), ()),
     "official": (
         "patch_embed.seq.0.c.weight",
         (
@@ -19,6 +20,14 @@ _LAYOUTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
             (r"\.c\.weight$", ".conv.weight"),
             (r"^norm_head\.", "head.norm."),
             (r"^head\.(?=weight$|bias$)", "head.fc."),
+        ),
+        (
+            (r"^patch_embed\.conv1\.", "patch_embed.seq.0."),
+            (r"^patch_embed\.conv2\.", "patch_embed.seq.2."),
+            (r"^stages\.", "layers."),
+            (r"\.conv\.weight$", ".c.weight"),
+            (r"^head\.norm\.", "norm_head."),
+            (r"^head\.fc\.", "head."),
         ),
     ),
     "mmpretrain": (
@@ -31,22 +40,45 @@ _LAYOUTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
             (r"\.bn2d\.", ".bn."),
             (r"^norm3\.", "head.norm."),
         ),
+        (
+            (r"^head\.norm\.", "norm3."),
+            (r"\.bn\.", ".bn2d."),
+            (r"\.conv\.weight$", ".conv2d.weight"),
+            (r"^patch_embed\.conv1\.", "patch_embed.seq.0."),
+            (r"^patch_embed\.conv2\.", "patch_embed.seq.2."),
+            (r"^(?!head\.)", "backbone."),
+        ),
     ),
 }
+INDEX_BUFFERS = ".attention_bias_idxs"
+"""How names of the buffers end that only say which table entry belongs to which pair of positions."""
+
 _MERGING = re.compile(r"^stages\.(\d+)\.downsample\.")
 
 
 def recognise(names: Iterable[str]) -> str | None:
     """The layout with these names: `ours and timm`, `official`, `mmpretrain`, or None."""
     names = set(names)
-    return next((layout for layout, (mark, _) in _LAYOUTS.items() if mark in names), None)
+    return next((layout for layout, (mark, _, _) in _LAYOUTS.items() if mark in names), None)
 
 
 def to_ours(name: str, *, layout: str) -> str:
     """Our name of a tensor that `layout` calls `name`; a name that is in no layout stays one."""
-    _, substitutions = _LAYOUTS[layout]
+    _, substitutions, _ = _LAYOUTS[layout]
     for pattern, replacement in substitutions:
         name = re.sub(pattern, replacement, name)
-    if substitutions:
-        name = _MERGING.sub(lambda match: f"stages.{int(match[1]) + 1}.downsample.", name)
+    return _merging(name, 1) if substitutions else name
+
+
+def from_ours(name: str, *, layout: str) -> str:
+    """What `layout` calls the tensor that we call `name`: the inverse of `to_ours`."""
+    _, _, substitutions = _LAYOUTS[layout]
+    name = _merging(name, -1) if substitutions else name
+    for pattern, replacement in substitutions:
+        name = re.sub(pattern, replacement, name)
     return name
+
+
+def _merging(name: str, step: int) -> str:
+    """The name with the merging moved by so many stages."""
+    return _MERGING.sub(lambda match: f"stages.{int(match[1]) + step}.downsample.", name)

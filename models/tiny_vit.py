@@ -23,6 +23,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from models.attention import WindowAttention
+from models.checkpointing import checkpointed
 from models.config import NUM_STAGES, TinyViTConfig
 
 
@@ -153,9 +154,13 @@ class Stage(nn.Module):
             self.downsample = downsample
         self.blocks = nn.Sequential(*blocks)
         self.merges = downsample is not None
+        self.checkpointing = False
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        return self.blocks(self.downsample(x_bchw) if self.merges else x_bchw)
+        x_bchw = self.downsample(x_bchw) if self.merges else x_bchw
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpointed(self.blocks, x_bchw)
+        return self.blocks(x_bchw)
 
 
 class Head(nn.Module):
@@ -189,6 +194,12 @@ class TinyViT(nn.Module):
     def forward_features(self, pixels_bchw: Tensor) -> Tensor:
         """Normalised float pixels (B, 3, H, W) -> last feature map (B, dims[3], h, w)."""
         return self.stages(self.patch_embed(pixels_bchw))
+
+    def checkpoint_blocks(self, on: bool = True) -> None:
+        """Sets whether training keeps only the input of each block (`models.checkpointing`)."""
+        for stage in self.stages:
+            assert isinstance(stage, Stage)
+            stage.checkpointing = on
 
     def no_weight_decay(self) -> set[str]:
         """Names of the matrix-shaped parameters that are not to decay: the attention bias tables."""

@@ -1,11 +1,13 @@
-"""Proof that nothing is lost: passes killed with SIGKILL at random moments against the same passes left alone.
+"""Proof that nothing is lost: passes killed at random points against the same passes left alone.
 
-    python scripts/prove_kills.py runs/kills --kills 12 --processes 1
+    python scripts/prove_kills.py runs/kills --kills 20 --stops 4 --processes 2
 
-On the embedded pictures: a teacher pass (8 stored epochs, 48 blocks) and a student pass from its store (with drop
-path, accumulation and a loader process) are run once undisturbed, then again with a SIGKILL to all their processes
-after a random time, and started again, as often as asked. Stores must hold the same, metrics must be equal to the
-last bit. Exits with 1 if they are not.
+On the embedded pictures: a teacher pass over mixed views (mixup and cutmix) and a student pass from its store, with an
+average of the weights (EMA), accumulation, drop path, evaluations and a loader process, are run once undisturbed. Then
+each is run again: whenever it has come to one of some random points (blocks committed, steps done) all its processes
+get a SIGKILL, or, for a stop, its launcher a SIGTERM, and it is started again. Stores must hold the same. Metrics, the
+last checkpoint (weights, average, moments of the optimiser) and the weights that are left must be equal to the last
+bit. Exits with 1 if they are not.
 """
 
 from __future__ import annotations
@@ -16,18 +18,25 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import psutil
+import torch
+from safetensors.torch import load_file
 
 import logitstore
+from distill.checkpoint import list_checkpoints, load_checkpoint
 from distill.metrics import read_metrics
+from distill.stopping import MARKER
 
 DEMO = Path(__file__).parent / "demo"
 CLOCK = ("images_per_s", "data_wait")
+STEPS, EPOCHS, BLOCKS = 300, 8, 48
 
 
 def start(module: str, words: list[str], *, processes: int) -> subprocess.Popen[bytes]:
@@ -41,24 +50,55 @@ def start(module: str, words: list[str], *, processes: int) -> subprocess.Popen[
     return subprocess.Popen([*command, module, *words], env=env, stdout=log, stderr=log)
 
 
-def killed_run(module: str, words: list[str], *, processes: int, kills: int, longest: float, seed: int) -> None:
-    """Starts a program again and again, kills it after up to `longest` seconds, then lets it finish."""
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a program and all its processes."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+
+
+def disturbed_run(
+    module: str, words: list[str], *, processes: int, total: int, done: Callable[[], int], marker: Path, kills: int,
+    stops: int, seed: int,
+) -> None:  # fmt: skip
+    """Starts a program again and again and ends it at random points of its work; then lets it finish."""
     chance = random.Random(seed)
-    for number in range(kills):
+    points = sorted(chance.sample(range(1, total), kills + stops))
+    gentle = set(chance.sample(points, stops))
+    for number, point in enumerate(points, 1):
         process = start(module, words, processes=processes)
-        seconds = chance.uniform(1, longest)
-        time.sleep(seconds)
+        while done() < point and process.poll() is None:
+            time.sleep(0.005)
         if process.poll() is not None:
-            raise SystemExit(f"{module} ended after {number} kills: take fewer, or a shorter --longest")
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        for each in family:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        process.wait()
-        click.echo(f"  kill {number + 1} after {seconds:.1f} s")
+            raise SystemExit(f"{module} ended by itself before point {point}, or could not be started")
+        reached = done()
+        if point in gentle:
+            process.terminate()
+            process.wait()
+            if not marker.exists():
+                raise SystemExit(f"{module} was sent a SIGTERM at {reached} of {total} and left no {marker}")
+        else:
+            kill(process)
+        click.echo(f"  {number}: {'SIGTERM' if point in gentle else 'SIGKILL'} at {reached} of {total}")
     if start(module, words, processes=processes).wait():
         raise SystemExit(f"{module} failed when it was started again after the kills")
+
+
+def blocks_done(store: Path) -> int:
+    """Blocks that are committed."""
+    try:
+        return int(logitstore.open(store).done().sum())
+    except (logitstore.StoreError, OSError):
+        return 0
+
+
+def steps_done(run: Path) -> int:
+    """The last step of a run that is in its metrics."""
+    path = run / "metrics.jsonl"
+    return sum('"lr"' in line for line in path.read_text().splitlines()) if path.exists() else 0
 
 
 def store_content(path: Path) -> list[bytes]:
@@ -77,43 +117,83 @@ def metric_lines(run: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(run / "metrics.jsonl")]
 
 
+def run_content(run: Path) -> dict[str, bytes]:
+    """Every tensor of a run's last checkpoint and of the weights it left, by name."""
+    last = load_checkpoint(list_checkpoints(run / "checkpoints")[-1])
+    found = dict(tensors(last))
+    for path in sorted(run.glob("*.safetensors")):
+        found |= {f"{path.name}.{name}": tensor for name, tensor in load_file(path).items()}
+    return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
+
+
+def tensors(tree: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a nested state, with dotted names."""
+    if isinstance(tree, torch.Tensor):
+        yield prefix, tree
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for name, value in items:
+        yield from tensors(value, f"{prefix}.{name}")
+
+
+def teacher_words(work: Path, store: Path) -> list[str]:
+    return [
+        f"data.path={work / 'train'}", "teacher=tiny_vit", f"teacher.weights={DEMO / 'teacher.safetensors'}",
+        "view=fashion", "+view.mix={mixup_alpha:0.8,cutmix_alpha:1.0,group_size:64}", f"store.epochs={EPOCHS}",
+        "store.topk=3", "store.rows_per_block=1024", "data.workers=1", "compute.threads=1", f"store.path={store}",
+    ]  # fmt: skip
+
+
+def student_words(work: Path, run: Path) -> list[str]:
+    return [
+        f"data.path={work / 'train'}", f"data.val_path={work / 'val'}", f"store.path={work / 'whole.zarr'}",
+        "student=tiny_vit_micro", "student.image_size=28", "student.dims=[16,32,48,64]", "student.heads=[1,1,1,2]",
+        "student.drop_path=0.1", "train.batch_size=16", "train.accumulate=2", "train.ema_decay=0.99",
+        f"train.steps={STEPS}", "run.log_every=1", "run.save_every=10", "run.best_weights=true", "data.workers=1",
+        "compute.threads=1", f"run.dir={run}",
+    ]  # fmt: skip
+
+
 @click.command()
 @click.argument("work", type=click.Path(path_type=Path))
-@click.option("--kills", default=12, show_default=True, help="SIGKILLs for each pass.")
-@click.option("--processes", default=1, show_default=True, help="Processes of each pass.")
-@click.option("--longest", default=9.0, show_default=True, help="Most seconds that a killed pass runs.")
-@click.option("--seed", default=0, show_default=True)
-def main(work: Path, kills: int, processes: int, longest: float, seed: int) -> None:
+@click.option("--kills", default=20, show_default=True, help="SIGKILLs for each pass.")
+@click.option("--stops", default=4, show_default=True, help="SIGTERMs for each pass, besides.")
+@click.option("--processes", default=2, show_default=True, help="Processes of each disturbed pass.")
+@click.option("--seed", default=0, show_default=True, help="Decides the points.")
+def main(work: Path, kills: int, stops: int, processes: int, seed: int) -> None:
     """Runs the proof in WORK, a folder that is emptied first."""
     shutil.rmtree(work, ignore_errors=True)
     subprocess.run([sys.executable, DEMO / "fashion_mnist.py", "unpack", work / "images"], check=True)
-    pack = [sys.executable, DEMO.parent / "pack.py", work / "images" / "train", work / "data", "--workers", "1"]
-    subprocess.run(pack, check=True)
-    teacher = [
-        f"data.path={work / 'data'}", "teacher=tiny_vit", f"teacher.weights={DEMO / 'teacher.safetensors'}",
-        "view=fashion", "store.epochs=8", "store.topk=3", "store.rows_per_block=1024", "data.workers=1",
-    ]  # fmt: skip
-    killing = {"processes": processes, "kills": kills, "longest": longest, "seed": seed}
+    for split in ("train", "val"):
+        pack = [sys.executable, DEMO.parent / "pack.py", work / "images" / split, work / split, "--workers", "1"]
+        subprocess.run(pack, check=True)
+    how = {"processes": processes, "kills": kills, "stops": stops, "seed": seed}
 
-    click.echo("teacher pass, undisturbed by one process, then killed")
-    if start("distill.save_logits", [*teacher, f"store.path={work / 'whole.zarr'}"], processes=1).wait():
+    click.echo("student pass's store, by an undisturbed teacher pass of one process")
+    if start("distill.save_logits", teacher_words(work, work / "whole.zarr"), processes=1).wait():
         raise SystemExit("the undisturbed teacher pass failed")
-    killed_run("distill.save_logits", [*teacher, f"store.path={work / 'killed.zarr'}"], **killing)
-    same_store = store_content(work / "whole.zarr") == store_content(work / "killed.zarr")
-    click.echo(f"stores hold the same: {same_store}")
-
-    student = [
-        f"data.path={work / 'data'}", f"store.path={work / 'whole.zarr'}", "student=tiny_vit_micro",
-        "student.image_size=28", "student.drop_path=0.1", "train.batch_size=16", "train.accumulate=2",
-        "train.steps=1200", "run.log_every=1", "run.save_every=20", "data.workers=1", "compute.threads=1",
-    ]  # fmt: skip
-    click.echo("student pass, undisturbed, then killed")
-    if start("distill.train_student", [*student, f"run.dir={work / 'whole'}"], processes=processes).wait():
+    click.echo("student pass, undisturbed, then disturbed")
+    if start("distill.train_student", student_words(work, work / "whole"), processes=processes).wait():
         raise SystemExit("the undisturbed student pass failed")
-    killed_run("distill.train_student", [*student, f"run.dir={work / 'killed'}"], **killing)
-    same_run = metric_lines(work / "whole") == metric_lines(work / "killed")
-    click.echo(f"metrics of {len(metric_lines(work / 'whole'))} lines are equal to the last bit: {same_run}")
-    sys.exit(0 if same_store and same_run else 1)
+    run = work / "disturbed"
+    disturbed_run(
+        "distill.train_student", student_words(work, run), total=STEPS, done=lambda: steps_done(run),
+        marker=run / MARKER, **how,
+    )  # fmt: skip
+    same_metrics = metric_lines(work / "whole") == metric_lines(run)
+    click.echo(f"metrics of {len(metric_lines(work / 'whole'))} lines are equal to the last bit: {same_metrics}")
+    contents = run_content(work / "whole"), run_content(run)
+    same_tensors = contents[0] == contents[1]
+    click.echo(f"{len(contents[0])} tensors of the last checkpoint and of the weights left are equal: {same_tensors}")
+
+    click.echo("teacher pass, disturbed")
+    store = work / "disturbed.zarr"
+    disturbed_run(
+        "distill.save_logits", teacher_words(work, store), total=BLOCKS, done=lambda: blocks_done(store),
+        marker=work / f"disturbed.zarr.{MARKER}", **how,
+    )  # fmt: skip
+    same_store = store_content(work / "whole.zarr") == store_content(store)
+    click.echo(f"stores hold the same: {same_store}")
+    sys.exit(0 if same_store and same_metrics and same_tensors else 1)
 
 
 if __name__ == "__main__":

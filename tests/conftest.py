@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from distill.data.catalog import Catalog, open_catalog
 from distill.data.pack import pack
 
 CLASSES = ("anchor", "bell", "cup")
+WORDNET = ("n01440764", "n01443537", "n01484850")
 
 
 def draw_picture(number: int, label: int) -> np.ndarray:
@@ -70,6 +72,32 @@ def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     metadata = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]", "class_names": '["anchor", "bell", "cup"]'}
     models.save_weights(net, path, metadata=metadata)
+    return path
+
+
+@pytest.fixture(scope="session")
+def wordnet_path(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images, the classes named by the WordNet ids of ImageNet's first three."""
+    folder = tmp_path_factory.mktemp("wordnet")
+    (folder / "images").mkdir()
+    for name, synset in zip(CLASSES, WORDNET, strict=True):
+        shutil.copytree(image_folder / name, folder / "images" / synset)
+    pack(folder / "images", folder / "data", rows_per_shard=20)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny TinyViT for 32 px and the 21,841 classes of ImageNet-21k, with random weights."""
+    import models
+
+    torch.manual_seed(1)
+    net = models.build("tiny_vit", num_classes=21841, image_size=32, **TINY)
+    for name, parameter in net.named_parameters():
+        if name.endswith("attention_biases"):
+            torch.nn.init.normal_(parameter)
+    path = tmp_path_factory.mktemp("pretrained") / "student.safetensors"
+    models.save_weights(net, path, metadata={})
     return path
 
 

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+from accelerate.state import AcceleratorState
 
 from distill import command, config
 
@@ -20,6 +22,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "save_logits": config.SaveLogitsConfig,
     "train_student": config.TrainStudentConfig,
     "evaluate": config.EvaluateConfig,
+    "export": config.ExportConfig,
     "verify_logits": config.VerifyLogitsConfig,
 }
 
@@ -50,12 +53,24 @@ def student_words(data: Path, run: Path, *more: str) -> list[str]:
 def call(program: str, words: list[str]) -> None:
     """Runs a program inside this process. Errors come out as exceptions."""
     main = importlib.import_module(f"distill.{program}").main
-    main(command.load(program, SCHEMAS[program], words))
+    with fresh_state():
+        main(command.load(program, SCHEMAS[program], words))
 
 
-def spawn(program: str, words: list[str], *, processes: int = 1, code: str | None = None) -> subprocess.Popen[str]:
-    """Starts a program as a user would, in its own session; `code` replaces `-m distill.PROGRAM`."""
-    start = ["-c", code] if code else ["-m", f"distill.{program}"]
+@contextmanager
+def fresh_state() -> Iterator[None]:
+    """Afterwards accelerate has forgotten how it was started: what comes next may take another precision."""
+    try:
+        yield
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def spawn(
+    program: str, words: list[str], *, processes: int = 1, code: str | None = None, module: str | None = None
+) -> subprocess.Popen[str]:
+    """Starts a program as a user would, in its own session; `code` or `module` replace `-m distill.PROGRAM`."""
+    start = ["-c", code] if code else ["-m", module or f"distill.{program}"]
     if processes > 1:
         rendezvous = [
             "--nnodes=1",

@@ -6,13 +6,14 @@ meaning stands under it. `conf/*.yaml` holds the values that users start from.
 
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
+from distill.config.evaluation import EvalChangeConfig, EvaluateConfig
+from distill.config.exporting import ExportConfig, WeightsConfig
 from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
 from distill.config.programs import (
-    EvalChangeConfig,
-    EvaluateConfig,
     SaveLogitsConfig,
+    TeacherRunConfig,
     TrainStudentConfig,
     VerifyLogitsConfig,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "EvalChangeConfig",
     "EvalConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "LossConfig",
     "NewStoreConfig",
     "OneViewConfig",
@@ -36,7 +38,9 @@ __all__ = [
     "StoreConfig",
     "StudentConfig",
     "TeacherConfig",
+    "TeacherRunConfig",
     "TrainConfig",
     "TrainStudentConfig",
     "VerifyLogitsConfig",
+    "WeightsConfig",
 ]

@@ -14,6 +14,8 @@ class ComputeConfig:
     channels_last: bool = True
     compile: bool = False
     """torch.compile the model."""
+    compile_backend: str = "inductor"
+    """Of torch.compile; `aot_eager` needs no compiler and is no faster, for tests."""
     threads: int | None = None
     """CPU threads of each process; null: torch's choice."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from distill.config.checks import choice, given
+
 
 @dataclass(kw_only=True)
 class TeacherConfig:
@@ -26,6 +28,12 @@ class StudentConfig:
     """See `models.build`; null leaves a value to the named model."""
 
     name: str = "tiny_vit_5m"
+    init: str | None = None
+    """File of initial weights, in any layout that `models.load_weights` reads; null: drawn from `train.seed`."""
+    init_classes: str = "same"
+    """`same`: the file must be for the student's classes; `map`: its head is re-mapped by WordNet ids."""
+    init_windows: str = "same"
+    """`same`: the file must be for the student's attention windows; `resize`: its bias tables are resized."""
     image_size: int = 224
     drop_path: float = 0.0
     dims: list[int] | None = None
@@ -38,6 +46,12 @@ class StudentConfig:
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     """Of the RGB values in 0..1, for normalisation."""
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+
+    def __post_init__(self) -> None:
+        choice("student.init_classes", self.init_classes, ("same", "map"))
+        choice("student.init_windows", self.init_windows, ("same", "resize"))
+        if (self.init_classes, self.init_windows) != ("same", "same"):
+            given("student.init", self.init, "the file of weights that fine-tuning starts from")
 
     def dimensions(self) -> dict[str, Any]:
         """The free dimensions that are set."""

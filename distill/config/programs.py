@@ -14,7 +14,17 @@ from distill.config.optim import OptimConfig
 from distill.config.store import NewStoreConfig, StoreConfig
 from distill.config.training import EvalConfig, RunConfig, TrainConfig
 from distill.config.verification import CheckConfig, OneViewConfig
+from distill.duration import limit_of
 from distill.errors import UsageError
+
+
+@dataclass(kw_only=True)
+class TeacherRunConfig:
+    time_limit: str | None = None
+    """Stop in good order after so long, with exit code 75; as "11:50:00", "1-11:50:00" or 90m; null: no limit."""
+
+    def __post_init__(self) -> None:
+        limit_of(self.time_limit)
 
 
 @dataclass(kw_only=True)
@@ -25,6 +35,7 @@ class SaveLogitsConfig:
     """The ViewSpec; see `distill.views.spec`."""
     store: NewStoreConfig = field(default_factory=NewStoreConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    run: TeacherRunConfig = field(default_factory=TeacherRunConfig)
     batch_size: int = 64
     """Views the teacher is given at once."""
 
@@ -52,34 +63,8 @@ class TrainStudentConfig:
     def __post_init__(self) -> None:
         given("data.path", self.data.path, "the folder of a packed data set")
         given("run.dir", self.run.dir, "a folder for the run")
-
-
-@dataclass(kw_only=True)
-class EvalChangeConfig:
-    """null: as the run evaluated itself, or as the teacher is meant to be."""
-
-    batch_size: int | None = None
-    crop: float | None = None
-    interpolation: str | None = None
-    full: bool | None = None
-
-
-@dataclass(kw_only=True)
-class EvaluateConfig:
-    data: DataConfig = field(default_factory=DataConfig)
-    run: RunConfig = field(default_factory=RunConfig)
-    """`run.dir`: the run whose student is evaluated."""
-    teacher: TeacherConfig | None = None
-    """A teacher to be evaluated instead."""
-    eval: EvalChangeConfig = field(default_factory=EvalChangeConfig)
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    json: str | None = None
-    """Write the scores to this file."""
-
-    def __post_init__(self) -> None:
-        given("data.val_path", self.data.val_path, "the folder of a packed data set")
-        if (self.run.dir is None) == (self.teacher is None):
-            raise UsageError("name what is to be evaluated: either run.dir=FOLDER or teacher=CHOICE")
+        if self.eval.weights == "ema" and self.train.ema_decay is None:
+            raise UsageError("eval.weights=ema: there is no average without train.ema_decay, such as 0.9999")
 
 
 @dataclass(kw_only=True)

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 import logitstore
 from distill.data.catalog import Catalog
+from distill.data.folder import Images
 from distill.data.order import Order, Rows
 from distill.data.pairs import pairs_of
 from distill.data.pictures import Pictures
@@ -94,6 +95,7 @@ class TrainBatches(Dataset[Batch]):
         self.pictures = Pictures(catalog, size=size, num_classes=store.spec.num_classes if store else None)
         self.order, self.rank, self.spec, self.seed = order, rank, spec, seed
         self.store, self.epochs, self.digest, self.prove = store, epochs, digest, prove
+        self.remote = catalog.remote is not None
         self.pairs = pairs_of(spec, num_rows=len(catalog), seeds_of=self._seeds)
         self._window = (-1, -1)
 
@@ -120,10 +122,10 @@ class TrainBatches(Dataset[Batch]):
 
     def _fetch_ahead(self, step: int) -> None:
         """When a window of the order begins, asks for its shards and those of the window after it."""
-        if self.pictures.catalog.remote and (window := self.order.window_of(step)) != self._window:
+        if self.remote and (window := self.order.window_of(step)) != self._window:
             self._window = window
             for number in (window[1], window[1] + 1):
-                self.pictures.shards.fetch_ahead(self.order.window_rows(window[0], number))
+                self.pictures.fetch_ahead(self.order.window_rows(window[0], number))
 
     def _seeds(self, epoch: int, rows: Rows) -> np.ndarray:
         if self.store is not None:
@@ -208,7 +210,7 @@ class BlockBatches(Dataset[list[Batch]]):
 class EvalBatches(Dataset[Batch]):
     """Evaluation views of all rows; an index is a range of rows."""
 
-    def __init__(self, catalog: Catalog, *, spec: EvalSpec, size: int) -> None:
+    def __init__(self, catalog: Images, *, spec: EvalSpec, size: int) -> None:
         self.pictures = Pictures(catalog, size=size)
         self.spec = spec
 

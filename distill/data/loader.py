@@ -5,6 +5,7 @@ An error that a user can mend arrives as it was raised in the worker, without th
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ def load(
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
+        worker_init_fn=_keep_working,
         # Its own: the loader draws from it when it starts, which in the global one would move the random numbers of
         # the first step of a resumed run.
         generator=torch.Generator(),
@@ -39,6 +41,13 @@ def load(
         if isinstance(item, Exception):
             raise item
         yield item
+
+
+def _keep_working(worker: int) -> None:
+    """Makes a worker deaf to the signals by which a scheduler asks a pass to stop: it sends them to every process of a
+    job, and the worker is needed until the pass has come to a good place. It ends when its parent tells it or ends."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Guarded(Dataset[Any]):

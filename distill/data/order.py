@@ -9,17 +9,21 @@ rank 0, 1, ... in turn. What a step sees as a whole therefore depends neither on
 on how a global batch is spread over processes and accumulation. Rows that do not fill a last step are left out of
 that epoch; other rows in each epoch.
 
-Two options deal otherwise, and keep all of that:
+Three options deal otherwise, and keep all of that:
 
 - `unit` neighbouring rows stay together: the two of a mixed pair, so that each is decoded once.
 - `repeats`: a row is dealt with its views of that many consecutive epochs at once (repeated augmentation: Hoffer et
   al., "Augment your batch", CVPR 2020), so that it is decoded once for them. Epochs 0 .. r - 1 then share one order,
   epochs r .. 2r - 1 the next, and every view comes as often as without repeats: once in r epochs, at most.
+- `partial`: the rows that do not fill a last step make a smaller one. It has as many full parts as there are rows for,
+  then one whose rows are divided over the ranks as evenly as they go. Every rank has the same number of parts and none
+  an empty one: fewer units than ranks are left out.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,9 +65,13 @@ class Order:
     """Neighbouring rows that are dealt together; a last incomplete unit is left out."""
     repeats: int = 1
     """Views of a row in a batch, each of another epoch."""
+    partial: bool = False
+    """Whether rows that do not fill the last step of an epoch make a smaller one; not with repeats."""
     _windows: OrderedDict[tuple[int, int], Rows] = field(default_factory=OrderedDict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.partial and self.repeats > 1:
+            raise UsageError("train.partial_step does not go with train.repeats > 1: epochs are dealt together")
         if self.batch_size % (self.unit * self.repeats):
             raise UsageError(
                 f"train.batch_size={self.batch_size}: must be a multiple of {self.unit * self.repeats}, because rows "
@@ -87,14 +95,39 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.num_rows // self.unit * self.unit // self.step_rows
+        return self.num_rows // self.unit * self.unit // self.step_rows + (self.partial_rows > 0)
+
+    @property
+    def partial_rows(self) -> int:
+        """Rows of the smaller last step of every epoch; 0 where there is none."""
+        if not self.partial:
+            return 0
+        units = self.num_rows // self.unit % (self.step_rows // self.unit)
+        last_part = units % (self.world * self.batch_size // self.unit)
+        return (units - last_part if last_part < self.world else units) * self.unit
+
+    def rows_of(self, step: int) -> int:
+        """Views of optimiser step `step` over all processes."""
+        return self.partial_rows if self._is_partial(step) else self.step_rows
+
+    def parts_of(self, step: int) -> int:
+        """Batches that each process takes for optimiser step `step`."""
+        return -(-self.rows_of(step) // (self.world * self.batch_size))
+
+    def indices(self, begin: int, end: int) -> Sequence[int]:
+        """Every part of the steps begin .. end - 1, as step * accumulate + part."""
+        if not self.partial_rows:
+            return range(begin * self.accumulate, end * self.accumulate)
+        return [step * self.accumulate + part for step in range(begin, end) for part in range(self.parts_of(step))]
 
     def batch(self, step: int, *, part: int = 0, rank: int = 0) -> tuple[Rows, Rows]:
-        """Epochs and rows, both (batch_size,) int64, of accumulation part `part` of optimiser step `step` at `rank`.
-        The views of one row are neighbours."""
-        shuffle, begin = self._place(step)
-        begin += (part * self.world + rank) * self.batch_size // self.repeats
-        rows = self._rows(shuffle, begin, begin + self.batch_size // self.repeats)
+        """Epochs and rows, both (batch_size,) int64 (fewer in a partial step), of accumulation part `part` of optimiser
+        step `step` at `rank`. The views of one row are neighbours."""
+        shuffle, place = self._place(step)
+        first = part * self.world * self.batch_size
+        units = min(self.world * self.batch_size, self.rows_of(step) - first) // self.unit
+        begin, end = ((first + units * r // self.world * self.unit) // self.repeats for r in (rank, rank + 1))
+        rows = self._rows(shuffle, place + begin, place + end)
         epochs = shuffle * self.repeats + np.arange(self.repeats)
         return np.tile(epochs, len(rows)), np.repeat(rows, self.repeats)
 
@@ -110,6 +143,9 @@ class Order:
         shuffle, window = shuffle + window // last, window % last
         shards = self._shard_order(shuffle)[window * self.window_shards : (window + 1) * self.window_shards]
         return [(int(self.starts[shard]), int(self.starts[shard + 1])) for shard in shards]
+
+    def _is_partial(self, step: int) -> bool:
+        return self.partial_rows > 0 and (step + 1) % self.steps_per_epoch == 0
 
     def _place(self, step: int) -> tuple[int, int]:
         """Number of the shuffle that a step belongs to, and where in it the step's rows begin."""

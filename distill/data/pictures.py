@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from distill.data.catalog import Catalog
+from distill.data.folder import Folder, FolderReader, Images
 from distill.data.pairs import Pairs, Rows, SeedsOf
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage
@@ -43,22 +44,28 @@ Coordinate = tuple[int, int]
 class Pictures:
     """Reads and renders rows of one data set at one size."""
 
-    def __init__(self, catalog: Catalog, *, size: int, num_classes: int | None = None) -> None:
+    def __init__(self, catalog: Images, *, size: int, num_classes: int | None = None) -> None:
         """**Arguments:** `num_classes`: of the model; labels of a data set with another number are unknown to it."""
         self.catalog = catalog
         self.size = size
         self._labelled = num_classes in (None, catalog.num_classes)
-        self.shards = ShardReader(catalog)
+        self.reader = FolderReader(catalog) if isinstance(catalog, Folder) else ShardReader(catalog)
         self._ahead = -1
+
+    def fetch_ahead(self, ranges: list[tuple[int, int]]) -> None:
+        """Of a remote data set: begins to fetch the shards that hold some ranges of rows."""
+        if isinstance(self.reader, ShardReader):
+            self.reader.fetch_ahead(ranges)
 
     def fetch_after(self, row: int) -> None:
         """Of a remote data set read in order: begins to fetch the shards from a row on that come next."""
-        if self.catalog.remote and row < len(self.catalog):
-            shard = self.catalog.shard_of(row)
+        catalog = self.catalog
+        if isinstance(catalog, Catalog) and catalog.remote and row < len(catalog):
+            shard = catalog.shard_of(row)
             if shard != self._ahead:
                 self._ahead = shard
-                last = min(shard + _SHARDS_AHEAD, len(self.catalog.shards) - 1)
-                self.shards.fetch_ahead([(row, int(self.catalog.starts[last + 1]))])
+                last = min(shard + _SHARDS_AHEAD, len(catalog.shards) - 1)
+                self.fetch_ahead([(row, int(catalog.starts[last + 1]))])
 
     def plain(self, rows: Rows, view_of: ViewOf) -> dict[str, Any]:
         """The fields of a `Batch` that come from pictures: each row under the view that fits its size."""
@@ -103,13 +110,13 @@ class Pictures:
         damage: dict[Coordinate, str] = {}
         for row, coordinates in by_row.items():
             try:
-                data = self.shards.read(row)
+                data = self.reader.read(row)
                 size = image_size(data)
                 source = data if len(coordinates) == 1 else Picture(data)
                 for at in coordinates:
                     pixels[at] = render(source, wanted[at](size), size=self.size)
             except DamagedImage as error:
-                where = self.shards.where(row)
+                where = self.reader.where(row)
                 text = str(error) if where in str(error) else f"{where}: {error}"
                 damage |= {at: text for at in coordinates}
         return pixels, damage

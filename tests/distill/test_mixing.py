@@ -64,7 +64,7 @@ def test_a_mixed_picture_is_made_of_the_two_views_of_its_pair(catalog: Catalog) 
     assert pairs is not None
 
     def alone(row: int) -> np.ndarray:
-        data = pictures.shards.read(row)
+        data = pictures.reader.read(row)
         seed = int(view_seeds(range(row, row + 1), base=3, epoch=1, num_samples=len(catalog))[0])
         return render(data, draw(SPEC, seed, image_size(data)), size=32)
 
@@ -126,12 +126,12 @@ def test_another_size_shows_the_same_mix(catalog: Catalog) -> None:
 def test_a_damaged_picture_takes_its_partner_with_it(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     train = train_batches(catalog)
     row, partner = train[0].rows_b[:2].tolist()
-    read = train.pictures.shards.read
+    read = train.pictures.reader.read
 
     def damaged(n: int) -> bytes:
         return read(n)[:40] if n == row else read(n)
 
-    monkeypatch.setattr(train.pictures.shards, "read", damaged)
+    monkeypatch.setattr(train.pictures.reader, "read", damaged)
     batch = train[0]
     assert batch.weights_b.tolist() == [0, 0, *[1] * 8]
     assert [entry[1] for entry in batch.damage] == [row]

@@ -24,12 +24,14 @@ def test_published_names_and_shapes_become_ours(layout: str) -> None:
         for name, tensor in models.build("tiny_vit_5m", num_classes=1000).state_dict().items()
     }
     assert {layouts.to_ours(name, layout=layout): shape for name, shape in theirs.items()} == ours
+    assert {layouts.from_ours(name, layout=layout): shape for name, shape in ours.items()} == theirs
 
 
 def test_our_names_stay() -> None:
     names = list(models.build("tiny_vit_5m", num_classes=2).state_dict())
     assert layouts.recognise(names) == "ours and timm"
-    assert [layouts.to_ours(name, layout="ours and timm") for name in names] == names
+    for rename in (layouts.to_ours, layouts.from_ours):
+        assert [rename(name, layout="ours and timm") for name in names] == names
 
 
 def test_other_names_are_not_recognised() -> None:

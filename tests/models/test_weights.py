@@ -26,7 +26,7 @@ def same_state(one: nn.Module, other: nn.Module) -> bool:
 
 
 def renamed(net: models.TinyViT, layout: str) -> dict[str, Tensor]:
-    """The state of a 5M network under published names."""
+    """The state of a 5M network under published names, in the order of published files."""
     names = [line.split("\t")[0] for line in (KEPT / f"{layout}.tsv").read_text().splitlines()]
     return {name: net.state_dict()[layouts.to_ours(name, layout=layout)] for name in names}
 
@@ -37,17 +37,6 @@ def refuse(net: models.TinyViT, path: Path, message: str) -> None:
     with pytest.raises(models.WeightsError, match=message):
         models.load_weights(net, path)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
-
-
-def test_saved_and_loaded_weights_are_equal(small: models.TinyViT, tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    last = small.to(memory_format=torch.channels_last)
-    models.save_weights(last, path, metadata=METADATA)
-    other = copy_of(small)
-    assert not same_state(other, small)
-    models.load_weights(other, path)
-    assert same_state(other, small)
-    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 @pytest.mark.parametrize("wrap", ["", "model", "state_dict"])
@@ -69,6 +58,67 @@ def test_published_layouts_load(layout: str, wrap: str, tmp_path: Path, fill: Ca
     other = models.build("tiny_vit_5m")
     models.load_weights(other, tmp_path / "a.pth")
     assert same_state(other, net)
+
+
+@pytest.mark.parametrize("layout", ["official", "mmpretrain"])
+def test_round_trip_through_timm_keeps_the_outputs(
+    layout: str, tmp_path: Path, fill: Callable[[nn.Module], None]
+) -> None:
+    """official -> ours -> timm -> ours."""
+    first = models.build("tiny_vit_5m", num_classes=12).eval()
+    fill(first)
+    torch.save({"model": renamed(first, layout)}, tmp_path / "theirs.pth")
+    ours = models.build("tiny_vit_5m", num_classes=12).eval()
+    models.load_weights(ours, tmp_path / "theirs.pth")
+    path = tmp_path / "timm.safetensors"
+    models.save_weights(ours, path, metadata=METADATA, layout="timm")
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    timms = timm.create_model(header["architecture"], checkpoint_path=path, **json.loads(header["arguments"])).eval()
+    torch.save(timms.state_dict(), tmp_path / "back.pth")
+    back = models.build("tiny_vit_5m", num_classes=12).eval()
+    models.load_weights(back, tmp_path / "back.pth")
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = first(pixels)
+        assert expected.std() > 0.05
+        assert torch.equal(ours(pixels), expected)
+        torch.testing.assert_close(timms(pixels), expected, rtol=0, atol=1e-5)
+        assert torch.equal(back(pixels), expected)
+
+
+@pytest.mark.parametrize("entry", ["model_ema", "state_dict_ema", "ema"])
+def test_averaged_weights_are_taken_by_name_or_where_there_are_no_others(
+    entry: str, small: models.TinyViT, fill: Callable[[nn.Module], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.pth"
+    plain, averaged = copy_of(small), copy_of(small)
+    torch.save({entry: small.state_dict(), "model": plain.state_dict(), "epoch": 3}, path)
+    models.load_weights(averaged, path)
+    assert same_state(averaged, plain)
+    models.load_weights(averaged, path, entry=entry)
+    assert same_state(averaged, small)
+    with pytest.raises(
+        models.WeightsError, match=rf"has no entry 'emma' that holds tensors; its entries: {entry}, model"
+    ):
+        models.load_weights(averaged, path, entry="emma")
+    torch.save({entry: {"module": {f"module.{k}": v for k, v in small.state_dict().items()}}}, path)
+    models.load_weights(plain, path)
+    assert same_state(plain, small)
+    models.save_weights(small, tmp_path / "a.safetensors", metadata={})
+    with pytest.raises(models.WeightsError, match="has no entries to choose from"):
+        models.load_weights(plain, tmp_path / "a.safetensors", entry=entry)
+
+
+def test_heads_of_21841_classes_load_and_others_are_refused(tmp_path: Path) -> None:
+    net = models.build("tiny_vit_5m", num_classes=21841)
+    torch.save({"model": renamed(net, "official")}, tmp_path / "a.pth")
+    other = models.build("tiny_vit_5m", num_classes=21841)
+    models.load_weights(other, tmp_path / "a.pth")
+    assert same_state(other, net)
+    refuse(
+        models.build("tiny_vit_5m", num_classes=1000), tmp_path / "a.pth", "are for 21841 classes, the model has 1000"
+    )
 
 
 class Recipe(dict):  # type: ignore[type-arg]
@@ -150,79 +200,3 @@ def test_files_of_other_things_are_refused(small: models.TinyViT, tmp_path: Path
     torch.save(small.state_dict(), whole)
     path.write_bytes(whole.read_bytes()[:5000])
     refuse(small, path, "cannot read .*a.pth")
-
-
-def test_description_tells_what_was_saved(small: models.TinyViT, tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    names = [f"class {index}" for index in range(10)]
-    models.save_weights(small, path, metadata={**METADATA, "class_names": json.dumps(names)})
-    told = models.describe_weights(path)
-    assert models.TinyViTConfig.from_json(told["config"]) == small.config
-    assert (told["num_classes"], told["image_size"]) == (10, 32)
-    assert (told["mean"], told["std"], told["crop"]) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.2], None)
-    assert (told["class_names"], told["note"]) == (names, "not JSON")
-    json.dumps(told)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        ({"config": "{}"}, "metadata may not set config"),
-        ({"mean": "0.5"}, "mean .* must be a list of three numbers"),
-        ({"std": "[1, 2]"}, "std .* must be a list of three numbers"),
-        ({"crop": "wide"}, "crop .* is not JSON"),
-        ({"class_names": '["a"]'}, "class_names .* must be a list of 10 names"),
-        ({"note": 3}, "metadata note .* must be text"),
-    ],
-)
-def test_wrong_metadata_is_refused(
-    metadata: dict[str, Any], message: str, small: models.TinyViT, tmp_path: Path
-) -> None:
-    with pytest.raises(models.WeightsError, match=message):
-        models.save_weights(small, tmp_path / "a.safetensors", metadata=metadata)
-    assert not list(tmp_path.iterdir())
-
-
-def test_only_our_files_describe_themselves(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    safetensors.torch.save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(models.WeightsError, match="was not written by save_weights"):
-        models.describe_weights(path)
-    header = {"format": "distill.tiny_vit", "format_version": "2"}
-    safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata=header)
-    with pytest.raises(models.WeightsError, match="is of version 2 of its format"):
-        models.describe_weights(path)
-
-
-def test_half_precision_is_stored_and_upcast(small: models.TinyViT, tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    models.save_weights(small, path, metadata={}, dtype=torch.float16)
-    assert safetensors.torch.load_file(path)["head.fc.weight"].dtype == torch.float16
-    other = copy_of(small)
-    models.load_weights(other, path)
-    assert torch.equal(other.head.fc.weight, small.head.fc.weight.half().float())
-    assert other.head.fc.weight.dtype == torch.float32
-    with torch.no_grad():
-        small.head.fc.bias[0] = 1e6
-    with pytest.raises(models.WeightsError, match=r"head\.fc\.bias holds values that torch\.float16 cannot"):
-        models.save_weights(small, path, metadata={}, dtype=torch.float16)
-
-
-def test_failed_save_leaves_the_old_file(
-    small: models.TinyViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.safetensors"
-    models.save_weights(small, path, metadata={})
-    before = path.read_bytes()
-
-    def fail(tensors: Any, target: Path, metadata: Any) -> None:
-        Path(target).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(safetensors.torch, "save_file", fail)
-    with pytest.raises(models.WeightsError, match=r"cannot write weights to .*No space left"):
-        models.save_weights(small, path, metadata={})
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
-    with pytest.raises(models.WeightsError, match="cannot write weights to"):
-        models.save_weights(small, tmp_path / "no" / "a.safetensors", metadata={})

@@ -55,6 +55,58 @@ def test_an_epoch_holds_each_row_at_most_once_and_only_the_last_step_is_missing(
         assert max(rows) < starts[-1]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    num_rows=st.integers(2, 150),
+    units_in_batch=st.integers(1, 4),
+    unit=st.integers(1, 2),
+    world=st.integers(1, 4),
+    accumulate=st.integers(1, 3),
+)
+def test_a_partial_step_takes_the_rest_of_an_epoch_evenly(
+    num_rows: int, units_in_batch: int, unit: int, world: int, accumulate: int
+) -> None:
+    starts = np.append(np.arange(0, num_rows, 10), num_rows)
+    settings = {"batch_size": units_in_batch * unit, "world": world, "accumulate": accumulate, "unit": unit}
+    if num_rows // unit < world:
+        with pytest.raises(UsageError, match="do not fill one step"):
+            Order(starts=starts, seed=1, partial=True, **settings)
+        return
+    order = Order(starts=starts, seed=1, partial=True, **settings)
+    for epoch in (0, 3):
+        seen: list[int] = []
+        steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
+        for step in steps:
+            sizes = []
+            for part in range(order.parts_of(step)):
+                batches = [order.batch(step, part=part, rank=rank)[1] for rank in range(world)]
+                assert all(len(rows) and len(rows) % unit == 0 for rows in batches)
+                assert max(map(len, batches)) - min(map(len, batches)) <= unit
+                sizes += [len(rows) for rows in batches]
+                seen += [row for rows in batches for row in rows.tolist()]
+            assert sum(sizes) == order.rows_of(step) <= order.step_rows
+            assert order.rows_of(step) == order.step_rows or step == steps[-1]
+            assert set(sizes[: -world or None]) <= {order.batch_size}
+        assert len(set(seen)) == len(seen)
+        assert num_rows // unit * unit - len(seen) < world * unit
+        assert list(order.indices(steps[0], steps[-1] + 1)) == [
+            step * accumulate + part for step in steps for part in range(order.parts_of(step))
+        ]
+
+
+def test_a_partial_step_leaves_the_others_as_they_are() -> None:
+    starts = np.array([0, 50, 100, 130, 200])
+    whole, plain = (Order(starts=starts, seed=3, batch_size=24, partial=partial) for partial in (True, False))
+    assert (whole.steps_per_epoch, plain.steps_per_epoch) == (9, 8)
+    for epoch in range(2):
+        for step in range(8):
+            ours, theirs = whole.batch(epoch * 9 + step), plain.batch(epoch * 8 + step)
+            assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert sorted(epoch_rows(plain, epoch) + whole.batch(epoch * 9 + 8)[1].tolist()) == list(range(200))
+    with pytest.raises(UsageError, match=r"train\.partial_step does not go with train\.repeats"):
+        Order(starts=starts, seed=3, batch_size=24, partial=True, repeats=2)
+
+
 def test_processes_and_accumulation_only_divide_one_global_order() -> None:
     starts = np.array([0, 50, 100, 130, 200])
     whole = Order(starts=starts, seed=3, batch_size=24)

@@ -1,0 +1,63 @@
+"""Export: writes the student of a run, or a file of weights, for use elsewhere, with a model card beside it.
+
+    python -m distill.export run.dir=runs/a format=onnx
+    python -m distill.export run.dir=runs/a format=timm out=tiny.safetensors
+    python -m distill.export weights=tiny_vit_21m_22k.pth model.name=tiny_vit_21m model.num_classes=21841 \\
+        classes=imagenet_1k image_size=384 format=safetensors out=tiny_vit_21m_384.safetensors
+
+An ONNX file has a free batch axis, takes normalised pixels, and is written only if onnxruntime answers as torch does.
+A timm file is what timm.create_model(..., checkpoint_path=FILE) takes. The card says what the model is, how it is used,
+how good it was and where it comes from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+import distill.command
+import models
+from distill.config import ExportConfig
+from distill.errors import DistillError
+from distill.export_subject import Subject, open_subject
+from distill.model_card import model_card
+from models.onnx_file import export_onnx
+
+_SUFFIX = {"onnx": ".onnx", "timm": ".timm.safetensors", "safetensors": ".export.safetensors"}
+
+
+def main(config: ExportConfig) -> None:
+    subject = open_subject(config)
+    path = _target(config, subject)
+    card = Path(f"{path}.md")
+    for target in (path, card):
+        if target.exists() and not config.overwrite:
+            raise DistillError(f"{target} is there and is not overwritten unasked: give out=FILE or overwrite=true")
+    difference = _write(config, subject, path)
+    card.write_text(model_card(subject, path=path, format=config.format, difference=difference))
+    print(f"{path} written, with its card {card}", flush=True)
+
+
+def _target(config: ExportConfig, subject: Subject) -> Path:
+    path = Path(config.out) if config.out else subject.source.with_suffix(_SUFFIX[config.format])
+    if not path.parent.is_dir():
+        raise DistillError(f"there is no folder {path.parent} to write {path.name} to")
+    return path
+
+
+def _write(config: ExportConfig, subject: Subject, path: Path) -> float | None:
+    """Writes the file. **Returns:** for ONNX, the largest difference of a logit (see `models.onnx_file.compare`)."""
+    if config.format != "onnx":
+        layout = "timm" if config.format == "timm" else "ours"
+        dtype = getattr(torch, config.dtype)
+        models.save_weights(subject.net, path, metadata=subject.metadata(), dtype=dtype, layout=layout)
+        return None
+    side = subject.net.config.image_size
+    difference = export_onnx(subject.net, path, image_size=side, metadata=subject.metadata(), opset=config.opset)
+    print(f"onnxruntime answers as torch does: largest difference {difference:.1e} of the largest logit", flush=True)
+    return difference
+
+
+if __name__ == "__main__":
+    distill.command.run(main, name="export", schema=ExportConfig, about=__doc__)

@@ -1,0 +1,131 @@
+"""What one process of several does in `test_many_processes`: a few trainings, one after another, and what came out.
+
+torchrun --nproc_per_node P -m tests.distill.many_processes DATA STORE OUT
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
+import distill.data.shards
+from distill import command, loop, provenance, runtime, student_pass
+from distill.config import TrainStudentConfig
+from distill.data.loader import load
+from distill.progress import Progress
+from distill.replay import open_replay
+from distill.runtime import Runtime
+from tests.programs import student_words
+
+# Settings beside those of `student_words`. Every global batch is the same whatever the number of processes.
+CASES: dict[str, tuple[str, ...]] = {
+    "sync": ("train.global_batch=24", "train.batchnorm=sync", "train.steps=3", "train.ema_decay=0.5"),
+    "frozen": ("train.global_batch=48", "train.batchnorm=frozen", "train.steps=2", "data.damaged=skip"),
+    "partial": (
+        "train.global_batch=48",
+        "train.batchnorm=sync",
+        "train.partial_step=true",
+        "train.epochs=1",
+        "train.grad_checkpoint=true",
+    ),
+}
+PART_ROWS = 24
+"""Rows of a part over all processes."""
+DAMAGED = (3, 40, 41, 77)
+
+
+def main(data: Path, store: Path, out: Path) -> None:
+    config = settings("sync", data, store, out, world=1)
+    process = runtime.start(config.compute)
+    found = {"world": process.world} | {
+        name: train(settings(name, data, store, out, world=process.world), process, damaged=name == "frozen")
+        for name in CASES
+    }
+    if process.is_main:
+        torch.save(found, out)
+    process.finish()
+
+
+def settings(case: str, data: Path, store: Path, out: Path, *, world: int) -> TrainStudentConfig:
+    words = student_words(
+        data, out.parent / f"{case}{world}", *CASES[case], f"train.batch_size={PART_ROWS // world}",
+        f"data.val_path={data}", "optim.clip_grad=null", "optim.base_batch=512", "optim.lr=0.05",
+        "optim.warmup_epochs=0", "optim.eps=1e-3", *([f"store.path={store}"] if case == "sync" else []),
+    )  # fmt: skip
+    return command.load("train_student", TrainStudentConfig, words)
+
+
+def train(config: TrainStudentConfig, process: Runtime, *, damaged: bool) -> dict[str, Any]:
+    """Trains, and returns losses, the first step's gradients, weights, scores and the number of reductions a step."""
+    assert config.data.path and config.run.dir
+    Path(config.run.dir).mkdir(exist_ok=True)
+    catalog = provenance.catalog(config.data, config.data.path)
+    replay = open_replay(config.store, catalog) if config.store.path else None
+    num_classes = replay.store.spec.num_classes if replay else 3
+    order = student_pass.make_order(config, catalog, process, replay)
+    plan = student_pass.make_plan(config, order, process)
+    training = student_pass.make_training(config, process, num_classes)
+    evaluator = student_pass.make_evaluator(config, process, num_classes)
+    assert evaluator
+    reductions = count_reductions(training)
+    gradients: list[dict[str, torch.Tensor]] = []
+    training.optimizer.optimizer.register_step_pre_hook(
+        lambda *_: gradients.append({name: p.grad.clone() for name, p in training.net.named_parameters()})
+    )
+    lines: list[dict[str, Any]] = []
+    dataset = student_pass.make_batches(config, catalog, order, process, replay)
+    with unreadable(DAMAGED if damaged else ()):
+        loop.train(
+            training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=process,
+            records=student_pass.make_records(config, process, digests=None), log=lines.append, save=lambda: None,
+            evaluate=None, stop=lambda: None, progress=Progress("", total=1, unit="", shown=False),
+        )  # fmt: skip
+    return {
+        "losses": [line["loss"] for line in lines],
+        "peak": plan.schedule.peak,
+        "accumulate": order.accumulate,
+        "parts": sum(map(order.parts_of, range(plan.total_steps))),
+        "rows": sum(map(order.rows_of, range(plan.total_steps))),
+        "gradients": gradients[0],
+        "weights": {name: tensor.clone() for name, tensor in training.net.state_dict().items()},
+        "average": training.average.state_dict() if training.average else None,
+        "reductions": len(reductions) / plan.total_steps,
+        "parameters": len(gradients[0]),
+        "scores": evaluator(training),
+    }
+
+
+def count_reductions(training: loop.Training) -> list[int]:
+    """Gets an entry for every bucket of gradients that is reduced."""
+    reductions: list[int] = []
+    if isinstance(training.model, DistributedDataParallel):
+
+        def counted(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+            reductions.append(bucket.index())
+            return allreduce_hook(group, bucket)
+
+        training.model.register_comm_hook(None, counted)
+    return reductions
+
+
+@contextmanager
+def unreadable(rows: tuple[int, ...]) -> Iterator[None]:
+    """While it lasts, the pictures of these rows cannot be read."""
+    read = distill.data.shards.ShardReader.read
+    distill.data.shards.ShardReader.read = (  # type: ignore[method-assign]
+        lambda shards, row: read(shards, row)[:40] if row in rows else read(shards, row)
+    )
+    try:
+        yield
+    finally:
+        distill.data.shards.ShardReader.read = read  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

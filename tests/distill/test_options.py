@@ -1,0 +1,185 @@
+"""Options of training at work: initial weights, frozen statistics, average of weights, checkpointing, compilation."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import distill.loop
+import models
+from distill.averaging import Average
+from distill.config import TrainConfig
+from distill.errors import UsageError
+from distill.metrics import read_metrics
+from models import class_maps
+from models.bias_tables import resize_table
+from tests.conftest import TINY, WORDNET
+from tests.programs import call, student_words
+
+# All that a resumed run must bring back at once, on mixed views.
+EVERYTHING = (
+    "view=randaugment_mix", "view.mix.group_size=16", "train.global_batch=32", "train.batch_size=8",
+    "train.partial_step=true", "train.ema_decay=0.8", "train.label_smoothing=0.1", "optim.layer_decay=0.7",
+    "student.drop_path=0.3", "run.save_every=2",
+)  # fmt: skip
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics without what the clock decides."""
+    clock = ("images_per_s", "data_wait")
+    return [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def weights(folder: Path, name: str = "student") -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}.safetensors")
+
+
+def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert list(ours) == list(theirs)
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_an_average_moves_towards_the_weights_and_copies_counters() -> None:
+    net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
+    average = Average(net, decay=0.9)
+    expected = copy.deepcopy(net.state_dict())
+    for step in range(3):
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        net(torch.randn(4, 3, 32, 32))
+        average.update(net)
+        for name, tensor in net.state_dict().items():
+            floats = tensor.is_floating_point()
+            expected[name] = 0.9 * expected[name] + 0.1 * tensor if floats else torch.tensor(step + 1)
+    for name, tensor in average.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name])
+    assert not any(parameter.requires_grad for parameter in average.net.parameters())
+    assert not average.net.training
+
+
+def test_a_run_with_everything_goes_on_exactly(
+    data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = distill.loop._step
+
+    def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
+        if training.step == 7:
+            raise KeyboardInterrupt
+        return step(training, *args, **kwargs)
+
+    for name in ("whole", "broken"):
+        words = student_words(data_path, tmp_path / name, f"data.val_path={data_path}", *EVERYTHING)
+        if name == "broken":
+            with monkeypatch.context() as patch:
+                patch.setattr(distill.loop, "_step", failing_step)
+                with pytest.raises(KeyboardInterrupt):
+                    call("train_student", words)
+        call("train_student", words)
+    assert len([line for line in numbers(tmp_path / "whole") if "lr" in line]) == 10
+    assert numbers(tmp_path / "broken") == numbers(tmp_path / "whole")
+    for name in ("student", "student_ema"):
+        assert_same(weights(tmp_path / "broken", name), weights(tmp_path / "whole", name))
+    scores = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    assert scores["num_images"] == 150
+    assert {"top1", "ema_top1", "ema_top5", "ema_loss"} <= scores.keys()
+    assert scores["ema_loss"] != scores["loss"]
+
+
+def test_the_average_can_be_what_a_run_leaves(data_path: Path, tmp_path: Path) -> None:
+    words = (f"data.val_path={data_path}", "train.ema_decay=0.5", "train.steps=3")
+    for option in ("both", "ema"):
+        call("train_student", student_words(data_path, tmp_path / option, *words, f"eval.weights={option}"))
+    assert_same(weights(tmp_path / "ema"), weights(tmp_path / "both", "student_ema"))
+    assert not (tmp_path / "ema" / "student_ema.safetensors").exists()
+    both, ema = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("both", "ema"))
+    assert ema["loss"] == both["ema_loss"] and "ema_loss" not in ema
+    words = student_words(data_path, tmp_path / "none", "eval.weights=ema")
+    with pytest.raises(UsageError, match=r"there is no average without train\.ema_decay"):
+        call("train_student", words)
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_file(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    """With no rate nothing moves: frozen, not even the statistics of BatchNorm."""
+    words = [f"student.init={teacher_weights}", "train.steps=2", "optim.lr=0", "optim.warmup_lr=0", "optim.min_lr=0"]
+    call("train_student", student_words(data_path, tmp_path / "frozen", *words, "train.batchnorm=frozen"))
+    assert_same(weights(tmp_path / "frozen"), load_file(teacher_weights))
+    call("train_student", student_words(data_path, tmp_path / "own", *words))
+    moved = [
+        name for name, tensor in weights(tmp_path / "own").items() if (tensor != load_file(teacher_weights)[name]).any()
+    ]
+    assert moved and all(".bn." in name for name in moved)
+    call("train_student", student_words(data_path, tmp_path / "on", *words[:2], "train.batchnorm=frozen"))
+    tuned = weights(tmp_path / "on")
+    assert all(torch.equal(t, load_file(teacher_weights)[n]) for n, t in tuned.items() if "running" in n)
+    assert not torch.equal(
+        tuned["patch_embed.conv1.bn.weight"], load_file(teacher_weights)["patch_embed.conv1.bn.weight"]
+    )
+
+
+def test_fine_tuning_takes_the_classes_of_the_data_and_other_windows(
+    wordnet_path: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """Heads go by WordNet ids, tables are resized from windows of 4 to 2; all else is as in the file."""
+    words = (
+        f"student.init={pretrained}", "student.init_classes=map", "student.init_windows=resize",
+        "student.windows=[4,4,2,4]", "train.batchnorm=frozen", "train.steps=1", "optim.lr=0", "optim.warmup_lr=0",
+        "optim.min_lr=0",
+    )  # fmt: skip
+    call("train_student", student_words(wordnet_path, tmp_path / "run", *words))
+    ours, theirs = weights(tmp_path / "run"), load_file(pretrained)
+    ids = class_maps.synset_ids("imagenet_22k")
+    rows = [ids.index(synset) for synset in WORDNET]
+    expected = {name: theirs[name][rows] for name in ("head.fc.weight", "head.fc.bias")}
+    table = "stages.2.blocks.0.attn.attention_biases"
+    expected[table] = resize_table(theirs[table], side=2)
+    assert expected[table].shape == (2, 4)
+    assert_same(ours, {name: expected.get(name, tensor) for name, tensor in theirs.items()})
+
+
+def test_initial_weights_that_do_not_fit_are_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    for words, what in (
+        ([f"student.init={tmp_path / 'no.pth'}"], "no weights file at"),
+        ([f"student.init={teacher_weights}", "student.windows=[4,4,2,4]"], "other attention windows"),
+        ([f"student.init={teacher_weights}", "student.depths=[1,1,2,1]"], "missing stages"),
+        ([f"student.init={teacher_weights}", "student.init_classes=map"], "WordNet ids are known for"),
+    ):
+        with pytest.raises((models.WeightsError, models.ModelError), match=what):
+            call("train_student", student_words(data_path, tmp_path / "run", *words))
+
+
+def test_checkpointing_changes_no_number(data_path: Path, tmp_path: Path) -> None:
+    for name in ("false", "true"):
+        more = (f"train.grad_checkpoint={name}", "student.drop_path=0.4", "train.steps=3")
+        call("train_student", student_words(data_path, tmp_path / name, *more))
+    assert numbers(tmp_path / "true") == numbers(tmp_path / "false")
+    assert_same(weights(tmp_path / "true"), weights(tmp_path / "false"))
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_as_the_plain_one(data_path: Path, tmp_path: Path) -> None:
+    more = ("train.batchnorm=frozen", "train.grad_checkpoint=true", "train.ema_decay=0.9", "train.steps=2")
+    for name in ("false", "true"):
+        words = (f"compute.compile={name}", "compute.compile_backend=aot_eager", *more)
+        call("train_student", student_words(data_path, tmp_path / name, *words))
+    for ours, theirs in zip(numbers(tmp_path / "true"), numbers(tmp_path / "false"), strict=True):
+        assert ours.get("loss") == pytest.approx(theirs.get("loss"), rel=1e-3)
+
+
+def test_accumulation_follows_from_the_global_batch() -> None:
+    config = TrainConfig(batch_size=32, global_batch=1024)
+    assert [config.accumulation(world) for world in (1, 8, 32)] == [32, 4, 1]
+    assert TrainConfig(accumulate=3).accumulation(7) == 3
+    with pytest.raises(UsageError, match=r"global_batch=1024 is no multiple of train\.batch_size=32 x 3 processes"):
+        config.accumulation(3)
+    with pytest.raises(UsageError, match=r"accumulate follows from train\.global_batch"):
+        TrainConfig(global_batch=64, accumulate=2)
+    for wrong in ({"batchnorm": "none"}, {"ema_decay": 1.0}):
+        with pytest.raises(UsageError):
+            TrainConfig(**wrong)

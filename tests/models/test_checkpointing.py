@@ -1,0 +1,57 @@
+"""Gradient checkpointing: less is kept, nothing else changes."""
+
+import copy
+
+import pytest
+import torch
+
+import models
+from models.norms import use_norms
+from tests.conftest import TINY
+
+
+def trained_once(net: models.TinyViT, pixels: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Output of one training step's forward and backward pass, and the bytes that were kept between them."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    torch.manual_seed(7)
+    net.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = net(pixels)
+        total = sum(kept.values())
+    out.square().sum().backward()
+    return out.detach(), total
+
+
+@pytest.mark.parametrize("norms", ["own", "frozen"])
+def test_gradients_statistics_and_random_numbers_are_the_same(norms: str) -> None:
+    torch.manual_seed(0)
+    net = models.build("tiny_vit", num_classes=3, image_size=32, drop_path=0.5, **TINY | {"depths": [2, 2, 2, 2]})
+    use_norms(net, norms)
+    other = copy.deepcopy(net)
+    other.checkpoint_blocks()
+    pixels = torch.randn(6, 3, 32, 32)
+    plain_out, plain_bytes = trained_once(net, pixels)
+    out, num_bytes = trained_once(other, pixels)
+    assert torch.equal(out, plain_out)
+    for (name, mine), theirs in zip(other.named_parameters(), net.parameters(), strict=True):
+        assert mine.grad is not None and torch.equal(mine.grad, theirs.grad), name
+    for (name, mine), theirs in zip(other.named_buffers(), net.buffers(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert num_bytes < plain_bytes / 2
+    assert any(mine.grad.abs().sum() > 0 for mine in other.stages.parameters())
+
+
+def test_nothing_is_computed_twice_where_there_are_no_gradients() -> None:
+    net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
+    net.checkpoint_blocks()
+    calls: list[int] = []
+    net.stages[1].blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        net.eval()(torch.zeros(1, 3, 32, 32))
+    net.eval()(torch.zeros(1, 3, 32, 32)).sum().backward()
+    assert len(calls) == 2
