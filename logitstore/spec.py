@@ -13,6 +13,8 @@ from logitstore.errors import SpecError, UnsupportedVersion
 
 SELECTIONS = ("topk", "sample", "hybrid")
 ENCODINGS = ("log8", "float16", "counts")
+TOPK_ENCODINGS = ("log8", "float16")
+"""Those that hold log-probabilities."""
 INNER_ROWS = 4096
 """Rows of one inner chunk at most, the smallest piece that is read and decoded alone."""
 
