@@ -137,3 +137,15 @@ def test_tail_models_that_do_not_fit_are_refused(tmp_path, model, part):
     with pytest.raises(logitstore.SpecError, match=part):
         logitstore.create(tmp_path / "t.zarr", SPEC, keys=np.arange(50), labels=np.zeros(50, int), tail_model=model)
     assert not (tmp_path / "t.zarr").exists()
+
+
+def test_parts_with_tail_models_of_their_own_can_be_merged(tmp_path):
+    """As machines make them that each learned the tail for themselves."""
+    spec = dataclasses.replace(SPEC, num_samples=32)
+    model = tail_model()
+    shifted = dataclasses.replace(model, logprobs=model.logprobs + np.float32(1e-3))
+    for name, each in (("a", model), ("b", shifted)):
+        logitstore.create(tmp_path / name, spec, keys=np.arange(32), labels=np.zeros(32, int), tail_model=each)
+    logitstore.merge(tmp_path / "whole", [tmp_path / "a", tmp_path / "b"])
+    found = logitstore.open(tmp_path / "whole").tail_model()
+    np.testing.assert_array_equal(found.logprobs, logitstore.open(tmp_path / "a").tail_model().logprobs)
