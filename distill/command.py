@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ _PEER_IS_GONE = re.compile(r"Connection (closed|reset) by peer")
 STOPPED = 75
 """EX_TEMPFAIL of sysexits.h: try again later."""
 
+_CONF = Path(__file__).parent.parent / "conf"
 _OPTIONS = """\
 options:
   KEY=VALUE             set a configuration key; GROUP=CHOICE picks a file of conf/GROUP/
@@ -106,6 +108,9 @@ def load(name: str, schema: type[C], overrides: Sequence[str]) -> C:
     for word in words:
         if word.startswith("-") or ("=" not in word.lstrip("+~") and not word.startswith("~")):
             raise UsageError(f"{word!r} is not a setting: settings are KEY=VALUE, and --help lists the options")
+        recipe = _CONF / "experiment" / f"{word.removeprefix('experiment=')}.yaml"
+        if word.startswith("experiment=") and recipe.is_file() and not _is_for(recipe, name):
+            raise UsageError(f"{word} is a recipe of another program: {recipe} says of which")
     if folders:
         words.append("hydra.searchpath=[" + ",".join(f"file://{folder}" for folder in folders) + "]")
     try:
@@ -140,6 +145,7 @@ def _explain(error: Exception) -> str:
     text = str(error if cause is error else cause).strip().splitlines()
     inner = ("full_key", "object_type", "reference_type")
     message = " ".join(line.strip() for line in text if line.strip() and not any(word in line for word in inner))
+    message = message.split(" Config search path:")[0]
     return f"configuration: {key}: {message}" if key else f"configuration: {message}"
 
 
@@ -150,9 +156,15 @@ def to_yaml(config: Any) -> str:
 
 def _choices(name: str) -> str:
     """The files that GROUP=CHOICE can pick, and the program's own configuration file."""
-    folder = Path(__file__).parent.parent / "conf"
     lines = ["choices:"]
-    for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"):
-        names = sorted(path.stem for path in group.glob("*.yaml"))
-        lines.append(f"  {group.name + '=':<21} {', '.join(names)}")
-    return "\n".join([*lines, "", f"settings (conf/{name}.yaml):", (folder / f"{name}.yaml").read_text().rstrip()])
+    for group in sorted(path for path in _CONF.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        files = [path for path in sorted(group.glob("*.yaml")) if group.name != "experiment" or _is_for(path, name)]
+        first, names = f"  {group.name + '=':<21} ", ", ".join(path.stem for path in files)
+        if files:
+            lines += textwrap.wrap(names, width=118, initial_indent=first, subsequent_indent=" " * len(first))
+    return "\n".join([*lines, "", f"settings (conf/{name}.yaml):", (_CONF / f"{name}.yaml").read_text().rstrip()])
+
+
+def _is_for(recipe: Path, name: str) -> bool:
+    """Whether a file of conf/experiment is for this program: its header holds the command."""
+    return f"-m distill.{name} " in recipe.read_text()

@@ -193,5 +193,7 @@ def test_a_teachers_recipe(
 def test_a_recipe_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(UsageError, match=r"experiment/resnet50.*tiny_vit_11m_in21k_to_in1k.*tiny_vit_5m_scratch"):
         compose("resnet50")
+    with pytest.raises(UsageError, match=r"experiment=save_logits_in1k is a recipe of another program"):
+        compose("save_logits_in1k", "teacher=timm")
     with pytest.raises(UsageError, match=r"student\.init is not set"):
         compose("tiny_vit_21m_384", "student.init=null")
