@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-any-return"
+# mypy: disable-error-code="no-any-return, no-untyped-call"
 # (torch does not type what a module returns)
 """A trained TinyViT made ready for inference: BatchNorm folded into the convolution before it, GELU done in the same
 pass over memory where torch has a kernel for it.
@@ -63,7 +63,7 @@ class Convolution(nn.Module):
             out_bchw = F.conv2d(x_bchw, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
             return F.gelu(out_bchw) if self.gelu else out_bchw
         x_bchw, bias = autocast_like(x_bchw, self.bias)
-        after = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        after: tuple[str, list[Any], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
         return torch.ops.mkldnn._convolution_pointwise(
             x_bchw, self._pack(x_bchw), bias, [self.padding] * 2, [self.stride] * 2, [1, 1], self.groups, *after
         )
