@@ -6,6 +6,7 @@ left on. Both sides have the same pictures, AdamW kernel, layout, precision, thr
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ def take_turns(setting: Setting, *, turns: int) -> Rates:
     rates: Rates = {}
     for mode in MODES:
         for precision, dtype in PRECISIONS.items():
+            print(f"{mode} {precision}{' compiled' if setting.compiled else ''} ...", file=sys.stderr, flush=True)
             runs = {side: _make(setting, side, mode, dtype) for side in ("timm", "ours")}
             for turn in range(-2, turns):
                 for side in sorted(runs, reverse=turn % 2 == 0):

@@ -112,8 +112,8 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
             forwards.append(_forward_rate(teacher.net, ready, process, batches=setting.steps))
     return {
         "teacher_vs_forward": median(one / other for one, other in zip(passes, forwards, strict=True)),
-        "teacher_pass_images_per_s": median(passes),
-        "teacher_forward_images_per_s": median(forwards),
+        "teacher pass": median(passes),
+        "teacher forward": median(forwards),
     }
 
 
@@ -160,8 +160,8 @@ def _student_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
                 rates[name].append(rate)
     return {
         "distill_vs_labels": median(one / other for one, other in zip(rates["distill"], rates["labels"], strict=True)),
-        "distill_images_per_s": median(rates["distill"]),
-        "labels_images_per_s": median(rates["labels"]),
+        "student on a store": median(rates["distill"]),
+        "student on labels": median(rates["labels"]),
     }
 
 

@@ -60,33 +60,37 @@ def main(
         keep_freed_memory()
     turns = 1 if quick else turns or (30 if on_gpu else 9)
     batch = batch or (2 if quick else 256 if on_gpu else 16)
+    where = torch.cuda.get_device_name() if on_gpu else f"CPU, {threads} threads"
+    title = f"{model} at 224, batch {batch}, {where}, {turns} turns"
     setting = bench_models.Setting(device=device, name=model, image_size=224, batch=batch, compiled=False)
-    found: dict[str, float] = {}
-    rates = bench_models.take_turns(setting, turns=turns)
-    found |= bench_models.ratios(rates)
+    ratios, rates = _models(setting, turns, title)
     if compiled:
-        more = bench_models.take_turns(replace(setting, compiled=True), turns=turns)
-        found |= bench_models.ratios(more, suffix="_compiled")
-        rates |= {f"{name} compiled": values for name, values in more.items()}
-    numbers = {f"images_per_s: {name}": median(values) for name, values in rates.items()}
+        more = _models(replace(setting, compiled=True), turns, f"{title}, torch.compile")
+        ratios, rates = ratios | more[0], rates | more[1]
     if not no_passes:
         passes = bench_passes.Setting(
             student=QUICK_STUDENT if quick else (f"student={model}",), image_size=32 if quick else 224, batch=batch,
             precision="bf16" if on_gpu else "no", threads=threads, workers=8 if on_gpu else 0,
-            steps=2 if quick or not on_gpu else 20, turns=turns, rows=6 * batch if not on_gpu else 24 * batch,
+            steps=20 if on_gpu and not quick else 2, turns=turns, rows=24 * batch if on_gpu else 6 * batch,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
-            found |= bench_passes.pass_ratios(Path(folder), passes)
-    ratios = {key: value for key, value in found.items() if "_vs_" in key}
-    numbers |= {
-        f"images_per_s: {key.removesuffix('_images_per_s')}": v for key, v in found.items() if key not in ratios
-    }
-    where = torch.cuda.get_device_name() if on_gpu else f"CPU, {threads} threads"
-    title = f"{model} at 224, batch {batch}, channels_last, {where}, {turns} turns"
-    _print(title, ("row", "median images/s"), {key.partition(": ")[2]: f"{v:.1f}" for key, v in numbers.items()})
+            found = bench_passes.pass_ratios(Path(folder), passes)
+        ratios |= {key: value for key, value in found.items() if "_vs_" in key}
+        more_rates = {key: value for key, value in found.items() if "_vs_" not in key}
+        _print(f"Passes, {title}", ("row", "median images/s"), {key: f"{v:.1f}" for key, v in more_rates.items()})
+        rates |= more_rates
     _print("Ratios (bigger is better)", ("key", "ratio"), {key: f"{value:.3f}" for key, value in ratios.items()})
     if target is not None:
-        target.write_text(json.dumps(ratios | numbers, indent=1) + "\n")
+        target.write_text(json.dumps(ratios | {f"images_per_s: {key}": v for key, v in rates.items()}, indent=1) + "\n")
+
+
+def _models(setting: bench_models.Setting, turns: int, title: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Measures and prints; returns ratios and median rates."""
+    suffix = "_compiled" if setting.compiled else ""
+    rates = bench_models.take_turns(setting, turns=turns)
+    medians = {f"{name}{suffix}": median(values) for name, values in rates.items()}
+    _print(title, ("row", "median images/s"), {name: f"{value:.1f}" for name, value in medians.items()})
+    return bench_models.ratios(rates, suffix=suffix), medians
 
 
 def _print(title: str, head: tuple[str, str], rows: dict[str, str]) -> None:
