@@ -17,6 +17,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from distill.allocator import keep_freed_memory
 from distill.config import ComputeConfig
 from distill.errors import DistillError, UsageError
 
@@ -100,7 +101,9 @@ def start(compute: ComputeConfig, *, trackers: Sequence[str] = (), tracker_folde
         raise UsageError("compute.precision=fp16 needs a GPU: take bf16 or no on a CPU")
     if compute.threads:
         torch.set_num_threads(compute.threads)
-    if on_gpu:
+    if not on_gpu:
+        keep_freed_memory()
+    else:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
     accelerator = Accelerator(

@@ -11,6 +11,7 @@ from models.class_maps import ClassMap, match_classes
 from models.config import TinyViTConfig, resolve
 from models.counting import count_macs, count_params
 from models.errors import ModelError, WeightsError
+from models.inference import for_inference
 from models.norms import use_norms
 from models.saving import describe_weights, save_weights
 from models.teachers import Teacher, build_teacher
@@ -29,6 +30,7 @@ __all__ = [
     "count_macs",
     "count_params",
     "describe_weights",
+    "for_inference",
     "load_weights",
     "match_classes",
     "save_weights",

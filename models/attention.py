@@ -1,11 +1,12 @@
 # mypy: disable-error-code="no-any-return, no-untyped-call"
 # (torch does not type what a module returns)
-"""Attention inside one window, with a learned bias for every relative offset.
+"""Attention inside windows of a feature map, with a learned bias for every relative offset.
 
-The inner part of a TinyViT block (`models.tiny_vit`), which cuts the feature map into windows and joins them.
+The inner part of a TinyViT block (`models.tiny_vit`). The map is cut into windows where q, k and v are parted, which
+takes a copy anyway, and joined where the heads are.
 
-Shape suffixes: m windows (batch times windows a picture), n positions in a window, c channels, h heads,
-d channels of a head.
+Shape suffixes: b batch, h and w height and width of a map, c channels; for the products m windows (batch times
+windows a picture), h heads, n positions in a window, d channels of a head.
 """
 
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.products import Linear
 
 
 def offset_index(side: int) -> Tensor:
@@ -56,24 +59,39 @@ class WindowAttention(nn.Module):
         self.window = window
         self.scale = (dim // heads) ** -0.5
         self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
         self.bias_index: Tensor
         self.register_buffer("bias_index", offset_index(window), persistent=False)
         self._kept: tuple[int, Tensor] | None = None  # version of the table, gathered bias
 
-    def forward(self, x_mnc: Tensor) -> Tensor:
-        """(m, n, c) -> (m, n, c), n = window**2."""
-        m, n, c = x_mnc.shape
+    def forward(self, x_bhwc: Tensor) -> Tensor:
+        """(b, h, w, c) -> (b, h, w, c).
+
+        Maps of no whole number of windows get zeros at the right and bottom. The zeros are positions like others
+        (they pass through LayerNorm and are attended to), as in the published model.
+        """
+        side, heads = self.window, self.heads
+        b, h, w, c = x_bhwc.shape
+        pad_h, pad_w = -h % side, -w % side
+        if pad_h or pad_w:
+            x_bhwc = F.pad(x_bhwc, (0, 0, 0, pad_w, 0, pad_h))
+        rows, columns = (h + pad_h) // side, (w + pad_w) // side
         # Each head's q, k and v lie side by side: (h, [q k v], d), the order of published weights.
-        qkv_mnhd = self.qkv(self.norm(x_mnc)).view(m, n, self.heads, -1)
-        q_mhnd, k_mhnd, v_mhnd = qkv_mnhd.transpose(1, 2).chunk(3, dim=-1)
+        qkv = self.qkv(self.norm(x_bhwc)).view(b, rows, side, columns, side, heads, 3, -1)
+        qkv_3mhnd = qkv.permute(6, 0, 1, 3, 5, 2, 4, 7).reshape(3, b * rows * columns, heads, side**2, -1)
+        out_mhnd = self._attend(qkv_3mhnd)
+        out = out_mhnd.view(b, rows, columns, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
+        out_bhwc = self.proj(out.reshape(b, h + pad_h, w + pad_w, c))
+        return out_bhwc[:, :h, :w] if pad_h or pad_w else out_bhwc
+
+    def _attend(self, qkv_3mhnd: Tensor) -> Tensor:
+        q_mhnd, k_mhnd, v_mhnd = qkv_3mhnd.unbind(0)
         bias_hnn = self.bias().to(q_mhnd.dtype)
         # On a CPU the fused kernel is the slower one at these window sizes, by 1.2 to 2.5 times.
         attend = attend_fused if q_mhnd.is_cuda else attend_plain
-        out_mhnd = attend(q_mhnd, k_mhnd, v_mhnd, bias_hnn=bias_hnn, scale=self.scale)
-        return self.proj(out_mhnd.transpose(1, 2).reshape(m, n, c))
+        return attend(q_mhnd, k_mhnd, v_mhnd, bias_hnn=bias_hnn, scale=self.scale)
 
     def bias(self) -> Tensor:
         """The bias of every pair of positions, (h, n, n), in the dtype of the table."""

@@ -18,13 +18,13 @@ in shape; after the first attention they are channels_last in memory: turning to
 """
 
 import torch
-import torch.nn.functional as F
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from models.attention import WindowAttention
 from models.checkpointing import checkpointed
 from models.config import NUM_STAGES, TinyViTConfig
+from models.products import Depthwise, Linear
 
 
 class ConvNorm(nn.Module):
@@ -41,7 +41,10 @@ class ConvNorm(nn.Module):
         scale_init: float = 1.0,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_dim, out_dim, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+        if groups == 1:
+            self.conv = nn.Conv2d(in_dim, out_dim, kernel, stride=stride, padding=kernel // 2, bias=False)
+        else:
+            self.conv = Depthwise(out_dim, stride=stride)
         self.bn = nn.BatchNorm2d(out_dim)
         nn.init.constant_(self.bn.weight, scale_init)
 
@@ -71,12 +74,12 @@ class MBConv(nn.Module):
         self.conv1 = ConvNorm(dim, hidden)
         self.conv2 = ConvNorm(hidden, hidden, kernel=3, groups=hidden)
         self.conv3 = ConvNorm(hidden, dim, scale_init=0.0)  # a fresh block passes its input on
-        self.act = nn.GELU()
+        self.act1, self.act2, self.act3 = nn.GELU(), nn.GELU(), nn.GELU()
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        hidden_bchw = self.act(self.conv2(self.act(self.conv1(x_bchw))))
-        return self.act(x_bchw + self.drop_path(self.conv3(hidden_bchw)))
+        hidden_bchw = self.act2(self.conv2(self.act1(self.conv1(x_bchw))))
+        return self.act3(x_bchw + self.drop_path(self.conv3(hidden_bchw)))
 
 
 class PatchMerging(nn.Module):
@@ -87,10 +90,10 @@ class PatchMerging(nn.Module):
         self.conv1 = ConvNorm(in_dim, out_dim)
         self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=2, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim)
-        self.act = nn.GELU()
+        self.act1, self.act2 = nn.GELU(), nn.GELU()
 
     def forward(self, x_bchw: Tensor) -> Tensor:
-        return self.conv3(self.act(self.conv2(self.act(self.conv1(x_bchw)))))
+        return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x_bchw)))))
 
 
 class MLP(nn.Module):
@@ -100,9 +103,9 @@ class MLP(nn.Module):
         super().__init__()
         hidden = int(dim * ratio)
         self.norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(self.norm(x_bhwc))))
@@ -120,29 +123,10 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         x_bhwc = x_bchw.permute(0, 2, 3, 1)
-        x_bhwc = x_bhwc + self.drop_path(self.attend(x_bhwc))
+        x_bhwc = x_bhwc + self.drop_path(self.attn(x_bhwc))
         x_bhwc = self.local_conv(x_bhwc.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         x_bhwc = x_bhwc + self.drop_path(self.mlp(x_bhwc))
         return x_bhwc.permute(0, 3, 1, 2)
-
-    def attend(self, x_bhwc: Tensor) -> Tensor:
-        """Attention in every window; maps of no whole number of windows get zeros at the right and bottom.
-
-        The zeros are positions like others (they pass through LayerNorm and are attended to), as in the
-        published model.
-        """
-        side = self.attn.window
-        b, h, w, c = x_bhwc.shape
-        if h == side and w == side:
-            return self.attn(x_bhwc.reshape(b, h * w, c)).view(b, h, w, c)
-        pad_h, pad_w = -h % side, -w % side
-        if pad_h or pad_w:
-            x_bhwc = F.pad(x_bhwc, (0, 0, 0, pad_w, 0, pad_h))
-        rows, columns = (h + pad_h) // side, (w + pad_w) // side
-        windows = x_bhwc.reshape(b, rows, side, columns, side, c).transpose(2, 3)
-        out = self.attn(windows.reshape(b * rows * columns, side * side, c))
-        out = out.view(b, rows, columns, side, side, c).transpose(2, 3)
-        return out.reshape(b, h + pad_h, w + pad_w, c)[:, :h, :w]
 
 
 class Stage(nn.Module):
@@ -169,7 +153,7 @@ class Head(nn.Module):
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.fc = nn.Linear(dim, num_classes)
+        self.fc = Linear(dim, num_classes)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         return self.fc(self.norm(x_bchw.mean((2, 3))))

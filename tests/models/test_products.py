@@ -1,0 +1,141 @@
+"""Layers that choose their kernel, against torch's own; and the network folded for inference."""
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from models.products import Depthwise, Linear
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", ["map", "rows", "turned"])
+def test_linear_equals_torchs(bias: bool, layout: str) -> None:
+    torch.manual_seed(0)
+    ours = Linear(12, 20, bias=bias)
+    theirs = nn.Linear(12, 20, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(6, 12) if layout == "rows" else torch.randn(2, 3, 4, 12)
+    if layout == "turned":
+        x = torch.randn(2, 12, 3, 4).permute(0, 2, 3, 1)
+    results = []
+    for layer in (ours, theirs):
+        x = x.detach().requires_grad_()
+        out = layer(x)
+        results.append([out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), results[1][0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", ["input", "weight", "bias"])
+def test_linear_gives_the_gradients_that_are_wanted(frozen: str) -> None:
+    layer, x = Linear(4, 5), torch.randn(1, 2, 2, 4)
+    x.requires_grad_(frozen != "input")
+    layer.weight.requires_grad_(frozen != "weight")
+    layer.bias.requires_grad_(frozen != "bias")
+    layer(x).sum().backward()
+    grads = {"input": x.grad, "weight": layer.weight.grad, "bias": layer.bias.grad}
+    assert [name for name, grad in grads.items() if grad is None] == [frozen]
+
+
+def test_linear_under_autocast_keeps_float32_gradients() -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(16, 8), torch.randn(2, 3, 3, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    out.float().square().sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
+    expected = torch.autograd.grad(nn.functional.linear(x, layer.weight, layer.bias).square().sum(), layer.weight)[0]
+    torch.testing.assert_close(layer.weight.grad, expected, rtol=0, atol=0.05 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_in_bfloat16_equals_float32(stride: int) -> None:
+    torch.manual_seed(0)
+    layer = Depthwise(8, stride=stride)
+    reference = copy.deepcopy(layer)
+    x = torch.randn(2, 8, 9, 9).to(memory_format=torch.channels_last).bfloat16()
+    results = []
+    for net, half in ((layer, True), (reference, False)):
+        inputs = x.clone().float().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            out = net(inputs)
+        assert (out.dtype == torch.bfloat16) == half
+        results.append([out.float(), *torch.autograd.grad(out.float().square().sum(), [inputs, net.weight])])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0.03 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("size", [32, 40])
+def test_folded_network_equals_the_network(small: models.TinyViT, size: int) -> None:
+    pixels = torch.randn(4, 3, size, size).contiguous(memory_format=torch.channels_last)
+    small.train()
+    state = copy.deepcopy(small.state_dict())
+    fast = models.for_inference(small)
+    assert small.training and all(parameter.requires_grad for parameter in small.parameters())
+    assert all(torch.equal(small.state_dict()[name], tensor) for name, tensor in state.items())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    with torch.no_grad():
+        expected = small.eval()(pixels)
+        torch.testing.assert_close(fast(pixels), expected, rtol=0, atol=1e-5)
+        # Without the fused kernels, as off the CPU.
+        plain = torch.compile(fast, backend="eager", fullgraph=True)(pixels)
+    torch.testing.assert_close(plain, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_folded_network_in_bfloat16(small: models.TinyViT, autocast: bool) -> None:
+    pixels = torch.randn(4, 3, 32, 32)
+    fast = models.for_inference(small, dtype=torch.float32 if autocast else torch.bfloat16)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        got = fast(pixels)
+    assert got.dtype == torch.float32
+    expected = small(pixels).detach()
+    torch.testing.assert_close(got, expected, rtol=0, atol=0.05 * expected.abs().max().item())
+
+
+def _load(fast: nn.Module, other: nn.Module) -> nn.Module:
+    fast.load_state_dict(other.state_dict())
+    return fast
+
+
+def _edit(fast: nn.Module, other: nn.Module) -> nn.Module:
+    for name, buffer in fast.named_buffers():
+        buffer.copy_(other.get_buffer(name))
+    return fast
+
+
+def _move(fast: nn.Module, other: nn.Module) -> nn.Module:
+    fast.double()
+    for buffer in fast.buffers():
+        if buffer.is_floating_point():
+            buffer.mul_(1.25)
+    return fast.float()
+
+
+def _copy(fast: nn.Module, other: nn.Module) -> nn.Module:
+    return _edit(pickle.loads(pickle.dumps(fast)), other)
+
+
+@pytest.mark.parametrize("change", [_load, _edit, _move, _copy])
+def test_packed_weights_never_outlive_the_weights(
+    small: models.TinyViT, change: Callable[[nn.Module, nn.Module], nn.Module]
+) -> None:
+    pixels = torch.randn(2, 3, 32, 32)
+    fast, other = models.for_inference(small), copy.deepcopy(small)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.25)
+        before = fast(pixels)  # Packs.
+        fast = change(fast, models.for_inference(other))
+        got = fast(pixels)
+        expected = copy.deepcopy(fast)(pixels)
+    assert torch.equal(got, expected)
+    assert not torch.allclose(got, before, rtol=0, atol=1e-3)
