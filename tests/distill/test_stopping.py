@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import distill.loop
 import logitstore
 from distill.checkpoint import list_checkpoints
-from distill.command import STOPPED
+from distill.command import STOPPED, exit_codes
 from distill.data.loader import load
 from distill.errors import Stopped, UsageError
 from distill.metrics import read_metrics
@@ -189,3 +189,18 @@ def test_processes_of_a_teacher_pass_tell_each_other_to_stop(
     assert (tmp_path / "t.zarr.requeue").exists()
     assert not logitstore.open(path).done().all()
     assert {fault.id for fault in logitstore.check(path).faults} == {"missing-blocks"}
+
+
+def test_a_process_whose_peer_is_gone_says_only_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What gloo raises in the others when one process ends with an error."""
+    gone = "[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:54321"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as stop, exit_codes():
+        raise RuntimeError(gone)
+    assert stop.value.code == 1
+    assert "[rank 1] error: another process of the run has ended" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="of another kind"), exit_codes():
+        raise RuntimeError("of another kind")
