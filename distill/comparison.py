@@ -11,7 +11,7 @@ from distill.config import VerifyLogitsConfig
 from distill.data.batches import BlockBatches, BlockPart
 from distill.data.catalog import Catalog
 from distill.data.loader import load
-from distill.keep import Kept
+from distill.keep import Kept, Selection
 from distill.progress import Progress
 from distill.replay import view_spec_of
 from distill.runtime import Normalise, Runtime
@@ -49,8 +49,10 @@ def compare_with_teacher(
             if not np.array_equal(stored.seeds, batch.seeds_b.numpy().view(np.uint64)):
                 faults.append(f"epoch {epoch} rows {part.begin}..{part.end - 1}: stored seeds are not the spec's")
                 continue
-            dense = classify(teacher, batch, topk=teacher.num_classes, normalise=normalise, runtime=process)
-            differences = difference(stored, dense)
+            dense = classify(
+                teacher, batch, Selection(kind="topk", topk=teacher.num_classes), normalise=normalise, runtime=process
+            )
+            differences = difference(stored, dense, spec=store.spec)
             differences[batch.weights_b.numpy() == 0] = 0
             worst = max(worst, float(differences.max()))
             faults += [
@@ -66,24 +68,37 @@ def compare_with_teacher(
     return faults if len(faults) <= 10 else [*faults[:10], f"and {len(faults) - 10} rows more"]
 
 
-def difference(stored: logitstore.Rows, dense: Kept) -> np.ndarray:
+def difference(stored: logitstore.Rows, dense: Kept, *, spec: logitstore.StoreSpec) -> np.ndarray:
     """(n,) float64: the largest difference a row shows between what is stored and the teacher's full distribution.
 
-    For each stored class, its stored against its true log-probability; and for the classes left out, how far the
-    most probable of them lies above the least probable one that was kept: a wrong choice of classes shows there,
-    a tie does not. `dense` holds all classes.
+    For each class stored with its log-probability, that against the true one; and for the classes left out, how far the
+    most probable of them lies above the least probable one that had to be kept: a wrong choice of classes shows there,
+    a tie does not. A drawn class cannot be judged by its weight alone; but no class of the rest is more probable than a
+    drawn one's weight (`hybrid`), and counts are within one of their expectation (`sample`). `dense` holds all classes.
     """
     true = torch.full_like(dense.logprobs_bk, float("-inf"))
     true.scatter_(1, dense.indices_bk, dense.logprobs_bk)
     full = true.double().cpu().numpy()
     rows = np.arange(len(full))[:, None]
     present = stored.logprobs > -np.inf
-    gaps = np.where(present, np.abs(np.where(present, stored.logprobs, 0) - full[rows, stored.indices]), 0)
-    least = np.where(present, full[rows, stored.indices], np.inf).min(axis=1)
+    weights, truth = np.where(present, stored.logprobs.astype(np.float64), 0), full[rows, stored.indices]
+    gaps = np.abs(weights - truth)
+    least = np.where(present, truth, np.inf).min(axis=1)
+    if stored.drawn is not None:
+        if spec.selection == "sample":
+            within = np.abs(np.exp(weights) - np.exp(truth)) <= 1 / spec.draws
+            gaps, least = np.where(within, 0, gaps), np.full(len(full), -np.log(spec.draws))
+        else:
+            gaps = np.where(stored.drawn, np.maximum(truth - weights, 0), gaps)
+            least = np.where(present & stored.drawn, weights, np.where(present, truth, np.inf)).min(axis=1)
     others = full.copy()
-    others[rows, stored.indices] = -np.inf
+    np.put_along_axis(others, np.where(present, stored.indices, stored.indices[:, :1]), -np.inf, axis=1)
     wrongly_left = np.maximum(others.max(axis=1) - least, 0)
-    return np.asarray(np.maximum(gaps.max(axis=1), np.where(present.any(axis=1), wrongly_left, 0)))
+    if spec.max_mass < 1:  # Where the classes ended early, those left out are judged by what the kept ones reach.
+        reached = np.exp(np.where(present, weights, -np.inf)).sum(axis=1) >= spec.max_mass - 0.01
+        wrongly_left = np.where(reached, 0, wrongly_left)
+    worst = np.where(present, gaps, 0).max(axis=1)
+    return np.asarray(np.maximum(worst, np.where(present.any(axis=1), wrongly_left, 0)))
 
 
 def _sample(store: logitstore.Store, *, rows: int, seed: int, batch_size: int) -> list[BlockPart]:

@@ -19,7 +19,8 @@ from distill.averaging import Average
 from distill.data.batches import Batch
 from distill.data.order import Order
 from distill.data.records import Records
-from distill.losses import label_loss, mixed_label_loss, soft_target_loss
+from distill.keep import Kept
+from distill.losses import label_loss, mixed_label_loss
 from distill.metrics import Meter
 from distill.optim import Schedule, set_rate
 from distill.progress import Progress
@@ -43,6 +44,8 @@ class Plan:
     eval_every: int
     """In steps; 0: at the end only."""
     normalise: Normalise
+    target_loss: Callable[[Tensor, Kept], Tensor] | None = None
+    """On what a store keeps: (logits (b, c), kept) -> (b,)."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -183,7 +186,8 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
     kept = batch.kept.to(device) if batch.kept is not None else None
     logits_bc = training.model(plan.normalise(pixels_bhwc))
     if kept is not None:
-        losses_b = soft_target_loss(logits_bc, kept)
+        assert plan.target_loss is not None
+        losses_b = plan.target_loss(logits_bc, kept)
     elif batch.shares_b is not None and batch.partner_labels_b is not None:
         own_b, partner_b, shares_b = (
             t.to(device, non_blocking=True) for t in (batch.labels_b, batch.partner_labels_b, batch.shares_b)

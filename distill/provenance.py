@@ -95,5 +95,6 @@ def view_digest(view: ViewSpec) -> str:
 
 
 def block_rows(wanted: int, num_samples: int) -> int:
-    """Rows of a block: as wanted, or for a small data set no more than it takes, in the store's steps of 1,024."""
-    return min(wanted, -(-num_samples // 1024) * 1024)
+    """Rows of a block: as wanted, or for a small data set no more than it takes, in steps that a store allows."""
+    step = 1024 if num_samples <= logitstore.INNER_ROWS else logitstore.INNER_ROWS
+    return min(wanted, -(-num_samples // step) * step)

@@ -25,6 +25,7 @@ from distill.config import SaveLogitsConfig, TrainStudentConfig
 from distill.data.batches import BlockBatches, BlockPart
 from distill.data.loader import load
 from distill.duration import as_clock
+from distill.keep import Selection
 from distill.loop import train
 from distill.progress import Progress
 from distill.runtime import Normalise, Runtime
@@ -80,8 +81,8 @@ def rehearse_student(config: TrainStudentConfig) -> None:
 
 
 def rehearse_teacher(
-    teacher: models.Teacher, dataset: BlockBatches, parts: Iterator[BlockPart], *, views_left: int,
-    config: SaveLogitsConfig, process: Runtime,
+    teacher: models.Teacher, dataset: BlockBatches, parts: Iterator[BlockPart], *, selection: Selection,
+    views_left: int, config: SaveLogitsConfig, process: Runtime,
 ) -> None:  # fmt: skip
     """Runs a teacher over its first batches and prints what the whole pass would take.
 
@@ -96,7 +97,7 @@ def rehearse_teacher(
     clock, views = [time.monotonic()], []
     for of_epochs in batches:
         for batch in of_epochs:
-            classify(teacher, batch, topk=config.store.topk, normalise=normalise, runtime=process).tail_b.cpu()
+            classify(teacher, batch, selection, normalise=normalise, runtime=process).tail_b.cpu()
         clock.append(time.monotonic())
         views.append(sum(map(len, of_epochs)))
         if len(views) == _STEPS:

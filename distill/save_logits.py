@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import distill.command
 import logitstore
@@ -33,7 +34,9 @@ from distill.progress import Progress
 from distill.rehearsal import rehearse_teacher
 from distill.runtime import Runtime
 from distill.stopping import MARKER, Stopping
-from distill.teacher_pass import list_parts, list_tasks, run_teacher
+from distill.tail_model import class_groups
+from distill.tail_pass import learn_tail
+from distill.teacher_pass import list_parts, list_tasks, run_teacher, selection_of
 from distill.views import ViewSpec
 
 
@@ -43,15 +46,21 @@ def main(config: SaveLogitsConfig) -> None:
     view = provenance.view_spec(config.view)
     catalog = provenance.catalog(config.data, config.data.path)
     teacher = provenance.teacher(config.teacher)
-    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
+    groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
+    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
     process = runtime.start(config.compute)
     path, marker = config.store.path, beside(config.store.path, MARKER)
     if process.is_main:
         marker.unlink(missing_ok=True)
-    process.from_main(lambda: make_or_check(path, spec, catalog))
+    stored = process.from_main(lambda: check_present(path, spec))
     process.place(teacher.net, config.compute)
+    dataset = make_batches(config, spec, catalog, teacher, view)
     with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
-        fill(config, spec, catalog, teacher, view, process=process, stopping=stopping)
+        tail_model = None
+        if groups_c is not None and not stored:
+            tail_model = learn_tail(config, spec, teacher, dataset, groups_c=groups_c, process=process)
+        process.from_main(lambda: make_or_grow(path, spec, catalog, stored=stored, tail_model=tail_model))
+        fill(config, spec, teacher, dataset, process=process, stopping=stopping)
         reason = stopping.agreed()
     left = int((~logitstore.open(path).done()).sum())
     if left and reason:
@@ -66,12 +75,11 @@ def main(config: SaveLogitsConfig) -> None:
 
 
 def fill(
-    config: SaveLogitsConfig, spec: logitstore.StoreSpec, catalog: Catalog, teacher: models.Teacher, view: ViewSpec, *,
+    config: SaveLogitsConfig, spec: logitstore.StoreSpec, teacher: models.Teacher, dataset: BlockBatches, *,
     process: Runtime, stopping: Stopping,
 ) -> None:  # fmt: skip
     """Does this process's part of the missing blocks, or as many as there is time for."""
     assert config.store.path
-    dataset = make_batches(config, spec, catalog, teacher, view)
     records = Records(
         damaged=config.data.damaged,
         damage_file=beside(config.store.path, "damaged.jsonl"),
@@ -103,7 +111,8 @@ def rehearse(config: SaveLogitsConfig) -> None:
     view = provenance.view_spec(config.view)
     catalog = provenance.catalog(config.data, config.data.path)
     teacher = provenance.teacher(config.teacher)
-    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher)
+    groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
+    spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
     process = runtime.start(config.compute)
     path = config.store.path
     present = process.from_main(lambda: check_present(path, spec))
@@ -114,7 +123,7 @@ def rehearse(config: SaveLogitsConfig) -> None:
     parts = list_parts(spec, tasks[process.rank :: process.world], config.batch_size)
     rehearse_teacher(
         teacher, make_batches(config, spec, catalog, teacher, view), parts, config=config, process=process,
-        views_left=sum(len(spec.block_rows(block)) for _, block in tasks),
+        selection=selection_of(spec), views_left=sum(len(spec.block_rows(block)) for _, block in tasks),
     )  # fmt: skip
 
 
@@ -139,11 +148,17 @@ def beside(store: str, name: str) -> Path:
 
 
 def store_spec(
-    config: SaveLogitsConfig, *, view: ViewSpec, catalog: Catalog, teacher: models.Teacher
-) -> logitstore.StoreSpec:
-    """What the store is to hold, with the provenance of everything in it."""
-    if config.store.topk > teacher.num_classes:
-        raise UsageError(f"store.topk={config.store.topk}: the teacher has {teacher.num_classes} classes")
+    config: SaveLogitsConfig, *, view: ViewSpec, catalog: Catalog, teacher: models.Teacher,
+    groups_c: torch.Tensor | None = None,
+) -> logitstore.StoreSpec:  # fmt: skip
+    """What the store is to hold, with the provenance of everything in it.
+
+    **Arguments:** `groups_c`: of the classes of a learned tail.
+    """
+    sampled, draws = config.store.selection == "sample", config.store.draws or 0
+    topk = min(draws, teacher.num_classes) if sampled else config.store.topk
+    if topk > teacher.num_classes:
+        raise UsageError(f"store.topk={topk}: the teacher has {teacher.num_classes} classes")
     rows_per_block = provenance.block_rows(config.store.rows_per_block, len(catalog))
     if view.mix and rows_per_block % view.mix.group_size:
         raise UsageError(
@@ -155,8 +170,12 @@ def store_spec(
         num_samples=len(catalog),
         num_epochs=config.store.epochs,
         num_classes=teacher.num_classes,
-        topk=config.store.topk,
-        encoding=config.store.encoding,
+        topk=topk,
+        selection=config.store.selection,
+        max_mass=float(config.store.max_mass),
+        draws=draws,
+        encoding="counts" if sampled else config.store.encoding,
+        tail_groups=int(groups_c.max()) + 1 if groups_c is not None else 0,
         rows_per_block=rows_per_block,
         store_seed=config.store.seed,
         proof_rows=config.store.proof_rows,
@@ -167,11 +186,13 @@ def store_spec(
     )
 
 
-def make_or_check(path: str, spec: logitstore.StoreSpec, catalog: Catalog) -> None:
-    """Creates the store, or sees that the one that is there is the one asked for, or lets it grow to that."""
-    stored = check_present(path, spec)
+def make_or_grow(
+    path: str, spec: logitstore.StoreSpec, catalog: Catalog, *, stored: int, tail_model: logitstore.TailModel | None
+) -> None:
+    """Creates the store, or lets the one of `stored` epochs that is there grow to those asked for."""
     if not stored:
-        logitstore.create(path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
+        keys, labels = catalog.key_hashes(), np.asarray(catalog.labels)
+        logitstore.create(path, spec, keys=keys, labels=labels, tail_model=tail_model)
     elif stored < spec.num_epochs:
         logitstore.grow(path, epochs=spec.num_epochs)
         print(f"{path} grows from {stored} to {spec.num_epochs} epochs", flush=True)

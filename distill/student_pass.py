@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from distill.data.pairs import group_starts
 from distill.data.records import Records
 from distill.errors import DistillError, UsageError
 from distill.initial import load_initial
+from distill.keep import Kept
 from distill.loop import Plan, Training
+from distill.losses import TailTables, soft_target_loss
 from distill.optim import adamw, schedule
 from distill.proving import FirstReads, Prover
 from distill.replay import Replay, open_replay
@@ -59,7 +62,7 @@ def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, r
     )
 
 
-def make_plan(config: TrainStudentConfig, order: Order, process: Runtime) -> Plan:
+def make_plan(config: TrainStudentConfig, order: Order, process: Runtime, replay: Replay | None) -> Plan:
     """The run in steps."""
     per_epoch = order.steps_per_epoch
     total = config.train.steps or round(config.train.epochs * per_epoch)
@@ -74,7 +77,37 @@ def make_plan(config: TrainStudentConfig, order: Order, process: Runtime) -> Pla
         save_every=config.run.save_every or per_epoch,
         eval_every=config.eval.every * per_epoch,
         normalise=make_normalise(config, process),
+        target_loss=make_target_loss(config, process, replay),
     )
+
+
+def make_target_loss(
+    config: TrainStudentConfig, process: Runtime, replay: Replay | None
+) -> Callable[[torch.Tensor, Kept], torch.Tensor] | None:
+    """The loss on what the store keeps, (logits (b, c), kept) -> (b,); None without a store.
+
+    **Raises:** `DistillError` where the store cannot serve it.
+    """
+    if replay is None:
+        return None
+    store, temperature, tail = replay.store, config.loss.temperature, config.loss.tail
+    if store.spec.selection != "topk" and temperature != 1:
+        raise DistillError(
+            f"loss.temperature={temperature:g}: the classes in {store.path} were drawn (selection "
+            f"{store.spec.selection}), which stands for the teacher at temperature 1 alone"
+        )
+    if tail == "stored":
+        tail = "learned" if store.spec.tail_groups else "uniform"
+    tables = None
+    if tail == "learned":
+        model = store.tail_model()
+        if model is None:
+            raise DistillError(
+                f"loss.tail=learned: {store.path} has learned no tail; make a store with store.tail=learned, or take "
+                "another loss.tail"
+            )
+        tables = TailTables.of(model, temperature=temperature, device=process.device)
+    return partial(soft_target_loss, tail=tail, temperature=temperature, tables=tables)
 
 
 def make_normalise(config: TrainStudentConfig, process: Runtime) -> Normalise:
@@ -234,7 +267,7 @@ def make_pass(config: TrainStudentConfig, process: Runtime) -> StudentPass:
         num_classes=num_classes,
         evaluator=evaluator,
         order=order,
-        plan=make_plan(config, order, process),
+        plan=make_plan(config, order, process, replay),
         batches=make_batches(config, catalog, order, process, replay),
     )
 

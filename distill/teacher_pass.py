@@ -23,7 +23,7 @@ import logitstore
 from distill.data.batches import Batch, BlockBatches, BlockPart
 from distill.data.loader import load
 from distill.data.records import Records
-from distill.keep import Kept, keep_nothing, keep_topk
+from distill.keep import Kept, Selection, keep, keep_nothing
 from distill.progress import Progress
 from distill.runtime import Normalise, Runtime
 from distill.views import block_proof
@@ -64,6 +64,7 @@ def run_teacher(
 ) -> None:
     """Runs the teacher over the blocks of some tasks and writes each block when it is whole; ends early, between two
     blocks, when `stop` gives a reason."""
+    selection = selection_of(spec)
     done: dict[int, list[tuple[Batch, Kept]]] = {}
     group = dataset.spec.mix.group_size if dataset.spec.mix else 1
     # Made twice, not kept: a full-size pass has millions of parts.
@@ -73,7 +74,7 @@ def run_teacher(
         for part, batches in zip(parts, loader, strict=True):
             for epoch, batch in zip(part.epochs, batches, strict=True):
                 records.note(batch)
-                kept = classify(teacher, batch, topk=spec.topk, normalise=normalise, runtime=runtime)
+                kept = classify(teacher, batch, selection, normalise=normalise, runtime=runtime)
                 no_pixels = batch.pixels_bhwc.new_empty(0)  # Pictures are not needed again.
                 done.setdefault(epoch, []).append((replace(batch, pixels_bhwc=no_pixels), kept))
                 progress.advance(len(batch))
@@ -104,15 +105,28 @@ def list_parts(
             yield BlockPart(epochs, block, begin, end, last=end == rows.stop)
 
 
+def selection_of(spec: logitstore.StoreSpec) -> Selection:
+    """What of a view goes to a store."""
+    return Selection(kind=spec.selection, topk=spec.topk, max_mass=spec.max_mass, draws=spec.draws)
+
+
 @torch.inference_mode()
-def classify(teacher: Teacher, batch: Batch, *, topk: int, normalise: Normalise, runtime: Runtime) -> Kept:
-    """The teacher's kept classes for a batch of pictures, on the device; nothing for a damaged picture."""
+def logits_of(teacher: Teacher, batch: Batch, *, normalise: Normalise, runtime: Runtime) -> torch.Tensor:
+    """(b, c) logits of a batch of pictures, on the device."""
     pixels_bhwc = batch.pixels_bhwc.to(runtime.device, non_blocking=True)
     with runtime.accelerator.autocast():
-        logits_bc = teacher.net(normalise(pixels_bhwc))
-    kept = keep_topk(logits_bc, topk=topk)
+        logits_bc: torch.Tensor = teacher.net(normalise(pixels_bhwc))
+    return logits_bc
+
+
+@torch.inference_mode()
+def classify(teacher: Teacher, batch: Batch, selection: Selection, *, normalise: Normalise, runtime: Runtime) -> Kept:
+    """The teacher's kept classes for a batch of pictures, on the device; nothing for a damaged picture."""
+    assert batch.seeds_b is not None
+    logits_bc = logits_of(teacher, batch, normalise=normalise, runtime=runtime)
+    kept = keep(logits_bc, selection, seeds_b=batch.seeds_b.numpy().view(np.uint64))
     if not batch.weights_b.all():
-        nothing = keep_nothing(len(batch), topk=topk).to(runtime.device)
+        nothing = keep_nothing(len(batch), topk=selection.topk).to(runtime.device)
         good_b = batch.weights_b.to(runtime.device) > 0
         kept = Kept(
             torch.where(good_b[:, None], kept.indices_bk, nothing.indices_bk),

@@ -32,14 +32,15 @@ from logitstore.errors import (
 from logitstore.layout import FORMAT_VERSION
 from logitstore.recode import recode
 from logitstore.repair import Repair, repair
-from logitstore.rows import Rows
-from logitstore.spec import StoreSpec, differences
+from logitstore.rows import Rows, TailModel
+from logitstore.spec import INNER_ROWS, StoreSpec, differences
 from logitstore.store import Store, open
 from logitstore.transfer import Transfer, copy, merge
 from logitstore.writer import Writer, writer
 
 __all__ = [
     "FORMAT_VERSION",
+    "INNER_ROWS",
     "BlockExists",
     "DamagedBlock",
     "MissingBlocks",
@@ -58,6 +59,7 @@ __all__ = [
     "StoreMissing",
     "StoreSpec",
     "StoreUnreachable",
+    "TailModel",
     "Transfer",
     "UnsupportedVersion",
     "Writer",

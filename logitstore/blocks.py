@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from logitstore import codec, shard
 from logitstore.errors import DamagedBlock
 from logitstore.folder import Folder, Read
-from logitstore.layout import BLOCK_ARRAYS, BLOCK_FILES, MARKERS, SAMPLE_ARRAYS, ArrayLayout, arrays
+from logitstore.layout import BLOCK_ARRAYS, BLOCK_FILES, MARKERS, ArrayLayout, arrays, once_arrays
 from logitstore.spec import StoreSpec
 
 Array = NDArray[Any]
@@ -74,11 +74,12 @@ class BlockFiles:
                 raise self.foreign(name, epoch, block)
         return found
 
-    def sample_parts(self, name: str) -> Iterator[Array]:
-        """A sample column, part by part. Raises `DamagedBlock`."""
+    def once_parts(self, name: str) -> Iterator[Array]:
+        """An array that is written at creation, part by part. Raises `DamagedBlock`."""
         layout = self.layouts[name]
-        for part, first in enumerate(range(0, self.spec.num_samples, layout.shard_rows)):
-            used = -(-min(layout.shard_rows, self.spec.num_samples - first) // layout.inner_rows)
+        total = layout.shape[layout.row_axis]
+        for part, first in enumerate(range(0, total, layout.shard_rows)):
+            used = -(-min(layout.shard_rows, total - first) // layout.inner_rows)
             _, chunks = self.shard(name, 0, part, list(range(used)))
             yield np.concatenate([chunks[slot] for slot in range(used)])
 
@@ -87,7 +88,7 @@ class BlockFiles:
     ) -> tuple[int, dict[int, Array]]:
         rows = 1 if layout.path == MARKERS else layout.shard_rows
         if layout.path != MARKERS:
-            rows = min(rows, self.spec.num_samples - block * rows)
+            rows = min(rows, layout.shape[layout.row_axis] - block * rows)
         place = shard.Place(number=layout.number, epoch=epoch, block=block, writing=0)
         return shard.decode_shard(read, size, layout=layout, place=place, rows=rows, slots=slots)
 
@@ -104,19 +105,22 @@ class BlockFiles:
             raise self.damaged(layout, epoch, block, str(error)) from None
 
     def block(self, epoch: int, block: int, slots: list[int], *, writing: int) -> dict[int, tuple[Array, ...]]:
-        """Inner chunks of a committed block by slot: seeds, indices, codes, tail codes.
+        """Inner chunks of a committed block by slot: seeds, class numbers, codes, tail codes.
 
         **Arguments** writing: as the block's marker has it.
 
         Raises `DamagedBlock`, also where a file is of another act of writing.
         """
-        parts = []
+        stored = {}
         for name in BLOCK_ARRAYS:
-            found, chunks = self.shard(name, epoch, block, slots)
+            found, stored[name] = self.shard(name, epoch, block, slots)
             if found != writing:
                 raise self.foreign(name, epoch, block)
-            parts.append({s: codec.codes_of(c) for s, c in chunks.items()} if name == "logprobs" else chunks)
-        return {slot: tuple(part[slot] for part in parts) for slot in slots}
+        chunks: dict[int, tuple[Array, ...]] = {}
+        for slot in slots:
+            seeds, indices, values, tail = (stored[name][slot] for name in BLOCK_ARRAYS)
+            chunks[slot] = (seeds, *codec.decode_kept(indices, values, spec=self.spec), tail)
+        return chunks
 
     def slots(self, block: int) -> list[int]:
         """All inner chunks that a block has."""
@@ -131,7 +135,7 @@ class BlockFiles:
         """The error for a harmed file: what is wrong, where, and what mends it."""
         where = f"{self.folder}: array {layout.path}, "
         where += f"epoch {epoch}, block {block}" if "E" in layout.dims else f"part {block}"
-        if layout.path in SAMPLE_ARRAYS:
+        if layout.path in once_arrays(self.spec):
             advice = "this array is written once, at creation: restore the file from a copy"
         else:
             advice = "`logitstore repair` drops the block, then run the teacher pass again to redo it"

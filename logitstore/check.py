@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from logitstore import codec, files
 from logitstore.errors import DamagedBlock
-from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, arrays
+from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS, arrays, once_arrays
 from logitstore.metadata import metadata_faults, read_spec, unfinished_growth
 from logitstore.ranges import compact
+from logitstore.spec import StoreSpec
 from logitstore.store import Store
 from logitstore.writer import repeated
 
@@ -86,7 +88,7 @@ def check(path: str | Path, *, progress: Progress | None = None) -> Report:
         if len(missing):
             message = f"epoch {epoch} lacks {len(missing)} of {spec.num_blocks} blocks: {compact(missing.tolist())}"
             faults.append(Finding(id=MISSING_BLOCKS, message=message, epoch=epoch))
-    faults += _check_samples(store)
+    faults += _check_once(store)
     committed = np.argwhere(done)
     for count, (epoch, block) in enumerate(committed.tolist()):
         if progress is not None:
@@ -103,21 +105,34 @@ def check(path: str | Path, *, progress: Progress | None = None) -> Report:
     )
 
 
-def _check_samples(store: Store) -> list[Finding]:
+def _check_once(store: Store) -> list[Finding]:
+    """The arrays that were written at creation: sample columns and the tail model."""
     faults = []
     layouts = arrays(store.spec)
-    for name in SAMPLE_ARRAYS:
-        rows, inner = layouts[name].shard_rows, layouts[name].inner_rows
-        for part, first in enumerate(range(0, store.spec.num_samples, rows)):
-            used = -(-min(rows, store.spec.num_samples - first) // inner)
+    for name in once_arrays(store.spec):
+        layout = layouts[name]
+        total, rows = layout.shape[layout.row_axis], layout.shard_rows
+        for part, first in enumerate(range(0, total, rows)):
+            used = -(-min(rows, total - first) // layout.inner_rows)
             try:
                 _, chunks = store.files.shard(name, 0, part, list(range(used)))
             except DamagedBlock as error:
                 faults.append(Finding(id=DAMAGED_SAMPLES, message=str(error), array=name))
                 continue
-            if name == SAMPLE_ARRAYS[1] and any((c < -1).any() for c in chunks.values()):
-                faults.append(Finding(id=BAD_VALUES, message=f"{name}: labels below -1 in part {part}", array=name))
+            if what := _once_fault(name, np.concatenate([chunks[slot] for slot in range(used)]), spec=store.spec):
+                faults.append(Finding(id=BAD_VALUES, message=f"{name}: {what} in part {part}", array=name))
     return faults
+
+
+def _once_fault(name: str, values: NDArray[Any], *, spec: StoreSpec) -> str | None:
+    """What a correct writer would never have stored there, in words."""
+    if name == SAMPLE_ARRAYS[1] and (values < -1).any():
+        return "labels below -1"
+    if name == TAIL_ARRAYS[0] and (values >= spec.tail_groups).any():
+        return f"groups outside 0..{spec.tail_groups - 1}"
+    if name == TAIL_ARRAYS[1] and not np.allclose(np.exp(values.astype(np.float64)).sum(axis=1), 1, atol=0.01):
+        return "distributions that do not sum to 1"
+    return None
 
 
 def check_block(store: Store, epoch: int, block: int) -> list[Finding]:
@@ -146,30 +161,48 @@ def check_block(store: Store, epoch: int, block: int) -> list[Finding]:
     if len(stored) < len(BLOCK_ARRAYS):
         return faults
     where = f"epoch {epoch}, block {block}"
-    for what in _value_faults(stored, num_classes=store.spec.num_classes):
+    for what in _value_faults(stored, spec=store.spec):
         faults.append(Finding(id=BAD_VALUES, message=f"{where}: {what}", epoch=epoch, block=block))
     return faults
 
 
-def _value_faults(stored: dict[str, Any], *, num_classes: int) -> list[str]:
+def _value_faults(stored: dict[str, Any], *, spec: StoreSpec) -> list[str]:
     """What a correct writer would never have stored, in words."""
-    gaps, indices, tail = stored["logprobs"], stored["indices"], stored["tail"]
-    nothing = codec.is_nothing(gaps)
-    if gaps.dtype == np.uint8:
-        sums = np.where(nothing, 0, gaps).sum(axis=1, dtype=np.int64)
-        unsound = sums > codec.LARGEST
-    else:
-        values = gaps.astype(np.float32)
-        unsound = np.isnan(values).any(axis=1) | (values > 0).any(axis=1)
-        unsound |= (values[:, 1:] > values[:, :-1]).any(axis=1)
-        unsound |= np.isnan(tail) | (tail > 0)
-    rules = {
-        "something is stored after nothing": (nothing[:, :-1] & ~nothing[:, 1:]).any(axis=1),
-        "log-probabilities are out of range or out of order": unsound,
-        f"a class is outside 0..{num_classes - 1}": (indices >= num_classes).any(axis=1),
-        "a class is kept twice": repeated(indices, nothing),
-    }
-    return [f"{what} ({int(bad.sum())} rows)" for what, bad in rules.items() if bad.any()]
+    values, tail = stored["logprobs"], stored["tail"]
+    indices, _ = codec.decode_kept(stored["indices"], values, spec=spec)
+    nothing, drawn = codec.is_nothing(values, spec=spec), codec.is_drawn(values, spec=spec)
+    rules = {"something is stored after nothing": (nothing[:, :-1] & ~nothing[:, 1:]).any(axis=1)}
+    if spec.selection != "sample":
+        rules["a class that was not drawn is stored after one that was"] = (
+            drawn[:, :-1] & ~drawn[:, 1:] & ~nothing[:, 1:]
+        ).any(axis=1)
+        rules["classes were drawn"] = drawn.any(axis=1) & (spec.selection == "topk")
+    return [
+        f"{what} ({int(bad.sum())} rows)"
+        for what, bad in {
+            **rules,
+            "log-probabilities are out of range or out of order": _unsound(values, tail, nothing | drawn, spec=spec),
+            f"a class is outside 0..{spec.num_classes - 1}": (indices >= spec.num_classes).any(axis=1),
+            "a class is kept twice": repeated(indices, nothing),
+        }.items()
+        if bad.any()
+    ]
+
+
+def _unsound(
+    values: NDArray[Any], tail: NDArray[Any], marked: NDArray[np.bool_], *, spec: StoreSpec
+) -> NDArray[np.bool_]:
+    """Which rows (n,) hold log-probabilities that no writer makes. `marked`: entries that hold none."""
+    if spec.encoding == "counts":
+        totals = values.sum(axis=1, dtype=np.int64)
+        rising = (values[:, 1:] > values[:, :-1]).any(axis=1)
+        return np.asarray(rising | ((totals != 0) & (totals != spec.draws)) | (tail != 0))
+    if spec.encoding == "log8":
+        return np.asarray(np.where(marked, 0, values).sum(axis=1, dtype=np.int64) > codec.LARGEST)
+    floats = np.where(marked, -np.inf, values.astype(np.float32))
+    with np.errstate(invalid="ignore"):
+        unsound = np.isnan(floats).any(axis=1) | (floats > 0).any(axis=1) | (floats[:, 1:] > floats[:, :-1]).any(axis=1)
+    return np.asarray(unsound | np.isnan(tail) | (tail > 0))
 
 
 def _notes(store: Store, done: Any) -> list[Finding]:

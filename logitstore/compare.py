@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from logitstore.errors import StoreConflict
-from logitstore.layout import SAMPLE_ARRAYS
+from logitstore.layout import once_arrays
 from logitstore.rows import Rows
 from logitstore.spec import differences
 from logitstore.store import Store
@@ -16,10 +16,10 @@ from logitstore.transfer import same_block
 def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Compare two stores of the same rows, block by block, as JSON values.
 
-    **Returns** `same`; `spec`: lines of what differs; `samples_differ`: arrays of sample columns; `only_in_a`,
-    `only_in_b`: blocks committed in one alone; `blocks_equal`, and of the `blocks_differing` in numbers: views with
-    other seeds, blocks with another proof, views with another most probable class, mean and largest KL(A || B) in nats
-    with each tail spread evenly.
+    **Returns** `same`; `spec`: lines of what differs; `samples_differ`: sample columns, or parts of the tail model;
+    `only_in_a`, `only_in_b`: blocks committed in one alone; `blocks_equal`, and of the `blocks_differing` in numbers:
+    views with other seeds, blocks with another proof, views with another most probable class, mean and largest
+    KL(A || B) in nats with each tail spread evenly.
 
     Every byte of both is read and verified. Raises `DamagedBlock`, and `StoreConflict` where rows, blocks or classes
     differ in number, so that nothing can be compared.
@@ -31,9 +31,8 @@ def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | 
     epochs = min(one.spec.num_epochs, other.spec.num_epochs)
     mine, theirs = one.done(), other.done()
     both = np.argwhere(mine[:epochs] & theirs[:epochs]).tolist()
-    alike = (one.spec.encoding, one.spec.topk, one.spec.log_step, one.spec.tail_step) == (
-        other.spec.encoding, other.spec.topk, other.spec.log_step, other.spec.tail_step,
-    )  # fmt: skip
+    coded = ("selection", "encoding", "topk", "log_step", "tail_step")
+    alike = all(getattr(one.spec, name) == getattr(other.spec, name) for name in coded)
     sums = {"blocks_differing": 0, "proofs_differing": 0, "seeds_differing": 0, "top1_differing": 0, "views": 0}
     kl_sum, kl_worst = 0.0, 0.0
     for count, (epoch, block) in enumerate(both):
@@ -53,7 +52,8 @@ def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | 
         progress(len(both), len(both))
     spec = differences(one.spec, other.spec)
     lines = [line.replace("store has", "A has").replace("request has", "B has") for line in spec]
-    samples = [name for name in SAMPLE_ARRAYS if not _same_samples(one, other, name)]
+    shared = [name for name in once_arrays(one.spec) if name in once_arrays(other.spec)]
+    samples = [name for name in shared if not _same_parts(one, other, name)]
     only_a, only_b = int(mine.sum()) - len(both), int(theirs.sum()) - len(both)
     return {
         "a": one.path,
@@ -89,9 +89,11 @@ def _part(rows: Rows, part: slice) -> Rows:
         logprobs=rows.logprobs[part],
         tail=rows.tail[part],
         num_classes=rows.num_classes,
+        drawn=None if rows.drawn is None else rows.drawn[part],
     )
 
 
-def _same_samples(one: Store, other: Store, name: str) -> bool:
-    parts = zip(one.files.sample_parts(name), other.files.sample_parts(name), strict=True)
-    return all(np.array_equal(mine, theirs) for mine, theirs in parts)
+def _same_parts(one: Store, other: Store, name: str) -> bool:
+    mine, theirs = one.files.layouts[name], other.files.layouts[name]
+    parts = zip(one.files.once_parts(name), other.files.once_parts(name), strict=False)
+    return mine.shape == theirs.shape and all(np.array_equal(a, b) for a, b in parts)

@@ -18,25 +18,36 @@ from numpy.typing import ArrayLike, NDArray
 from logitstore import files, shard
 from logitstore.errors import NotAStore, SpecError, StoreExists
 from logitstore.folder import TEMPORARY, Folder
-from logitstore.layout import ROOT_DOCUMENT, SAMPLE_ARRAYS, SAMPLE_SHARD_ROWS, arrays, documents
+from logitstore.layout import (
+    ROOT_DOCUMENT,
+    SAMPLE_ARRAYS,
+    SAMPLE_SHARD_ROWS,
+    TAIL_ARRAYS,
+    arrays,
+    documents,
+    once_arrays,
+)
 from logitstore.lock import writing_alone
 from logitstore.metadata import metadata_faults, read_spec
+from logitstore.rows import TailModel
 from logitstore.spec import StoreSpec
 from logitstore.store import Store
 
 Array = NDArray[Any]
 
 
-def create(path: str | Path, spec: StoreSpec, *, keys: ArrayLike, labels: ArrayLike) -> None:
+def create(
+    path: str | Path, spec: StoreSpec, *, keys: ArrayLike, labels: ArrayLike, tail_model: TailModel | None = None
+) -> None:
     """Lay out an empty store: metadata, sample keys and labels, no blocks.
 
     A killed `create` leaves no store at `path`. Memory beyond the arguments' own does not grow with N; arguments
     may be memory maps.
 
     **Arguments** path: a local path or an fsspec URL; keys: (N,) uint64 key hashes; labels: (N,) int32, -1 where
-    unknown.
+    unknown; tail_model: of spec.tail_groups distributions.
 
-    Raises `StoreExists` when there is anything at `path`, `SpecError` when keys or labels do not fit the
+    Raises `StoreExists` when there is anything at `path`, `SpecError` when keys, labels or tail model do not fit the
     spec, `StoreFull`.
     """
     _require_room(files.at(path))
@@ -44,15 +55,19 @@ def create(path: str | Path, spec: StoreSpec, *, keys: ArrayLike, labels: ArrayL
         SAMPLE_ARRAYS[0]: _column("keys", keys, np.dtype("<u8"), spec, least=0),
         SAMPLE_ARRAYS[1]: _column("labels", labels, np.dtype("<i4"), spec, least=-1),
     }
+    if spec.tail_groups or tail_model is not None:
+        columns |= _tail_columns(tail_model, spec)
     _create(path, spec, columns)
 
 
 def create_like(path: str | Path, store: Store, *, spec: StoreSpec | None = None) -> None:
-    """Lay out an empty store with the samples of another one, part by part; with its spec, unless another is given.
+    """Lay out an empty store with the samples, and the tail model, of another one, part by part; with its spec, unless
+    another is given.
 
     Raises as `create` does, and `DamagedBlock`.
     """
-    _create(path, spec or store.spec, {name: store.files.sample_parts(name) for name in SAMPLE_ARRAYS})
+    spec = spec or store.spec
+    _create(path, spec, {name: store.files.once_parts(name) for name in once_arrays(spec)})
 
 
 def _create(path: str | Path, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
@@ -105,7 +120,7 @@ def _require_room(folder: Folder) -> None:
     """Raises `StoreExists`. On object storage the leavings of a killed `create` are written over."""
     if not folder.exists():
         return
-    leavings = {"samples", "seeds", "indices", "logprobs", "tail", "proofs"}
+    leavings = {"samples", "tail_model", "seeds", "indices", "logprobs", "tail", "proofs"}
     if folder.local is not None or not set(folder.names()) <= leavings or folder.names("proofs/c"):
         raise StoreExists(f"{folder} exists already: choose another path, or open it to continue it")
 
@@ -125,6 +140,24 @@ def _write_documents(folder: Folder, spec: StoreSpec) -> None:
     assert list(found)[-1] == ROOT_DOCUMENT
     for key, document in found.items():
         folder.write(key, json.dumps(document, indent=1).encode())
+
+
+def _tail_columns(model: TailModel | None, spec: StoreSpec) -> dict[str, Iterator[Array]]:
+    """The tail model's arrays, checked."""
+    if model is None:
+        raise SpecError(f"tail_groups is {spec.tail_groups}: give a tail model of so many distributions")
+    shape = (spec.tail_groups, spec.num_classes)
+    if model.logprobs.shape != shape or model.groups.shape != (spec.num_classes,):
+        raise SpecError(
+            f"the tail model has {model.logprobs.shape} log-probabilities and {model.groups.shape} groups, "
+            f"the spec asks for {shape} and {shape[1:]}"
+        )
+    if not ((model.groups >= 0) & (model.groups < spec.tail_groups)).all():
+        raise SpecError(f"the tail model has a group outside 0..{spec.tail_groups - 1}")
+    halves = model.logprobs.astype("<f2")
+    if not np.isfinite(halves).all() or not np.allclose(np.exp(halves.astype(np.float64)).sum(axis=1), 1, atol=0.01):
+        raise SpecError("the tail model has a distribution that is not finite or does not sum to 1")
+    return dict(zip(TAIL_ARRAYS, (iter([model.groups.astype("<u2")]), iter([halves])), strict=True))
 
 
 def _column(name: str, values: ArrayLike, dtype: np.dtype[Any], spec: StoreSpec, *, least: int) -> Iterator[Array]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitstore import names
-from logitstore.layout import BLOCK_ARRAYS, FORMAT_VERSION, MARKERS, SAMPLE_ARRAYS, arrays, documents
+from logitstore.layout import BLOCK_ARRAYS, FORMAT_VERSION, MARKERS, SAMPLE_ARRAYS, arrays, documents, once_arrays
 from logitstore.ranges import compact
 from logitstore.store import Store
 
@@ -51,14 +51,16 @@ def describe_row(store: Store, *, epoch: int, row: int, data: Path | None = None
     spec = store.spec
     view = store.read(epoch=epoch, rows=row)
     label = int(store.labels(row)[0])
+    chosen = view.drawn[0] if view.drawn is not None else np.zeros(spec.topk, bool)
     classes = [
         {
             "class": int(c),
             "name": names.class_name(spec, int(c)),
             "probability": float(np.exp(lp)),
             "logprob": float(lp),
+            "drawn": bool(drawn),
         }
-        for c, lp in zip(view.indices[0], view.logprobs[0], strict=True)
+        for c, lp, drawn in zip(view.indices[0], view.logprobs[0], chosen, strict=True)
         if np.isfinite(lp)
     ]
     return {
@@ -85,7 +87,7 @@ def sizes(store: Store, done: NDArray[np.bool_]) -> tuple[dict[str, int], bool]:
     scale = len(committed) / max(len(picked), 1)
     found = {}
     for name, layout in arrays(store.spec).items():
-        if name in SAMPLE_ARRAYS:
+        if name in once_arrays(store.spec):
             found[name] = store.folder.size_bytes(f"{name}/c")
         else:
             keys = [layout.key(epoch, block) for epoch, block in picked.tolist()]

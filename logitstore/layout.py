@@ -11,19 +11,23 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from logitstore.spec import INNER_ROWS, StoreSpec
+from logitstore.spec import StoreSpec
 
 FORMAT_NAME = "logitstore"
 FORMAT_VERSION = 1
 SAMPLE_SHARD_ROWS = 65_536
-"""Rows of one shard of the arrays that do not depend on the epoch."""
+SAMPLE_INNER_ROWS = 1024
+"""Rows of one shard, and of one chunk, of `samples/keys` and `samples/labels`."""
+FEW_KEPT = 32
+"""Up to so many kept classes, class numbers lie row by row and byte-shuffled: it packs skewed classes better."""
+_TAIL_INNER_ROWS = 16
 LOCK_KEY = "proofs/writer.lock"
 """Lock file of the writing run. Inside an array's folder, where no zarr reader looks for members."""
 
 ROOT_DOCUMENT = "zarr.json"
 """The file that makes a folder a store; written last."""
 
-_DIMENSION_NAMES = {"E": "epoch", "N": "row", "k": "kept", "B": "block"}
+_DIMENSION_NAMES = {"E": "epoch", "N": "row", "k": "kept", "B": "block", "G": "group", "C": "class"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,7 @@ class ArrayLayout:
     number: int
     """Identity in shard headers."""
     dims: tuple[str, ...]
-    """Letters of the dimensions: E, N, k, B."""
+    """Letters of the dimensions: E, N, k, B, G, C."""
     shape: tuple[int, ...]
     shard_shape: tuple[int, ...]
     """One file holds this much."""
@@ -58,8 +62,8 @@ class ArrayLayout:
 
     @property
     def row_axis(self) -> int:
-        """Which axis counts rows (or blocks)."""
-        return len(self.dims) - 1 if "k" not in self.dims else len(self.dims) - 2
+        """Which axis counts rows (or blocks, groups, classes): the first that is not the epoch's."""
+        return int(self.dims[0] == "E")
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -78,8 +82,8 @@ class ArrayLayout:
 
     def key(self, epoch: int, block: int) -> str:
         """File of one shard relative to the store, e.g. `indices/c/0/12/0`; epoch 0 where there is none."""
-        place = {"E": epoch, "N": block, "B": block, "k": 0}
-        return "/".join([self.path, "c", *(str(place[d]) for d in self.dims)])
+        place = [epoch] * self.row_axis + [block] + [0] * (len(self.dims) - self.row_axis - 1)
+        return "/".join([self.path, "c", *(str(n) for n in place)])
 
     def codecs(self) -> list[dict[str, Any]]:
         """Codecs of an inner chunk, zarr metadata."""
@@ -126,22 +130,29 @@ _BYTES: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}
 BLOCK_ARRAYS = ("seeds", "indices", "logprobs", "tail")
 """The arrays of which one block is four files, in the order of writing."""
 SAMPLE_ARRAYS = ("samples/keys", "samples/labels")
+TAIL_ARRAYS = ("tail_model/groups", "tail_model/logprobs")
 MARKERS = "proofs"
 BLOCK_FILES = (*BLOCK_ARRAYS, MARKERS)
 """All files of a block, the one that commits it last."""
 
 
+def once_arrays(spec: StoreSpec) -> tuple[str, ...]:
+    """The arrays that are written at creation, by path."""
+    return (*SAMPLE_ARRAYS, *TAIL_ARRAYS) if spec.tail_groups else SAMPLE_ARRAYS
+
+
 def arrays(spec: StoreSpec) -> dict[str, ArrayLayout]:
     """Every array of a store, by path."""
-    code = np.dtype("u1") if spec.encoding == "log8" else np.dtype("<f2")
+    code = np.dtype("<f2") if spec.encoding == "float16" else np.dtype("u1")
     index = np.dtype("<u2") if spec.num_classes <= 65_535 else np.dtype("<u4")
     plain = Compression(shuffle="shuffle", typesize=8)
-    narrow = Compression(shuffle="bitshuffle", typesize=index.itemsize)
+    few = spec.topk <= FEW_KEPT
+    narrow = Compression(shuffle="shuffle" if few else "bitshuffle", typesize=index.itemsize, level=7)
     values = Compression(shuffle="bitshuffle", typesize=code.itemsize)
     table = [
         _array(spec, "seeds", 1, "EN", np.dtype("<u8"), plain),
-        _array(spec, "indices", 2, "ENk", index, narrow),
-        _array(spec, "logprobs", 3, "ENk", code, values),
+        _array(spec, "indices", 2, "ENk", index, narrow, transposed=not few),
+        _array(spec, "logprobs", 3, "ENk", code, values, transposed=True),
         _array(spec, "tail", 4, "EN", code, values),
         _array(spec, "samples/keys", 5, "N", np.dtype("<u8"), plain),
         _array(spec, "samples/labels", 6, "N", np.dtype("<i4"), Compression(shuffle="shuffle", typesize=4)),
@@ -156,24 +167,48 @@ def arrays(spec: StoreSpec) -> dict[str, ArrayLayout]:
             compression=None,
         ),
     ]
+    if spec.tail_groups:
+        half = np.dtype("<f2")
+        table += [
+            _array(spec, TAIL_ARRAYS[0], 8, "C", np.dtype("<u2"), Compression(shuffle="shuffle", typesize=2)),
+            _array(spec, TAIL_ARRAYS[1], 9, "GC", half, Compression(shuffle="bitshuffle", typesize=2)),
+        ]
     return {array.path: array for array in table}
 
 
 def _array(
-    spec: StoreSpec, path: str, number: int, dims: str, dtype: np.dtype[Any], compression: Compression
+    spec: StoreSpec,
+    path: str,
+    number: int,
+    dims: str,
+    dtype: np.dtype[Any],
+    compression: Compression,
+    *,
+    transposed: bool = False,
 ) -> ArrayLayout:
-    sizes = {"E": spec.num_epochs, "N": spec.num_samples, "k": spec.topk}
-    rows, inner = (spec.rows_per_block, spec.inner_rows) if "E" in dims else (SAMPLE_SHARD_ROWS, INNER_ROWS)
+    sizes = {
+        "E": spec.num_epochs, "N": spec.num_samples, "k": spec.topk, "G": spec.tail_groups, "C": spec.num_classes,
+    }  # fmt: skip
+    shape = tuple(sizes[d] for d in dims)
+    axis = int(dims[0] == "E")
+    if axis:
+        rows, inner = spec.rows_per_block, spec.inner_rows
+    elif dims == "N":
+        rows, inner = SAMPLE_SHARD_ROWS, SAMPLE_INNER_ROWS
+    else:  # The tail model: one file an array.
+        inner = SAMPLE_INNER_ROWS if dims == "C" else _TAIL_INNER_ROWS
+        rows = -(-shape[0] // inner) * inner
+    before, after = (1,) * axis, shape[axis + 1 :]
     return ArrayLayout(
         path=path,
         number=number,
         dims=tuple(dims),
-        shape=tuple(sizes[d] for d in dims),
-        shard_shape=tuple({"E": 1, "N": rows, "k": spec.topk}[d] for d in dims),
-        inner_shape=tuple({"E": 1, "N": inner, "k": spec.topk}[d] for d in dims),
+        shape=shape,
+        shard_shape=(*before, rows, *after),
+        inner_shape=(*before, inner, *after),
         dtype=dtype,
         compression=compression,
-        transposed=path == "logprobs",
+        transposed=transposed,
     )
 
 
@@ -197,4 +232,9 @@ def documents(spec: StoreSpec) -> dict[str, dict[str, Any]]:
         "spec": spec.to_json(),
     }
     nodes = {f"{path}/zarr.json": array.document() for path, array in arrays(spec).items()}
-    return {**nodes, "samples/zarr.json": group_document({}), ROOT_DOCUMENT: group_document(root)}
+    groups = sorted({name.partition("/")[0] for name in once_arrays(spec)})
+    return {
+        **nodes,
+        **{f"{name}/zarr.json": group_document({}) for name in groups},
+        ROOT_DOCUMENT: group_document(root),
+    }

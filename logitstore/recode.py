@@ -30,8 +30,8 @@ def recode(
 ) -> StoreSpec:
     """Write the committed blocks of `source` into `target` with other settings; go on where it was stopped.
 
-    Seeds, proofs, keys and labels stay. From `log8` to `log8` the ratios of the classes that stay are exact; the tail
-    is rounded anew.
+    Seeds, proofs, keys, labels and the tail model stay. From `log8` to `log8` the ratios of the classes that stay are
+    exact; the tail is rounded anew. Of classes that are stored as equally probable, those of low numbers stay.
 
     **Arguments** topk: kept classes, at most as many as now; encoding: `log8` or `float16`; epochs: which of them;
     None keeps each as it is.
@@ -72,6 +72,11 @@ def recode(
 
 def recoded_spec(spec: StoreSpec, *, topk: int | None, encoding: str | None) -> StoreSpec:
     """The spec of the recoded store; its `software` says what it was made from. Raises `SpecError`."""
+    if spec.selection != "topk":
+        raise SpecError(
+            f"the store's classes were drawn (selection {spec.selection}): fewer of them, or other codes, would no "
+            "longer be what was drawn; make another store from the teacher"
+        )
     if topk is not None and topk > spec.topk:
         raise SpecError(f"topk={topk}: the store keeps {spec.topk} classes of a view, and cannot be given more")
     origin = {"topk": spec.topk, "encoding": spec.encoding}

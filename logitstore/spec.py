@@ -11,12 +11,15 @@ from typing import Any
 
 from logitstore.errors import SpecError, UnsupportedVersion
 
-SELECTIONS = ("topk",)
-ENCODINGS = ("log8", "float16")
-INNER_ROWS = 1024
-"""Rows of one inner chunk, the smallest piece that is read and decoded alone."""
+SELECTIONS = ("topk", "sample", "hybrid")
+ENCODINGS = ("log8", "float16", "counts")
+TOPK_ENCODINGS = ("log8", "float16")
+"""Those that hold log-probabilities."""
+INNER_ROWS = 4096
+"""Rows of one inner chunk at most, the smallest piece that is read and decoded alone."""
 
 _MAX_CLASSES = 2**32 - 1
+_MAX_DRAWS = 255
 _MAX_UINT64 = 2**64 - 1
 _PROVENANCE = ("view", "teacher", "data", "software")
 _ABSENT = object()
@@ -36,21 +39,29 @@ class StoreSpec:
     num_classes: int
     """C, classes of the teacher."""
     topk: int
-    """k, kept classes a view; 1 <= k <= C."""
+    """k, classes a view has room for; 1 <= k <= C."""
     selection: str = "topk"
-    """How the kept classes were chosen: `topk`, the k most probable."""
+    """How the kept classes were chosen: `topk`, the k most probable; `sample`, those that some draws met; `hybrid`,
+    the most probable exactly and draws from the rest that carry its mass."""
+    max_mass: float = 1.0
+    """topk: classes after those that reach this mass together are not kept; 1: all k are."""
+    draws: int = 0
+    """sample: how many draws were made of each view, 1 to 255; else 0."""
     encoding: str = "log8"
-    """`log8`: 8-bit codes of log-probabilities; `float16`: the log-probabilities themselves."""
+    """`log8`: 8-bit codes of log-probabilities; `float16`: the log-probabilities themselves; `counts`, for `sample`
+    alone: how often each class was drawn."""
     rows_per_block: int = 4096
-    """Rows of one block: the unit of writing, committing and losing. At most 1024, or a multiple of 1024."""
+    """Rows of one block: the unit of writing, committing and losing. At most 4096, or a multiple of 4096."""
     store_seed: int = 0
     """Seed from which the views' seeds were derived."""
     proof_rows: int = 2
     """How many first rows of a block its proof covers."""
-    log_step: float = 1 / 16
+    log_step: float = 1 / 8
     """log8: nats of one code step of a log-probability."""
     tail_step: float = 1 / 8
     """log8: nats of one code step of the tail's log-odds."""
+    tail_groups: int = 0
+    """G, distributions of the tail model, 0: there is none."""
     view: dict[str, Any] = field(default_factory=dict)
     """View policy, opaque JSON."""
     teacher: dict[str, Any] = field(default_factory=dict)
@@ -75,12 +86,25 @@ class StoreSpec:
             )
         _require_choice("selection", self.selection, SELECTIONS)
         _require_choice("encoding", self.encoding, ENCODINGS)
+        self._require_selection()
+        _require_int("tail_groups", self.tail_groups, low=0, high=min(self.num_classes, 65_535))
         for name in ("log_step", "tail_step"):
             value = getattr(self, name)
             if not isinstance(value, float) or not 2**-10 <= value <= 1:
                 raise SpecError(f"{name} is {value!r}: choose a float from 2**-10 to 1")
         for name in _PROVENANCE:
             object.__setattr__(self, name, _plain_json(name, getattr(self, name)))
+
+    def _require_selection(self) -> None:
+        if (self.selection == "sample") != (self.encoding == "counts"):
+            raise SpecError(
+                f"selection is {self.selection!r} and encoding {self.encoding!r}: `sample` and `counts` go together"
+            )
+        sampled = self.selection == "sample"
+        _require_int("draws", self.draws, low=1 if sampled else 0, high=_MAX_DRAWS if sampled else 0)
+        mass = self.max_mass
+        if not isinstance(mass, float) or not 0 < mass <= 1 or (mass < 1 and self.selection != "topk"):
+            raise SpecError(f"max_mass is {mass!r}: choose a float above 0, at most 1, and below 1 for `topk` alone")
 
     @property
     def num_blocks(self) -> int:

@@ -19,10 +19,10 @@ from logitstore.cache import Cache
 from logitstore.errors import DamagedBlock, MissingBlocks, NotAStore, OutOfRange
 from logitstore.folder import Folder
 from logitstore.gather import RowsLike, gather, row_numbers
-from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS
+from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS
 from logitstore.metadata import metadata_faults, read_spec
 from logitstore.ranges import compact
-from logitstore.rows import Rows
+from logitstore.rows import Rows, TailModel
 from logitstore.spec import StoreSpec
 
 CACHE_BYTES = 64 * 2**20
@@ -123,12 +123,14 @@ class Store:
             cache_key=epoch,
         )
         logprobs, log_tail = codec.decode(codes, tail, spec=self.spec)
+        drawn = None if self.spec.selection == "topk" else codec.is_drawn(codes, spec=self.spec)
         return Rows(
             seeds=seeds,
             indices=indices.astype(np.int64),
             logprobs=logprobs,
             tail=log_tail,
             num_classes=self.spec.num_classes,
+            drawn=drawn,
         )
 
     def keys(self, rows: RowsLike) -> NDArray[np.uint64]:
@@ -138,6 +140,16 @@ class Store:
     def labels(self, rows: RowsLike) -> NDArray[np.int32]:
         """Labels, (n,) int32, -1 where unknown. Raises `OutOfRange`, `DamagedBlock`."""
         return self._samples(SAMPLE_ARRAYS[1], rows)
+
+    def tail_model(self) -> TailModel | None:
+        """What the teacher says outside the kept classes, on the average; None where the store has no such model.
+
+        Raises `DamagedBlock`.
+        """
+        if not self.spec.tail_groups:
+            return None
+        groups, logprobs = (np.concatenate(list(self.files.once_parts(name))) for name in TAIL_ARRAYS)
+        return TailModel(groups=groups.astype(np.int64), logprobs=logprobs.astype(np.float32))
 
     def _samples(self, name: str, rows: RowsLike) -> Array:
         (values,) = gather(

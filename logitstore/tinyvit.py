@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from logitstore.create import create
 from logitstore.errors import StoreConflict, StoreError, StoreMissing
-from logitstore.spec import StoreSpec, differences
+from logitstore.spec import INNER_ROWS, StoreSpec, differences
 from logitstore.store import open as open_store
 from logitstore.transfer import Progress
 from logitstore.writer import writer
@@ -79,7 +79,7 @@ def import_tinyvit(
         num_classes=num_classes,
         topk=topk,
         encoding=encoding,
-        rows_per_block=min(rows_per_block, -(-len(keys) // 1024) * 1024),
+        rows_per_block=rows_per_block if len(keys) > rows_per_block else min(rows_per_block, INNER_ROWS),
         proof_rows=0,
         view={"replayable": False, "source": "TinyViT logits", "folders": [folder.name for folder in folders]},
     )

@@ -70,8 +70,9 @@ class Writer:
         """Write and commit one block of n rows, n = len(spec.block_rows(block)).
 
         **Arguments** seeds: (n,) uint64; indices: (n, k) integers, distinct in a row; logprobs: (n, k)
-        natural log-probabilities, most probable first, minus infinity (at the end of a row) for nothing;
-        tail: (n,) natural log of the mass outside; proof: digest of the block's first views, not 0, below
+        natural log-probabilities, most probable first, then, under `hybrid`, plus infinity for drawn classes, then
+        minus infinity for nothing; under `sample` the logs of counts / draws; tail: (n,) natural log of the mass of
+        all classes without a log-probability; proof: digest of the block's first views, not 0, below
         2**64; replace: write over a committed block, which is absent from the first change until the new one
         is whole.
 
@@ -149,15 +150,16 @@ def _stored_values(
     logprobs, tail = logprobs.astype(np.float32), tail.astype(np.float32)
     nothing = np.isneginf(logprobs)
     kept = np.where(nothing, 0, indices).astype(np.int64)
-    for what, bad in _mistakes(kept, logprobs, tail, nothing, num_classes=spec.num_classes).items():
+    for what, bad in _mistakes(kept, logprobs, tail, nothing, spec=spec).items():
         if bad.any():
             row = int(np.argmax(bad)) + spec.block_rows(block).start
             raise SpecError(f"{where}: row {row}: {what} ({int(bad.sum())} such rows in the block)")
-    full = (~nothing).sum(axis=1) == spec.num_classes
+    full = np.isfinite(logprobs).sum(axis=1) == spec.num_classes
+    stored_indices, stored_values = codec.encode_kept(kept, logprobs, spec=spec)
     return {
         "seeds": seeds.astype(np.uint64),
-        "indices": kept,
-        "logprobs": codec.encode_logprobs(logprobs, spec=spec),
+        "indices": stored_indices,
+        "logprobs": stored_values,
         "tail": codec.encode_tail(np.where(full, np.float32(-np.inf), tail), spec=spec),
     }
 
@@ -168,19 +170,28 @@ def _mistakes(
     tail: NDArray[np.float32],
     nothing: NDArray[np.bool_],
     *,
-    num_classes: int,
+    spec: StoreSpec,
 ) -> dict[str, NDArray[np.bool_]]:
     """Which rows (n,) break which rule. Rules come in the order in which later ones rely on earlier ones."""
+    num_classes, drawn = spec.num_classes, np.isposinf(logprobs)
     with np.errstate(invalid="ignore", over="ignore"):
-        mass = np.exp(logprobs.astype(np.float64)).sum(axis=1) + np.exp(tail.astype(np.float64))
-        rising = (logprobs[:, 1:] > logprobs[:, :-1]).any(axis=1)
-    return {
+        probabilities = np.exp(np.where(drawn, -np.inf, logprobs).astype(np.float64))
+        mass = probabilities.sum(axis=1) + np.exp(tail.astype(np.float64))
+        ranks = np.where(drawn, np.finfo(np.float32).min, logprobs)
+        rising = (ranks[:, 1:] > ranks[:, :-1]).any(axis=1)
+    rules = {
         "log-probabilities are not a number": np.isnan(logprobs).any(axis=1) | np.isnan(tail),
+        f"drawn classes do not go with the selection {spec.selection}": drawn.any(axis=1)
+        & (spec.selection != "hybrid"),
         "classes are not ordered, most probable first": rising,
         f"a class is outside 0..{num_classes - 1}": ((kept < 0) | (kept >= num_classes)).any(axis=1),
         "a class is kept twice": repeated(kept, nothing),
         f"kept classes and tail do not sum to 1 within {MASS_TOLERANCE}": ~(np.abs(mass - 1) <= MASS_TOLERANCE),
     }
+    if spec.selection == "sample":
+        counts = probabilities * spec.draws
+        rules[f"weights are not counts of {spec.draws} draws"] = (np.abs(counts - np.rint(counts)) > 0.01).any(axis=1)
+    return rules
 
 
 def repeated(kept: NDArray[Any], nothing: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -21,50 +21,51 @@ import torch
 import distill.command
 from distill import provenance
 from distill.config import SaveLogitsConfig
-from distill.runtime import normalise
+from distill.runtime import Normalise, start
 from distill.views import draw, image_size, render
 
 BATCH = 32
 
 
-def outputs(num_views: int, *, teacher_name: str) -> np.ndarray:
-    """(num_views, C) float32 log-probabilities."""
+def outputs(num_views: int, *, teacher_name: str, first: int | None = None) -> np.ndarray:
+    """(num_views, C) float32 log-probabilities; only the first so many of those views where `first` is given."""
     words = ["data.path=unused", "store.path=unused", f"teacher={teacher_name}"]
     config = distill.command.load("save_logits", SaveLogitsConfig, words)
     teacher, spec = provenance.teacher(config.teacher), provenance.view_spec(config.view)
+    process = start(config.compute)
+    process.place(teacher.net, config.compute)
+    normalise = Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(__file__).parent / "demo" / "photographs.py"
         subprocess.run([sys.executable, script, folder, "--per-photo", "64"], check=True, stdout=subprocess.DEVNULL)
         pictures = [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
-    order = np.random.default_rng(0).permutation(num_views)
+    order = np.random.default_rng(0).permutation(num_views)[:first]
     parts = []
-    with torch.inference_mode(), click.progressbar(range(0, num_views, BATCH), label="teacher", file=sys.stderr) as bar:
-        for first in bar:
-            rows = order[first : first + BATCH]
+    steps = range(0, len(order), BATCH)
+    with torch.inference_mode(), click.progressbar(steps, label="teacher", file=sys.stderr) as bar:
+        for begin in bar:
+            rows = order[begin : begin + BATCH]
             jpegs = [pictures[row % len(pictures)] for row in rows]
             pixels = [
                 render(jpeg, draw(spec, int(row), image_size(jpeg)), size=teacher.image_size)
                 for row, jpeg in zip(rows, jpegs, strict=True)
             ]
-            inputs = normalise(
-                torch.from_numpy(np.stack(pixels)),
-                mean=teacher.mean,
-                std=teacher.std,
-                memory_format=torch.channels_last,
-            )
-            parts.append(teacher.net(inputs).float().log_softmax(dim=1).numpy())
+            logits_bc = teacher.net(normalise(torch.from_numpy(np.stack(pixels))))
+            parts.append(logits_bc.float().log_softmax(dim=1).numpy())
     return np.concatenate(parts)
 
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--views", default=4096, show_default=True)
+@click.option("--first", type=int, help="Write only the first so many of those views.")
 @click.option("--teacher", default="efficientnet_lite0", show_default=True)
-def main(target: Path, views: int, teacher: str) -> None:
+def main(target: Path, views: int, first: int | None, teacher: str) -> None:
     """Writes TARGET, a numpy file."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    np.save(target, outputs(views, teacher_name=teacher))
-    click.echo(f"{target}: {views} views")
+    found = outputs(views, teacher_name=teacher, first=first)
+    np.save(target, found)
+    click.echo(f"{target}: {len(found)} views")
 
 
 if __name__ == "__main__":

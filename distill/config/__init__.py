@@ -8,6 +8,7 @@ from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
 from distill.config.evaluation import EvalChangeConfig, EvaluateConfig
 from distill.config.exporting import ExportConfig, WeightsConfig
+from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
 from distill.config.programs import (
@@ -28,6 +29,7 @@ __all__ = [
     "EvalConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "LossConfig",
     "NewStoreConfig",
     "OneViewConfig",
     "OptimConfig",

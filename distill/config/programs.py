@@ -8,6 +8,7 @@ from typing import Any
 from distill.config.checks import at_least, given
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
+from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
 from distill.config.store import NewStoreConfig, StoreConfig
@@ -51,6 +52,8 @@ class TrainStudentConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     view: dict[str, Any] = field(default_factory=dict)
     """The ViewSpec for training on labels; a store brings its own."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """For training from a store."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

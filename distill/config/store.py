@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.config.checks import at_least, choice
+from distill.errors import UsageError
 
 
 @dataclass(kw_only=True)
 class NewStoreConfig:
     path: str | None = None
+    selection: str = "topk"
+    """Which classes of a view are kept: `topk`, the most probable; `hybrid`, the most probable exactly and draws from
+    the rest that stand for it; `sample`, those that `draws` draws meet."""
     topk: int = 10
-    """Classes kept of each view."""
+    """Classes kept of each view; under `sample` it follows from `draws`."""
+    max_mass: float = 1.0
+    """topk: of a view no classes are kept after those that reach this mass together."""
+    draws: int | None = None
+    """sample: draws from each view's distribution, at most 255."""
+    tail: str = "uniform"
+    """topk: what is assumed of the classes that are not kept: `uniform`, or `learned` from `tail_views` views."""
+    tail_views: int = 16_384
+    """Views that the teacher sees beforehand to learn that; all of epoch 0 if there are fewer."""
     epochs: int = 1
     """Stored epochs: views of each sample."""
     encoding: str = "log8"
@@ -27,6 +39,15 @@ class NewStoreConfig:
 
     def __post_init__(self) -> None:
         choice("store.encoding", self.encoding, ("log8", "float16"))
+        choice("store.selection", self.selection, ("topk", "sample", "hybrid"))
+        choice("store.tail", self.tail, ("uniform", "learned"))
+        if not 0 < self.max_mass <= 1:
+            raise UsageError(f"store.max_mass={self.max_mass}: must be above 0 and at most 1")
+        if self.selection != "topk" and (self.max_mass < 1 or self.tail == "learned"):
+            raise UsageError(f"store.selection={self.selection}: max_mass and tail=learned go with topk alone")
+        if (self.selection == "sample") != (self.draws is not None):
+            raise UsageError("store.draws=NUMBER goes with store.selection=sample, and with it alone")
+        at_least(1, store__draws=self.draws, store__tail_views=self.tail_views)
         at_least(1, store__topk=self.topk, store__epochs=self.epochs, store__rows_per_block=self.rows_per_block)
         at_least(1, store__proof_rows=self.proof_rows, store__epochs_per_read=self.epochs_per_read)
         at_least(0, store__seed=self.seed)

@@ -9,7 +9,7 @@ from logitstore import open as open_store
 from logitstore import stats as statistics
 from logitstore.compare import compare
 from logitstore.plan import plan as plan_store
-from logitstore.spec import ENCODINGS, StoreSpec
+from logitstore.spec import TOPK_ENCODINGS, StoreSpec
 from logitstore.terminal import AS_JSON, STORE, human_bytes, print_histogram, print_json, print_pairs, progress_bar
 
 
@@ -65,7 +65,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
 @click.option("--epochs", type=click.IntRange(min=1), required=True, help="E, stored epochs.")
 @click.option("--topk", type=click.IntRange(min=1), default=10, show_default=True, help="Kept classes of a view.")
 @click.option("--classes", type=click.IntRange(min=1), default=1000, show_default=True, help="Classes of the teacher.")
-@click.option("--encoding", type=click.Choice(ENCODINGS), default="log8", show_default=True)
+@click.option("--encoding", type=click.Choice(TOPK_ENCODINGS), default="log8", show_default=True)
 @click.option("--rows-per-block", type=click.IntRange(min=1), default=4096, show_default=True)
 @click.option("--images-per-s", type=click.FloatRange(min=0, min_open=True), help="Views one GPU's teacher does.")
 @click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that work at once.")

@@ -9,7 +9,7 @@ from logitstore import grow as grow_store
 from logitstore import open as open_store
 from logitstore.recode import recode as recode_store
 from logitstore.repair import repair as repair_store
-from logitstore.spec import ENCODINGS
+from logitstore.spec import TOPK_ENCODINGS
 from logitstore.terminal import AS_JSON, EPOCHS, STORE, parse_epochs, print_json, progress_bar
 from logitstore.transfer import Transfer
 from logitstore.transfer import copy as copy_store
@@ -78,7 +78,7 @@ def copy(source: str, target: str, epochs: str | None, as_json: bool) -> None:
 @click.argument("source")
 @click.argument("target")
 @click.option("--topk", type=click.IntRange(min=1), help="Kept classes; the mass of the others goes to the tail.")
-@click.option("--encoding", type=click.Choice(ENCODINGS), help="As it is when left out.")
+@click.option("--encoding", type=click.Choice(TOPK_ENCODINGS), help="As it is when left out.")
 @EPOCHS
 @AS_JSON
 def recode(source: str, target: str, topk: int | None, encoding: str | None, epochs: str | None, as_json: bool) -> None:

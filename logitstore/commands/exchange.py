@@ -7,7 +7,7 @@ import click
 from logitstore import open as open_store
 from logitstore.export import FORMATS
 from logitstore.export import export as export_rows
-from logitstore.spec import ENCODINGS
+from logitstore.spec import TOPK_ENCODINGS
 from logitstore.terminal import AS_JSON, STORE, print_json, progress_bar
 from logitstore.tinyvit import import_tinyvit as import_files
 
@@ -52,7 +52,7 @@ def export(store: str, file: str, form: str | None, epoch: int, rows: range | No
 @click.argument("source", type=click.Path(file_okay=False))
 @click.argument("target")
 @click.option("--classes", type=click.IntRange(min=1), required=True, help="Classes of the teacher (not in the files).")
-@click.option("--encoding", type=click.Choice(ENCODINGS), default="float16", show_default=True)
+@click.option("--encoding", type=click.Choice(TOPK_ENCODINGS), default="float16", show_default=True)
 @AS_JSON
 def import_tinyvit(source: str, target: str, classes: int, encoding: str, as_json: bool) -> None:
     """Import the logits_topK_epochE folders in SOURCE, as TinyViT's own programs store them.

@@ -84,7 +84,7 @@ def _print_info(facts: dict[str, Any]) -> None:
     rows = [
         ("store", f"{facts['path']} (format version {facts['format_version']})"),
         ("views", f"{spec['num_samples']:,} samples x {spec['num_epochs']} epochs"),
-        ("kept", f"{spec['topk']} of {spec['num_classes']:,} classes, {spec['selection']}, {spec['encoding']}"),
+        ("kept", _kept_text(spec)),
         ("blocks", f"{facts['blocks_committed']:,} of {facts['blocks_total']:,}, {spec['rows_per_block']:,} rows each"),
         ("store seed", str(spec["store_seed"])),
         *((f"epoch {epoch} lacks", f"blocks {blocks}") for epoch, blocks in _first(facts["epochs_incomplete"], 5)),
@@ -97,6 +97,16 @@ def _print_info(facts: dict[str, Any]) -> None:
         extra = f"and {facts['bytes_per_sample']:.2f} once a sample"
         rows.append(("bytes a view", f"{about}{facts['bytes_per_view']:.2f} {extra}"))
     print_pairs(rows)
+
+
+def _kept_text(spec: dict[str, Any]) -> str:
+    """What of a view is kept, in words."""
+    text = f"{spec['topk']} of {spec['num_classes']:,} classes, {spec['selection']}, {spec['encoding']}"
+    if spec["draws"]:
+        text += f", {spec['draws']} draws"
+    if spec["max_mass"] < 1:
+        text += f", up to a mass of {spec['max_mass']:g}"
+    return text + (f", tail learned in {spec['tail_groups']:,} groups" if spec["tail_groups"] else "")
 
 
 def _print_row(facts: dict[str, Any], *, top: int) -> None:
@@ -112,7 +122,8 @@ def _print_row(facts: dict[str, Any], *, top: int) -> None:
     table.columns[0].justify = table.columns[2].justify = "right"
     classes = facts["classes"]
     for entry in classes[:top]:
-        table.add_row(str(entry["class"]), entry["name"] or "", f"{entry['probability']:.6f}")
+        drawn = "  drawn" if entry["drawn"] else ""
+        table.add_row(str(entry["class"]), entry["name"] or "", f"{entry['probability']:.6f}{drawn}")
     if len(classes) > top:
         rest = sum(entry["probability"] for entry in classes[top:])
         table.add_row("", f"{len(classes) - top} more kept classes", f"{rest:.6f}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+import logitstore
 from distill.keep import Kept, keep_nothing, keep_topk
-from distill.losses import label_loss, mixed_label_loss, soft_target_loss
+from distill.losses import TailTables, label_loss, mixed_label_loss, soft_target_loss
 
 
 def dense_target(kept: Kept, num_classes: int) -> torch.Tensor:
@@ -19,7 +21,7 @@ def dense_target(kept: Kept, num_classes: int) -> torch.Tensor:
             target[row] = kept.tail_b[row].exp() / others
         for k in present:
             target[row, kept.indices_bk[row, k]] = kept.logprobs_bk[row, k].exp()
-    return target
+    return target / target.sum(dim=1, keepdim=True)  # Single-precision logarithms sum to 1 only nearly.
 
 
 def random_kept(num_rows: int, num_classes: int, topk: int, *, sharpness: float) -> Kept:
@@ -116,3 +118,130 @@ def test_mixed_label_loss_is_the_dense_loss_with_mixed_targets(smoothing: float)
     (sparse_grad,) = torch.autograd.grad(sparse.sum(), logits, retain_graph=True)
     (dense_grad,) = torch.autograd.grad(dense.sum(), logits)
     torch.testing.assert_close(sparse_grad, dense_grad)
+
+
+def softened(target: torch.Tensor, temperature: float) -> torch.Tensor:
+    """p^(1/T), scaled to sum to 1."""
+    powers = target ** (1 / temperature)
+    return powers / powers.sum(dim=1, keepdim=True)
+
+
+def tail_model(num_classes: int, *, groups: int) -> logitstore.TailModel:
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=(groups, num_classes))
+    logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logitstore.TailModel(groups=random.integers(0, groups, num_classes), logprobs=logprobs.astype(np.float32))
+
+
+def learned_target(kept: Kept, model: logitstore.TailModel) -> torch.Tensor:
+    """(b, c) float64: kept probabilities, and the tail spread by the group's distribution over the other classes."""
+    num_classes = model.logprobs.shape[1]
+    target = torch.zeros(len(kept), num_classes, dtype=torch.float64)
+    for row in range(len(kept)):
+        shape = torch.from_numpy(model.logprobs[model.groups[int(kept.indices_bk[row, 0])]]).double().exp()
+        present = kept.indices_bk[row][kept.logprobs_bk[row] > float("-inf")]
+        shape[present] = 0
+        if len(present) < num_classes:
+            target[row] = kept.tail_b[row].exp() * shape / shape.sum()
+        target[row, present] = kept.logprobs_bk[row][: len(present)].exp()
+    return target / target.sum(dim=1, keepdim=True)
+
+
+def same_value_and_gradient(sparse: torch.Tensor, dense: torch.Tensor, logits: torch.Tensor) -> None:
+    torch.testing.assert_close(sparse, dense, rtol=1e-5, atol=1e-5)
+    (sparse_grad,) = torch.autograd.grad(sparse.sum(), logits, retain_graph=True)
+    (dense_grad,) = torch.autograd.grad(dense.sum(), logits)
+    torch.testing.assert_close(sparse_grad, dense_grad, rtol=1e-5, atol=1e-6)
+
+
+SIZES = [(10, 1), (10, 9), (10, 10), (1000, 10), (5000, 100)]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize(("num_classes", "topk"), SIZES)
+def test_even_tail_at_a_temperature(num_classes: int, topk: int, temperature: float) -> None:
+    torch.manual_seed(3)
+    kept = random_kept(6, num_classes, topk, sharpness=3.0)
+    logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
+    target = softened(dense_target(kept, num_classes), temperature)
+    dense = -(target * (logits / temperature).log_softmax(dim=1)).sum(dim=1) * temperature**2
+    same_value_and_gradient(soft_target_loss(logits, kept, temperature=temperature), dense, logits)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize(("num_classes", "topk"), SIZES)
+@pytest.mark.parametrize("groups", [1, 7])
+def test_learned_tail(num_classes: int, topk: int, temperature: float, groups: int) -> None:
+    torch.manual_seed(4)
+    kept = random_kept(6, num_classes, topk, sharpness=3.0)
+    model = tail_model(num_classes, groups=groups)
+    tables = TailTables.of(model, temperature=temperature, device=torch.device("cpu"))
+    logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
+    target = softened(learned_target(kept, model), temperature)
+    dense = -(target * (logits / temperature).log_softmax(dim=1)).sum(dim=1) * temperature**2
+    sparse = soft_target_loss(logits, kept, tail="learned", temperature=temperature, tables=tables)
+    same_value_and_gradient(sparse, dense, logits)
+
+
+def test_a_learned_tail_that_is_even_is_the_even_tail() -> None:
+    kept = random_kept(6, 40, 5, sharpness=2.0)
+    even = logitstore.TailModel(groups=np.zeros(40, np.int64), logprobs=np.full((1, 40), -np.log(40), np.float32))
+    tables = TailTables.of(even, temperature=1.0, device=torch.device("cpu"))
+    logits = torch.randn(6, 40, dtype=torch.float64)
+    expected = soft_target_loss(logits, kept)
+    torch.testing.assert_close(
+        soft_target_loss(logits, kept, tail="learned", tables=tables), expected, rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize(("num_classes", "topk"), SIZES)
+def test_one_bucket_for_the_others(num_classes: int, topk: int, temperature: float) -> None:
+    torch.manual_seed(5)
+    kept = random_kept(6, num_classes, topk, sharpness=3.0)
+    cut = kept.logprobs_bk.clone()
+    cut[0, topk // 2 :] = float("-inf")  # A row with entries that hold nothing, which name class 0.
+    indices = kept.indices_bk.masked_fill(cut.isneginf(), 0)
+    gone = kept.logprobs_bk.masked_fill(~cut.isneginf(), float("-inf")).logsumexp(dim=1)
+    kept = Kept(indices, cut, kept.tail_b.logaddexp(gone))
+    logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
+    target = softened(dense_target(kept, num_classes), temperature)
+    student = (logits / temperature).softmax(dim=1)
+    dense = torch.zeros(6, dtype=torch.float64)
+    for row in range(6):
+        mask = torch.zeros(num_classes, dtype=torch.bool)
+        mask[kept.indices_bk[row][kept.logprobs_bk[row] > float("-inf")]] = True
+        dense[row] = -(target[row][mask] * student[row][mask].log()).sum()
+        if not mask.all():
+            dense[row] = dense[row] - target[row][~mask].sum() * student[row][~mask].sum().log()
+    sparse = soft_target_loss(logits, kept, tail="bucket", temperature=temperature)
+    same_value_and_gradient(sparse, dense * temperature**2, logits)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize(("num_classes", "topk"), SIZES)
+def test_dropped_tail(num_classes: int, topk: int, temperature: float) -> None:
+    torch.manual_seed(6)
+    kept = random_kept(6, num_classes, topk, sharpness=3.0)
+    logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
+    target = torch.zeros(6, num_classes, dtype=torch.float64).scatter_(1, kept.indices_bk, kept.logprobs_bk.exp())
+    target = softened(target / target.sum(dim=1, keepdim=True), temperature)
+    dense = -(target * (logits / temperature).log_softmax(dim=1)).sum(dim=1) * temperature**2
+    same_value_and_gradient(soft_target_loss(logits, kept, tail="dropped", temperature=temperature), dense, logits)
+
+
+@pytest.mark.parametrize("tail", ["uniform", "bucket", "dropped"])
+def test_rows_that_keep_nothing_have_finite_gradients(tail: str) -> None:
+    logits = torch.randn(3, 12, requires_grad=True)
+    loss = soft_target_loss(logits, keep_nothing(3, topk=5), tail=tail)
+    assert torch.isfinite(loss).all()
+    loss.sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_max_mass_moves_the_rest_to_the_tail() -> None:
+    logits = torch.log(torch.tensor([[0.6, 0.3, 0.05, 0.03, 0.02], [0.21, 0.2, 0.2, 0.2, 0.19]]))
+    kept = keep_topk(logits, topk=4, max_mass=0.89)
+    assert kept.logprobs_bk.isfinite().tolist() == [[True, True, False, False], [True] * 4]
+    torch.testing.assert_close(kept.tail_b.exp(), torch.tensor([0.1, 0.19]), rtol=1e-5, atol=1e-6)

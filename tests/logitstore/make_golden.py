@@ -1,4 +1,4 @@
-"""Makes `golden/`, two tiny stores of the format's first version. Run once, by the release that fixed the format:
+"""Makes `golden/`, four tiny stores of the format's first version. Run once, by the release that fixed the format:
 
     python tests/logitstore/make_golden.py tests/logitstore/golden
 
@@ -15,17 +15,25 @@ import logitstore
 
 SEEDS = [[11, 12, 13, 14, 15], [21, 22, 23, 24, 2**64 - 1]]
 PROBABILITIES = [[0.5, 0.25, 0.125], [0.9, 0.05, 0.01], [0.4, 0.3, 0.3], [0.999, 0.0005, 0.0], [0.2, 0.2, 0.2]]
+COUNTS = [[4, 3, 1], [6, 2, 0], [3, 3, 2], [8, 0, 0], [4, 2, 2]]
+TAIL_EVEN = [0.1] * 10
+TAIL_ODD = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.00625, 0.00625, 0.00625, 0.00625, 0.00625]
 INDICES = [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 8, 7]]
 
 
-def make(path: Path, *, encoding: str) -> None:
-    """A store of 5 samples in 2 epochs, in blocks of 4 rows, 3 of 10 classes; block 1 of epoch 1 is absent."""
+def make(path: Path, *, name: str) -> None:
+    """A store of 5 samples in 2 epochs, in blocks of 4 rows, 3 of 10 classes; block 1 of epoch 1 is absent. `log8`
+    has a tail model."""
+    selection = {"counts": "sample", "hybrid": "hybrid"}.get(name, "topk")
     spec = logitstore.StoreSpec(
         num_samples=5,
         num_epochs=2,
         num_classes=10,
         topk=3,
-        encoding=encoding,
+        encoding="log8" if name == "hybrid" else name,
+        selection=selection,
+        draws=8 if name == "counts" else 0,
+        tail_groups=2 if name == "log8" else 0,
         rows_per_block=4,
         store_seed=42,
         view={"scale": [0.08, 1.0]},
@@ -34,11 +42,20 @@ def make(path: Path, *, encoding: str) -> None:
         software={"logitstore": "0.1.0"},
     )
     keys = np.array([1, 2, 3, 4, 2**63], np.uint64)
-    logitstore.create(path, spec, keys=keys, labels=np.array([0, 1, 2, -1, 9]))
-    probabilities = np.array(PROBABILITIES)
+    model = logitstore.TailModel(
+        groups=np.arange(10) % 2, logprobs=np.log(np.array([TAIL_EVEN, TAIL_ODD])).astype(np.float32)
+    )
+    labels = np.array([0, 1, 2, -1, 9])
+    logitstore.create(path, spec, keys=keys, labels=labels, tail_model=model if spec.tail_groups else None)
+    probabilities = np.array(COUNTS) / 8 if name == "counts" else np.array(PROBABILITIES)
     with np.errstate(divide="ignore"):
         logprobs = np.log(probabilities).astype(np.float32)
         tail = np.log(1 - probabilities.sum(axis=1)).astype(np.float32)
+    if name == "hybrid":  # The last class of each row was drawn and stands for all others, but in the third.
+        drawn = np.array([True, True, False, True, True])
+        with np.errstate(divide="ignore"):
+            tail = np.log(np.exp(tail) + drawn * probabilities[:, 2]).astype(np.float32)
+        logprobs[drawn, 2] = np.inf
     with logitstore.writer(path) as writer:
         for epoch, block in [(0, 0), (0, 1), (1, 0)]:
             rows = slice(block * 4, min(block * 4 + 4, 5))
@@ -55,5 +72,5 @@ def make(path: Path, *, encoding: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("log8", "float16"):
-        make(Path(sys.argv[1]) / f"v1-{name}.zarr", encoding=name)
+    for each in ("log8", "float16", "counts", "hybrid"):
+        make(Path(sys.argv[1]) / f"v1-{each}.zarr", name=each)

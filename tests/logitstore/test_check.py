@@ -146,7 +146,8 @@ def test_files_of_two_writings_do_not_pass_as_one_block(make_store, tmp_path):
     [
         ("log8", "indices", lambda v: v.__setitem__((3, 1), 30), "outside"),
         ("log8", "indices", lambda v: v.__setitem__((3, 1), v[3, 0]), "twice"),
-        ("log8", "logprobs", lambda v: v.__setitem__((3, 1), 254), "out of order"),
+        ("log8", "logprobs", lambda v: v.__setitem__((3, 1), 253), "out of order"),
+        ("log8", "logprobs", lambda v: v.__setitem__((3, slice(1, None)), 254), "were drawn"),
         ("log8", "logprobs", lambda v: v.__setitem__((3, 1), 255), "after nothing"),
         ("float16", "logprobs", lambda v: v.__setitem__((3, 1), -0.0), "out of order"),
         ("float16", "logprobs", lambda v: v.__setitem__((3, 1), np.nan), "out of order"),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,10 +15,16 @@ def spec_for(encoding, *, k=6, num_classes=50):
     return StoreSpec(num_samples=1, num_epochs=1, num_classes=num_classes, topk=k, encoding=encoding)
 
 
+def classes_of(values):
+    """Some classes for n rows of k values."""
+    return np.tile(np.arange(values.shape[1]), (len(values), 1))
+
+
 def round_trip(logprobs, tail, spec):
-    stored = codec.encode_logprobs(logprobs.astype(np.float32), spec=spec)
+    stored = codec.encode_kept(classes_of(logprobs), logprobs.astype(np.float32), spec=spec)
     tail_codes = codec.encode_tail(tail.astype(np.float32), spec=spec)
-    return codec.decode(codec.codes_of(stored), tail_codes, spec=spec)
+    _, codes = codec.decode_kept(stored[0].astype(np.uint16), stored[1], spec=spec)
+    return codec.decode(codes, tail_codes, spec=spec)
 
 
 def top_k(logits, k):
@@ -70,7 +78,7 @@ def test_divergence_is_small_on_average(encoding, scale, k, num_classes):
 @given(value=st.floats(-15.875, 0, width=32))
 def test_log8_errs_by_at_most_half_a_step(value):
     spec = spec_for("log8", k=1)
-    code = codec.codes_of(codec.encode_logprobs(np.array([[value]], np.float32), spec=spec))[0, 0]
+    code = codec.encode_kept(np.array([[3]]), np.array([[value]], np.float32), spec=spec)[1][0, 0]
     assert abs(-float(code) * spec.log_step - value) <= spec.log_step / 2 + 1e-6
 
 
@@ -114,9 +122,70 @@ def test_nothing_stays_nothing(encoding):
 
 def test_log8_stored_values_are_differences_of_codes():
     spec = spec_for("log8", k=4)
-    stored = codec.encode_logprobs(np.array([[-0.5, -1.0, -40.0, -np.inf]], np.float32), spec=spec)
-    assert stored.tolist() == [[8, 8, 238, 255]]
-    assert codec.codes_of(stored).tolist() == [[8, 16, 254, 255]]
+    values = np.array([[-0.5, -1.0, -40.0, -np.inf]], np.float32)
+    indices, stored = codec.encode_kept(np.array([[7, 3, 9, 0]]), values, spec=spec)
+    assert stored.tolist() == [[4, 4, 245, 255]]
+    assert indices.tolist() == [[7, 3, 9, 0]]
+    assert codec.decode_kept(indices, stored, spec=spec)[1].tolist() == [[4, 8, 253, 255]]
+
+
+def test_tied_classes_are_stored_as_differences_in_the_order_of_their_numbers():
+    spec = spec_for("log8", k=6)
+    values = np.array([[-0.5, -0.5, -2.01, -2.0, -1.99, -3.0]], np.float32)
+    indices, stored = codec.encode_kept(np.array([[7, 3, 40, 2, 11, 1]]), values, spec=spec)
+    # 7 and 3 tie, but the first two entries are always whole numbers; 2, 11, 40 tie.
+    assert indices.tolist() == [[7, 3, 2, 9, 29, 1]]
+    assert stored.tolist() == [[4, 0, 12, 0, 0, 8]]
+    assert codec.decode_kept(indices, stored, spec=spec)[0].tolist() == [[7, 3, 2, 11, 40, 1]]
+
+
+def test_drawn_classes_share_the_tail():
+    spec = spec_for("log8", k=5)
+    spec = dataclasses.replace(spec, selection="hybrid")
+    values = np.array([[np.log(0.5), np.log(0.25), np.inf, np.inf, -np.inf]], np.float32)
+    indices, stored = codec.encode_kept(np.array([[7, 3, 40, 2, 0]]), values, spec=spec)
+    assert stored.tolist() == [[6, 5, 254, 254, 255]]
+    assert indices.tolist() == [[7, 3, 2, 38, 0]]
+    classes, codes = codec.decode_kept(indices.astype(np.uint16), stored, spec=spec)
+    assert classes.tolist() == [[7, 3, 2, 40, 0]]
+    tail = codec.encode_tail(np.log([0.25]).astype(np.float32), spec=spec)
+    decoded, left = codec.decode(codes, tail, spec=spec)
+    np.testing.assert_allclose(np.exp(decoded), [[0.5, 0.25, 0.125, 0.125, 0]], atol=0.02)
+    np.testing.assert_allclose(np.exp(decoded).sum(), 1, atol=1e-6)
+    assert left[0] == -np.inf
+    assert codec.is_drawn(codes, spec=spec).tolist() == [[False, False, True, True, False]]
+
+
+def test_counts_are_exact():
+    spec = dataclasses.replace(spec_for("log8", k=4), selection="sample", encoding="counts", draws=7)
+    with np.errstate(divide="ignore"):
+        values = np.log(np.array([[4, 2, 1, 0], [0, 0, 0, 0]]) / 7).astype(np.float32)
+    indices, stored = codec.encode_kept(np.array([[9, 1, 8, 0], [0, 0, 0, 0]]), values, spec=spec)
+    assert stored.tolist() == [[4, 2, 1, 0], [0, 0, 0, 0]]
+    classes, codes = codec.decode_kept(indices.astype(np.uint16), stored, spec=spec)
+    decoded, tail = codec.decode(codes, codec.encode_tail(np.zeros(2, np.float32), spec=spec), spec=spec)
+    np.testing.assert_allclose(np.exp(decoded), [[4 / 7, 2 / 7, 1 / 7, 0], [0, 0, 0, 0]], rtol=1e-6)
+    assert tail.tolist() == [-np.inf, 0]
+    assert classes[0].tolist() == [9, 1, 8, 0]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_classes_come_back_with_their_values(encoding, dtype, data):
+    k = data.draw(st.integers(1, 12))
+    spec = spec_for(encoding, k=k, num_classes=60_000)
+    draw = data.draw(st.lists(st.integers(0, 59_999), min_size=k, max_size=k, unique=True))
+    values = -np.sort(-data.draw(hnp.arrays(np.float32, k, elements=st.floats(-4, 0, width=16))))
+    stored = codec.encode_kept(np.array([draw]), values[None], spec=spec)
+    classes, codes = codec.decode_kept(stored[0].astype(dtype), stored[1], spec=spec)
+    assert classes[0, 0] == draw[0]
+    code_of = dict(zip(classes[0].tolist(), codes[0].tolist(), strict=True))
+    single = spec_for(encoding, k=1, num_classes=60_000)
+    for number, value in zip(draw, values, strict=True):
+        alone = codec.encode_kept(np.array([[number]]), np.array([[value]], np.float32), spec=single)[1][0, 0]
+        assert code_of[number] == alone
 
 
 def test_log8_tail_codes():

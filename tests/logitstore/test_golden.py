@@ -8,10 +8,22 @@ import zarr
 
 import logitstore
 
+NAMES = ("log8", "float16", "counts", "hybrid")
 GOLDEN = Path(__file__).with_name("golden")
-INDICES = [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 8, 7]]
+INDICES = {
+    "log8": [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 7, 8]],
+    "float16": [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 7, 8]],
+    "counts": [[7, 0, 3], [1, 2, 0], [4, 5, 6], [8, 0, 0], [9, 7, 8]],
+    "hybrid": [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 8, 7]],
+}
+STORED_INDICES = {
+    "log8": [[7, 0, 3], [1, 2, 9], [4, 5, 1], [8, 7, 0], [9, 7, 1]],
+    "float16": [[7, 0, 3], [1, 2, 9], [4, 5, 1], [8, 7, 0], [9, 7, 1]],
+    "counts": [[7, 0, 3], [1, 2, 0], [4, 5, 6], [8, 0, 0], [9, 7, 1]],
+    "hybrid": [[7, 0, 3], [1, 2, 9], [4, 5, 1], [8, 7, 0], [9, 8, 7]],
+}
 STORED = {
-    "log8": ([[11, 11, 11], [2, 46, 26], [15, 4, 0], [0, 122, 255], [26, 0, 0]], [112, 103, 0, 67, 125]),
+    "log8": ([[6, 5, 6], [1, 23, 13], [7, 3, 0], [0, 61, 255], [13, 0, 0]], [112, 103, 0, 67, 125]),
     "float16": (
         [
             [-0.693359375, -1.38671875, -2.080078125],
@@ -22,17 +34,33 @@ STORED = {
         ],
         [-2.080078125, -3.21875, -np.inf, -7.6015625, -0.91650390625],
     ),
+    "counts": ([[4, 3, 1], [6, 2, 0], [3, 3, 2], [8, 0, 0], [4, 2, 2]], [0, 0, 0, 0, 0]),
+    "hybrid": ([[6, 5, 254], [1, 23, 254], [7, 3, 0], [0, 61, 254], [13, 0, 254]], [119, 104, 0, 67, 131]),
 }
 PROBABILITIES = {
     "log8": (
         [
-            [0.501687, 0.252264, 0.126846],
+            [0.492588, 0.263663, 0.124546],
             [0.897321, 0.050623, 0.009968],
-            [0.390991, 0.304504, 0.304504],
+            [0.421127, 0.289436, 0.289436],
             [0.999025, 0.000488, 0.0],
             [0.197556, 0.197556, 0.197556],
         ],
         [0.119203, 0.042088, 0.0, 0.000488, 0.407333],
+    ),
+    "counts": (
+        [[0.5, 0.375, 0.125], [0.75, 0.25, 0.0], [0.375, 0.375, 0.25], [1.0, 0.0, 0.0], [0.5, 0.25, 0.25]],
+        [0.0] * 5,
+    ),
+    "hybrid": (
+        [
+            [0.491718, 0.263197, 0.245085],
+            [0.901704, 0.050871, 0.047426],
+            [0.421127, 0.289436, 0.289436],
+            [0.999025, 0.000488, 0.000488],
+            [0.203667, 0.203667, 0.592667],
+        ],
+        [0.0] * 5,
     ),
     "float16": (
         [
@@ -47,35 +75,46 @@ PROBABILITIES = {
 }
 
 
-@pytest.mark.parametrize("encoding", ["log8", "float16"])
-def test_version_1(encoding):
-    path = GOLDEN / f"v1-{encoding}.zarr"
+@pytest.mark.parametrize("name", NAMES)
+def test_version_1(name):
+    path = GOLDEN / f"v1-{name}.zarr"
     store = logitstore.open(path)
-    assert (store.spec.encoding, store.spec.store_seed, store.spec.teacher["name"]) == (encoding, 42, "golden")
+    assert store.spec.encoding == {"hybrid": "log8"}.get(name, name)
+    assert store.spec.selection == {"hybrid": "hybrid", "counts": "sample"}.get(name, "topk")
+    assert (store.spec.store_seed, store.spec.teacher["name"]) == (42, "golden")
     assert store.done().tolist() == [[True, True], [True, False]]
     assert [store.proof(0, 0), store.proof(0, 1), store.proof(1, 0), store.proof(1, 1)] == [100, 101, 110, 0]
     assert store.keys(slice(None)).tolist() == [1, 2, 3, 4, 2**63]
     assert store.labels(slice(None)).tolist() == [0, 1, 2, -1, 9]
     rows = store.read(epoch=0, rows=slice(None))
     assert rows.seeds.tolist() == [11, 12, 13, 14, 15]
-    assert rows.indices.tolist() == INDICES
-    probabilities, tail = PROBABILITIES[encoding]
+    assert rows.indices.tolist() == INDICES[name]
+    probabilities, tail = PROBABILITIES[name]
     np.testing.assert_allclose(np.exp(rows.logprobs), probabilities, atol=2e-6)
     np.testing.assert_allclose(np.exp(rows.tail), tail, atol=2e-6)
     assert store.read(epoch=1, rows=range(4)).seeds.tolist() == [21, 22, 23, 24]
 
 
-@pytest.mark.parametrize("encoding", ["log8", "float16"])
-def test_version_1_with_plain_zarr(encoding):
-    group = zarr.open(GOLDEN / f"v1-{encoding}.zarr", mode="r")
-    values, tail = STORED[encoding]
+@pytest.mark.parametrize("name", NAMES)
+def test_version_1_with_plain_zarr(name):
+    group = zarr.open(GOLDEN / f"v1-{name}.zarr", mode="r")
+    values, tail = STORED[name]
+    assert group["indices"][0].tolist() == STORED_INDICES[name]
     np.testing.assert_array_equal(group["logprobs"][0], np.array(values, group["logprobs"].dtype))
     np.testing.assert_array_equal(group["tail"][0], np.array(tail, group["tail"].dtype))
     assert group["proofs"][:].tolist() == [[100, 101], [110, 0]]
 
 
 def test_the_only_fault_is_the_absent_block():
-    for encoding in ("log8", "float16"):
-        report = logitstore.check(GOLDEN / f"v1-{encoding}.zarr")
+    for name in NAMES:
+        report = logitstore.check(GOLDEN / f"v1-{name}.zarr")
         assert [fault.id for fault in report.faults] == ["missing-blocks"]
         assert not report.notes
+
+
+def test_version_1_with_a_tail_model():
+    model = logitstore.open(GOLDEN / "v1-log8.zarr").tail_model()
+    assert model.groups.tolist() == [0, 1] * 5
+    assert np.exp(model.logprobs[0]).round(3).tolist() == pytest.approx([0.1] * 10)
+    assert np.exp(model.logprobs[1]).round(4).tolist()[:5] == pytest.approx([0.4999, 0.2499, 0.1249, 0.0624, 0.0313])
+    assert logitstore.open(GOLDEN / "v1-float16.zarr").tail_model() is None

@@ -1,5 +1,6 @@
 """`docs/format.md` says what `layout` does, and zarr agrees with both."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -12,18 +13,31 @@ from logitstore.layout import FORMAT_VERSION, LOCK_KEY, arrays, documents
 from logitstore.shard import HEADER, MAGIC
 
 FORMAT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
-SIZES = {"E": 3, "N": 5000, "k": 7, "B": 3, "R": 2048, "I": 1024, "1": 1, "65536": 65_536, "1024": 1024}
+SIZES = {
+    "E": 3,
+    "N": 5000,
+    "k": 7,
+    "B": 2,
+    "R": 4096,
+    "I": 4096,
+    "G": 9,
+    "C": 100,
+    "16": 16,
+    "1": 1,
+    "65536": 65_536,
+    "1024": 1024,
+}
 
 
 def spec(encoding, num_classes=100):
     return logitstore.StoreSpec(
-        num_samples=5000, num_epochs=3, num_classes=num_classes, topk=7, encoding=encoding, rows_per_block=2048
+        num_samples=5000, num_epochs=3, num_classes=num_classes, topk=7, encoding=encoding, tail_groups=9
     )
 
 
 def table():
     """Rows of the table of arrays: name, number, shape, file, chunk, type, codecs."""
-    lines = re.findall(r"^\| `([a-z/]+)` \|(.+)\|$", FORMAT, flags=re.M)
+    lines = re.findall(r"^\| `([a-z/_]+)` \|( \d+ \|.+)\|$", FORMAT, flags=re.M)
     return {name: [cell.strip().replace("`", "") for cell in rest.split("|")] for name, rest in lines}
 
 
@@ -53,6 +67,8 @@ def test_the_table_of_arrays(encoding, column):
         # The index type depends on the classes, the type of codes on the encoding.
         assert (types[0] if name == "indices" else types[min(column, len(types) - 1)]) == layout.dtype.name
         assert codecs == codec_text(layout.codecs())
+    wide = arrays(dataclasses.replace(spec(encoding), topk=33))["indices"]
+    assert codec_text(wide.codecs()) == "transpose 201, bytes, blosc zstd 7 bitshuffle, crc32c"
     assert arrays(spec(encoding, 65_535))["indices"].dtype == np.uint16
     assert arrays(spec(encoding, 65_536))["indices"].dtype == np.uint32
 

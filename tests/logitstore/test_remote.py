@@ -110,7 +110,8 @@ def test_only_the_chunks_that_are_needed_are_fetched(monkeypatch):
     rng = np.random.default_rng(0)
     with logitstore.writer(url) as writer:
         indices = rng.permuted(np.tile(np.arange(1000), (16_384, 1)), axis=1)[:, :20]
-        logprobs = np.full((16_384, 20), np.log(1 / 40), np.float32)
+        shares = 0.5 ** np.arange(1, 21)
+        logprobs = np.tile(np.log(0.5 * shares / shares.sum()), (16_384, 1)).astype(np.float32)
         tail = np.full(16_384, np.log(0.5), np.float32)
         writer.write(0, 0, seeds=np.arange(16_384), indices=indices, logprobs=logprobs, tail=tail, proof=1)
     fetched = []

