@@ -69,7 +69,7 @@ def train(config: TrainStudentConfig, process: Runtime, *, damaged: bool) -> dic
     replay = open_replay(config.store, catalog) if config.store.path else None
     num_classes = replay.store.spec.num_classes if replay else 3
     order = student_pass.make_order(config, catalog, process, replay)
-    plan = student_pass.make_plan(config, order, process)
+    plan = student_pass.make_plan(config, order, process, replay)
     training = student_pass.make_training(config, process, num_classes)
     evaluator = student_pass.make_evaluator(config, process, num_classes)
     assert evaluator
