@@ -39,7 +39,6 @@ from distill.runtime import Normalise, Runtime
 from distill.save_logits import store_spec
 from distill.student_pass import make_batches, make_order, make_plan, make_records, make_training
 from distill.teacher_pass import list_parts, list_tasks, run_teacher
-from distill.train_student import ignore
 
 TOPK = 100
 
@@ -106,7 +105,7 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
                 teacher, writer, spec=spec, dataset=dataset,
                 tasks=list_tasks([(epoch, block) for block in range(spec.num_blocks)], epochs_per_read=1),
                 batch_size=config.batch_size, workers=setting.workers, prefetch=2, records=records,
-                normalise=normalise, runtime=process, progress=clock,
+                normalise=normalise, runtime=process, progress=clock, stop=lambda: None,
             )  # fmt: skip
             passes.append(clock.rate_to_now())
             forwards.append(_forward_rate(teacher.net, ready, process, batches=setting.steps))
@@ -172,7 +171,7 @@ def _student(folder: Path, catalog: Catalog, setting: Setting, *, stored: bool) 
     process = runtime.start(config.compute)
     replay = open_replay(config.store, catalog) if stored else None
     order = make_order(config, catalog, process, replay)
-    plan = make_plan(config, order, process)
+    plan = make_plan(config, order, process, replay)
     dataset = make_batches(config, catalog, order, process, replay)
     training = make_training(config, process, CLASSES)
     batches = load(dataset, range(plan.total_steps), workers=setting.workers, prefetch=2, pin=process.pin)
@@ -183,8 +182,8 @@ def _student(folder: Path, catalog: Catalog, setting: Setting, *, stored: bool) 
 
         def run() -> None:
             train(
-                training, part, batches, runtime=process, records=records, log=ignore, save=lambda: None,
-                evaluate=dict, progress=Progress("", total=0, unit="", shown=False),
+                training, part, batches, runtime=process, records=records, log=lambda values: None, save=lambda: None,
+                evaluate=None, stop=lambda: None, progress=Progress("", total=0, unit="", shown=False),
             )  # fmt: skip
 
         return timed(run, process.device)
