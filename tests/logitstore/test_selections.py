@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import logitstore
+from logitstore.cli import main
 from logitstore.compare import compare
 from logitstore.stats import statistics
 
@@ -75,6 +77,17 @@ def test_the_store_can_be_copied_compared_and_told_about(drawn_store, tmp_path):
     logitstore.copy(path, tmp_path / "copy.zarr")
     assert compare(logitstore.open(path), logitstore.open(tmp_path / "copy.zarr"))["same"]
     assert statistics(logitstore.open(path))["kept_mass"]["mean"] == pytest.approx(49 / 50, abs=0.02)
+
+
+def test_commands_say_what_was_drawn(drawn_store):
+    path, _ = drawn_store
+    told = CliRunner().invoke(main, ["info", str(path)]).output
+    spec = logitstore.open(path).spec
+    assert f"6 of 40 classes, {spec.selection}, {spec.encoding}" in told
+    assert ("8 draws" in told) == (spec.selection == "sample")
+    shown = CliRunner().invoke(main, ["show", str(path), "--epoch", "0", "--row", "0"]).output
+    assert shown.count("drawn") == (4 if spec.selection == "sample" else 3)
+    assert CliRunner().invoke(main, ["check", str(path)]).exit_code == 0
 
 
 def test_drawn_classes_cannot_be_recoded(drawn_store, tmp_path):
