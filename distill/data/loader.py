@@ -5,6 +5,8 @@ An error that a user can mend arrives as it was raised in the worker, without th
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -48,6 +50,15 @@ def _keep_working(worker: int) -> None:
     job, and the worker is needed until the pass has come to a good place. It ends when its parent tells it or ends."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Ends workers that are left when this process ends, after an error say: it would send them SIGTERM, to which they
+    are deaf, and wait for ever. Runs before that, because it was registered after it."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 class _Guarded(Dataset[Any]):
