@@ -61,7 +61,7 @@ def build_detector(
 
     - `kind`: `retinanet` (Lin et al., ICCV 2017) or `fasterrcnn` (Ren et al., NeurIPS 2015).
     - `features`: its last three stages are needed by RetinaNet, all four by Faster R-CNN.
-    - `num_classes`: of objects; the background is added where the detector counts it.
+    - `num_classes`: of objects. In targets and answers they are numbered from 1, 0 is the background.
     - `image_size`: the shorter side becomes so many pixels, the longer one at most 5/3 of them, as 800 and 1333.
     - `mean`, `std`: of the RGB values in 0..1.
 
@@ -81,7 +81,7 @@ def build_detector(
         backbone = PyramidBackbone(features, out_channels=channels, extra=extra)
         octaves = [2 ** (part / ANCHORS_PER_OCTAVE) for part in range(ANCHORS_PER_OCTAVE)]
         anchors = _anchors([[4 * stride * octave for octave in octaves] for stride in (*strides, 64, 128)])
-        return RetinaNet(backbone, num_classes, anchor_generator=anchors, **sizes, **statistics)
+        return RetinaNet(backbone, num_classes + 1, anchor_generator=anchors, **sizes, **statistics)
     backbone = PyramidBackbone(features, out_channels=channels, extra=LastLevelMaxPool())
     pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2", "3"], output_size=7, sampling_ratio=2)
     anchors = _anchors([[8 * stride] for stride in (*strides, 64)])
