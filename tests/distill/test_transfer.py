@@ -18,7 +18,6 @@ from distill.errors import DistillError, UsageError
 from distill.probes import features, knn, linear
 from distill.probes.features import Features
 from distill.views import EvalSpec, eval_view, image_size, render
-from models.embedding import remove_classifier
 from tests.conftest import TINY, write_images
 from tests.programs import call, run
 
@@ -200,35 +199,7 @@ def test_a_run_is_probed_and_fine_tuned_on_other_classes(
         call("transfer", [*base, "finetune.settings={train.epoks:1}"])
 
 
-def test_a_new_head_leaves_the_rest_as_in_the_file(teacher_weights: Path) -> None:
-    net = models.build("tiny_vit", num_classes=7, image_size=32, **TINY)
-    head = net.head.fc.weight.detach().clone()
-    models.load_weights(net, teacher_weights, new_head=True)
-    first = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
-    models.load_weights(first, teacher_weights)
-    assert torch.equal(net.head.fc.weight, head)
-    for name, tensor in first.state_dict().items():
-        assert name.startswith("head.fc.") or torch.equal(net.state_dict()[name], tensor), name
-
-
-@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_byobnet", "tiny_vit_5m_224"])
-def test_timms_models_answer_with_what_their_classifier_multiplies(name: str) -> None:
-    net = timm.create_model(name, num_classes=4).eval()
-    size = 224 if name.startswith("tiny") else 160
-    pixels = torch.randn(2, 3, size, size)
-    with torch.no_grad():
-        expected = net.forward_head(net.forward_features(pixels), pre_logits=True)
-        remove_classifier(net, name=name)
-        torch.testing.assert_close(net(pixels).flatten(1), expected)
-
-
-def test_models_with_several_classifiers_have_no_features() -> None:
-    net = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=4)
-    with pytest.raises(models.ModelError, match="no single linear classifier"):
-        remove_classifier(net, name="deit")
-
-
-def test_damage_is_named_left_out_and_found_in_the_cache(data_path: Path, val_path: Path, teacher_weights: Path,
+def test_features_damaged_on_disk_are_found_out(data_path: Path, val_path: Path, teacher_weights: Path,
     tmp_path: Path) -> None:  # fmt: skip
     out = tmp_path / "out"
     call("transfer", words(data_path, val_path, teacher_weights, out, "methods=[knn]"))
