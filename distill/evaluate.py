@@ -7,8 +7,9 @@
     python -m distill.evaluate data.val_path=VAL run.dir=runs/a teacher@against=efficientnet_lite0
     python -m distill.evaluate table=true
 
-Picture size, normalisation and evaluation view are those of the run or the teacher, unless `eval.` says otherwise. The
-last command prints parameters and multiply-accumulates beside the published ones.
+Picture size, normalisation and evaluation view are those of the run or the teacher, unless `eval.` says otherwise: a
+TinyViT takes eval.image_size from 64 to 1024 and more as it is, and its cost at that size is printed. The last command
+prints parameters and multiply-accumulates beside the published ones.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import distill.command
+import models
 from distill import classes, evaluation, evaluation_pass, runtime
 from distill.config import EvaluateConfig
 from distill.data.batches import EvalBatches
@@ -46,6 +48,11 @@ def main(config: EvaluateConfig) -> None:
         process.say(classes.describe(class_map, images))
     judges = evaluation_pass.make_judges(config, images, settings, process)
     net = Remapped(model.net, class_map) if class_map else model.net
+    cost = {
+        "image_size": model.image_size,
+        "params": models.count_params(model.net),
+        "macs": models.count_macs(model.net, model.image_size),
+    }
     process.place(net, config.compute)
     normalise = runtime.Normalise(model.mean, model.std, process=process, compute=config.compute)
     records = Records(
@@ -61,7 +68,7 @@ def main(config: EvaluateConfig) -> None:
             workers=config.data.workers, records=records, runtime=process, normalise=normalise, progress=progress,
             judges=judges,
         )  # fmt: skip
-    numbers = asdict(scores)
+    numbers = asdict(scores) | cost
     for judge in judges:
         numbers |= judge.read(process)
     numbers["images_per_s"] = len(images) / (time.monotonic() - began)
@@ -86,6 +93,9 @@ def _write(path: Path, numbers: dict[str, float]) -> None:
 def _sentence(numbers: dict[str, float]) -> str:
     """The scores in a few lines."""
     text = "top-1 {top1:.2f} %, top-5 {top5:.2f} %, loss {loss:.4f} on {num_images:.0f} images".format(**numbers)
+    text += "\n{image_size} px: {params_m:.2f} M parameters, {macs_g:.3g} G multiply-accumulates a picture".format(
+        **numbers, params_m=numbers["params"] / 1e6, macs_g=numbers["macs"] / 1e9
+    )
     text += "\ncalibration error {ece:.2f} %".format(**numbers)
     if "real" in numbers:
         text += "\nReaL accuracy {real:.2f} % on {real_images:.0f} images".format(**numbers)

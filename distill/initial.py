@@ -30,4 +30,10 @@ def load_initial(net: models.TinyViT, config: TrainStudentConfig) -> None:
         names = provenance.catalog(config.data, config.data.path).class_names
         named = len(names) == net.num_classes and class_maps.are_synset_ids(names)
         class_map = models.match_classes(SOURCE, names if named else class_maps.ids_of_count(net.num_classes))
-    models.load_weights(net, student.init, class_map=class_map, resize_windows=student.init_windows == "resize")
+    models.load_weights(
+        net,
+        student.init,
+        class_map=class_map,
+        resize_windows=student.init_windows == "resize",
+        new_head=student.init_classes == "new",
+    )

@@ -11,6 +11,7 @@ from models.class_maps import ClassMap, match_classes
 from models.config import TinyViTConfig, resolve
 from models.counting import count_macs, count_params
 from models.errors import ModelError, WeightsError
+from models.features import FeaturePyramid, build_features
 from models.inference import for_inference
 from models.norms import use_norms
 from models.saving import describe_weights, save_weights
@@ -20,12 +21,14 @@ from models.weights import load_weights
 
 __all__ = [
     "ClassMap",
+    "FeaturePyramid",
     "ModelError",
     "Teacher",
     "TinyViT",
     "TinyViTConfig",
     "WeightsError",
     "build",
+    "build_features",
     "build_teacher",
     "count_macs",
     "count_params",

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.bias_tables import resize_table
 from models.products import Linear
 
 
@@ -85,6 +86,16 @@ class WindowAttention(nn.Module):
         out = out_mhnd.view(b, rows, columns, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
         out_bhwc = self.proj(out.reshape(b, h + pad_h, w + pad_w, c))
         return out_bhwc[:, :h, :w] if pad_h or pad_w else out_bhwc
+
+    def set_window(self, side: int) -> None:
+        """Gives the windows another side, in positions, and resizes the bias table; a new parameter takes its place."""
+        if side == self.window:
+            return
+        table = self.attention_biases
+        resized = resize_table(table.detach(), side=side)
+        self.attention_biases = nn.Parameter(resized, requires_grad=table.requires_grad)
+        self.bias_index = offset_index(side).to(table.device)
+        self.window, self._kept = side, None
 
     def _attend(self, qkv_3mhnd: Tensor) -> Tensor:
         q_mhnd, k_mhnd, v_mhnd = qkv_3mhnd.unbind(0)

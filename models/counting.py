@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.input_size import Size, height_and_width
+
 NORM_OPERATIONS = 5
 
 
@@ -23,8 +25,8 @@ def count_params(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def count_macs(net: nn.Module, image_size: int) -> int:
-    """Multiply-accumulates of one picture of (3, image_size, image_size), by the rule above.
+def count_macs(net: nn.Module, size: Size) -> int:
+    """Multiply-accumulates of one picture of `size` (side, or height and width, in pixels), by the rule above.
 
     Runs the network without data, on the meta device; `net` itself is neither run nor changed.
     """
@@ -39,7 +41,7 @@ def count_macs(net: nn.Module, image_size: int) -> int:
         if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)):
             module.register_forward_hook(count_norm)
     with FlopCounterMode(display=False) as products, torch.no_grad():
-        meta(torch.empty(1, 3, image_size, image_size, device="meta"))
+        meta(torch.empty(1, 3, *height_and_width(size), device="meta"))
     return int(products.get_total_flops()) // 2 + NORM_OPERATIONS * norm_elements
 
 

@@ -17,6 +17,8 @@ Shape suffixes: b batch, h and w height and width of a map, c channels. Between 
 in shape; after the first attention they are channels_last in memory: turning to (b, h, w, c) costs nothing.
 """
 
+from collections.abc import Sequence
+
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from models.attention import WindowAttention
 from models.checkpointing import checkpointed
 from models.config import NUM_STAGES, TinyViTConfig
+from models.input_size import Size, resized
 from models.products import Depthwise, Linear
 
 
@@ -178,6 +181,20 @@ class TinyViT(nn.Module):
     def forward_features(self, pixels_bchw: Tensor) -> Tensor:
         """Normalised float pixels (B, 3, H, W) -> last feature map (B, dims[3], h, w)."""
         return self.stages(self.patch_embed(pixels_bchw))
+
+    def set_input_size(self, size: Size, *, windows: Sequence[int] | None = None) -> None:
+        """Says what size of picture the network is meant for from now on. It takes any size all the same.
+
+        **Arguments**
+
+        - `size`: side, or height and width, in pixels. A square is what `config` and saved weights then say.
+        - `windows`: four sides of attention windows, in positions, to which the bias tables are resized
+          (`models.bias_tables`); None leaves windows and answers as they are. The tables become new parameters, so
+          an optimiser is to be made afterwards.
+
+        **Raises** ModelError for a wrong size or wrong windows.
+        """
+        self.config = resized(self.stages, self.config, size, windows=windows)
 
     def checkpoint_blocks(self, on: bool = True) -> None:
         """Sets whether training keeps only the input of each block (`models.checkpointing`)."""

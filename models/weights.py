@@ -18,7 +18,8 @@ from models.errors import ModelError, WeightsError
 from models.tensor_files import read_tensors
 from models.tiny_vit import TinyViT
 
-HEAD = "head.fc.weight"
+CLASSIFIER = "head.fc."
+HEAD = f"{CLASSIFIER}weight"
 SHOWN_NAMES = 5
 
 
@@ -29,6 +30,7 @@ def load_weights(
     entry: str | None = None,
     class_map: ClassMap | None = None,
     resize_windows: bool = False,
+    new_head: bool = False,
 ) -> None:
     """Copies the weights in a file into `net`, converting them to its dtype and device.
 
@@ -40,6 +42,7 @@ def load_weights(
     - `class_map`: the file's head is for the map's source and is re-mapped to its target (`models.class_maps`).
     - `resize_windows`: attention-bias tables are resized where the net's windows are of another size
       (`models.bias_tables`); otherwise such a file is refused.
+    - `new_head`: the file's classifier, of any number of classes, is left out, and that of `net` stays as it is.
 
     **Raises** WeightsError where the file cannot be read, is for another number of classes, or lacks, adds or
     reshapes a tensor; `net` is then unchanged. Stored bias index buffers are ignored.
@@ -50,6 +53,8 @@ def load_weights(
             state = remap_head(state, class_map)
         except ModelError as error:
             raise WeightsError(f"weights in {path}: {error}") from None
+    if new_head:
+        state |= {name: tensor for name, tensor in net.state_dict().items() if name.startswith(CLASSIFIER)}
     check_classes(state, head=HEAD, num_classes=net.num_classes, path=path)
     if resize_windows:
         state = resize_tables(state, like=net.state_dict())

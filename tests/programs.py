@@ -23,6 +23,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "train_student": config.TrainStudentConfig,
     "evaluate": config.EvaluateConfig,
     "export": config.ExportConfig,
+    "transfer": config.TransferConfig,
     "verify_logits": config.VerifyLogitsConfig,
 }
 

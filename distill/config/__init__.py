@@ -19,6 +19,7 @@ from distill.config.programs import (
 )
 from distill.config.store import NewStoreConfig, StoreConfig
 from distill.config.training import EvalConfig, RunConfig, TrainConfig
+from distill.config.transfer import TransferConfig
 from distill.config.verification import CheckConfig, OneViewConfig
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "TeacherRunConfig",
     "TrainConfig",
     "TrainStudentConfig",
+    "TransferConfig",
     "VerifyLogitsConfig",
     "WeightsConfig",
 ]

@@ -31,7 +31,8 @@ class StudentConfig:
     init: str | None = None
     """File of initial weights, in any layout that `models.load_weights` reads; null: drawn from `train.seed`."""
     init_classes: str = "same"
-    """`same`: the file must be for the student's classes; `map`: its head is re-mapped by WordNet ids."""
+    """`same`: the file must be for the student's classes; `map`: its head is re-mapped by WordNet ids; `new`: its head
+    is left out, and the student's drawn from `train.seed`."""
     init_windows: str = "same"
     """`same`: the file must be for the student's attention windows; `resize`: its bias tables are resized."""
     image_size: int = 224
@@ -48,7 +49,7 @@ class StudentConfig:
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
     def __post_init__(self) -> None:
-        choice("student.init_classes", self.init_classes, ("same", "map"))
+        choice("student.init_classes", self.init_classes, ("same", "map", "new"))
         choice("student.init_windows", self.init_windows, ("same", "resize"))
         if (self.init_classes, self.init_windows) != ("same", "same"):
             given("student.init", self.init, "the file of weights that fine-tuning starts from")

@@ -165,6 +165,8 @@ def test_another_resolution_crop_and_throughput(folder: Path, weights: Path, tmp
     got = scores(folder, weights, tmp_path / "a.json", *more)
     assert_close(got, expected(logits_of(folder, weights, size=48, crop=0.5), labels_of(folder)))
     assert got["model_images_per_s"] > 0
+    net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
+    assert (got["image_size"], got["params"], got["macs"]) == (48, models.count_params(net), models.count_macs(net, 48))
     whole = scores(folder, weights, tmp_path / "a.json", "eval.full=true")
     own = scores(folder, weights, tmp_path / "a.json")
     assert len({round(each["loss"], 3) for each in (got, whole, own)}) == 3

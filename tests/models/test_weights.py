@@ -200,3 +200,14 @@ def test_files_of_other_things_are_refused(small: models.TinyViT, tmp_path: Path
     torch.save(small.state_dict(), whole)
     path.write_bytes(whole.read_bytes()[:5000])
     refuse(small, path, "cannot read .*a.pth")
+
+
+def test_a_new_head_leaves_the_rest_as_in_the_file(small: models.TinyViT, tmp_path: Path) -> None:
+    models.save_weights(small, tmp_path / "a.safetensors", metadata={})
+    net = models.build("tiny_vit", **{**small.config.to_json(), "num_classes": 7})
+    head = {name: tensor.clone() for name, tensor in net.state_dict().items() if name.startswith("head.fc.")}
+    models.load_weights(net, tmp_path / "a.safetensors", new_head=True)
+    expected = small.state_dict() | head
+    assert head["head.fc.weight"].shape == (7, 32)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name

@@ -1,0 +1,157 @@
+"""Features of a data set: computed once by all processes together, kept on disk, read back.
+
+    CACHE/DIGEST/features.npy   (n, d) float32, row by row of the data set
+                 readable.npy   (n,) bool: whether a row's picture could be read
+                 about.json     what they are features of, and the digests of both files; written last
+
+DIGEST stands for all that decides a feature: weights, the data's fingerprint, how pictures are cropped, resized and
+normalised, precision. Batch size, workers and the number of processes are not among it: they move a feature by no more
+than the rounding of float32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xxhash
+from torch import nn
+
+from distill import evaluation
+from distill.data.batches import EvalBatches
+from distill.data.loader import load
+from distill.data.records import Records
+from distill.errors import DistillError
+from distill.progress import Progress
+from distill.runtime import Normalise, Runtime
+
+VERSION = 1
+_FEATURES, _READABLE, _ABOUT = "features.npy", "readable.npy", "about.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """Labelled rows of a data set as a model sees them."""
+
+    values_nd: npt.NDArray[np.float32]
+    labels_n: npt.NDArray[np.int64]
+    """Indices into the data set's class names."""
+
+    def __len__(self) -> int:
+        return len(self.labels_n)
+
+
+def is_cached(cache: Path, about: dict[str, Any]) -> bool:
+    """Whether the features that `about` describes are on disk."""
+    return (_folder(cache, about) / _ABOUT).exists()
+
+
+def compute(
+    net: nn.Module,
+    dataset: EvalBatches,
+    *,
+    num_rows: int,
+    about: dict[str, Any],
+    cache: Path,
+    batch_size: int,
+    workers: int,
+    records: Records,
+    normalise: Normalise,
+    process: Runtime,
+) -> None:
+    """Runs a network over the first rows of a data set and keeps what it answers. Every process must call.
+
+    **Arguments:** `net` answers with (b, d); `about`: JSON values that say all that decides a feature.
+    """
+    part = Path(process.from_main(lambda: str(_begin(cache, about))))
+    width = _width(net, dataset.pictures.size, normalise, process)
+    if process.is_main:
+        np.lib.format.open_memmap(part / _FEATURES, "w+", np.float32, (num_rows, width)).flush()
+        np.lib.format.open_memmap(part / _READABLE, "w+", np.bool_, (num_rows,)).flush()
+    process.accelerator.wait_for_everyone()
+    values_nd = np.load(part / _FEATURES, mmap_mode="r+")
+    readable_n = np.load(part / _READABLE, mmap_mode="r+")
+    parts = evaluation.rows_of_process(num_rows, batch_size=batch_size, runtime=process)
+    with (
+        torch.inference_mode(),
+        Progress("features", total=num_rows, unit="images", shown=process.is_main) as progress,
+    ):
+        for rows, batch in zip(parts, load(dataset, parts, workers=workers, pin=process.pin), strict=True):
+            records.note(batch)
+            values_bd = evaluation.ask(net, batch, normalise=normalise, runtime=process).flatten(1).float()
+            if not values_bd.isfinite().all():
+                raise DistillError(
+                    f"a feature of rows {rows.start} to {rows.stop - 1} in {about['data']} is not finite"
+                )
+            values_nd[rows.start : rows.stop] = values_bd.cpu().numpy()
+            readable_n[rows.start : rows.stop] = (batch.weights_b > 0).numpy()
+            progress.advance(len(batch) * process.world)
+    values_nd.flush()
+    readable_n.flush()
+    process.accelerator.wait_for_everyone()
+    process.from_main(lambda: _finish(part, _folder(cache, about), about))
+
+
+def read(cache: Path, about: dict[str, Any], labels_n: npt.NDArray[np.int32]) -> Features:
+    """The features that `about` describes, of the rows that have a label and could be read.
+
+    **Arguments:** `labels_n` of the data set's first rows, -1 unknown.
+
+    **Raises:** `DistillError` if they are not there whole.
+    """
+    folder = _folder(cache, about)
+    told = json.loads((folder / _ABOUT).read_text())
+    for name in (_FEATURES, _READABLE):
+        if _digest(folder / name) != told["digests"][name]:
+            raise DistillError(
+                f"{folder / name} was damaged since it was written: remove {folder} to have it made anew"
+            )
+    used_n = np.load(folder / _READABLE) & (np.asarray(labels_n) >= 0)
+    values_nd = np.load(folder / _FEATURES, mmap_mode="r")[used_n]
+    return Features(values_nd=values_nd, labels_n=np.asarray(labels_n)[used_n].astype(np.int64))
+
+
+def _folder(cache: Path, about: dict[str, Any]) -> Path:
+    text = json.dumps({"version": VERSION, **about}, sort_keys=True)
+    return cache / xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def _begin(cache: Path, about: dict[str, Any]) -> Path:
+    """A folder of this program's own, for what is not complete."""
+    folder = _folder(cache, about)
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DistillError(f"cannot write features to {cache}: {error.strerror}") from None
+    return part
+
+
+def _finish(part: Path, folder: Path, about: dict[str, Any]) -> None:
+    digests = {name: _digest(part / name) for name in (_FEATURES, _READABLE)}
+    (part / _ABOUT).write_text(json.dumps({"version": VERSION, **about, "digests": digests}, indent=1) + "\n")
+    if folder.exists():  # Another program was faster with the same.
+        shutil.rmtree(part)
+    else:
+        part.rename(folder)
+
+
+def _digest(path: Path) -> str:
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while data := file.read(1 << 24):
+            state.update(data)
+    return state.hexdigest()
+
+
+@torch.inference_mode()
+def _width(net: nn.Module, size: int, normalise: Normalise, process: Runtime) -> int:
+    black_bhwc = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=process.device)
+    return int(net(normalise(black_bhwc)).flatten(1).shape[1])

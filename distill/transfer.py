@@ -1,0 +1,91 @@
+"""Transfer: what the features of a student, a teacher or any timm model are worth on other packed images.
+
+    python -m distill.transfer data.path=TRAIN data.val_path=VAL run.dir=runs/a out=runs/probes
+    python -m distill.transfer data.path=TRAIN data.val_path=VAL teacher=efficientnet_lite0 out=runs/probes
+    python -m distill.transfer data.path=TRAIN data.val_path=VAL teacher=timm teacher.name=NAME teacher.weights=FILE \\
+        out=runs/probes
+    python -m distill.transfer data.path=TRAIN data.val_path=VAL run.dir=runs/a out=runs/probes methods=[finetune] \\
+        finetune.settings={train.epochs:30}
+
+Nearest neighbours, a linear probe and few-shot episodes on features that are computed once and kept; full fine-tuning
+of TinyViTs. Results lie in OUT/NAME.json; the table shows every model of OUT that was scored alike. Several processes
+(torchrun) share the features' work. See docs/transfer.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import distill.command
+from distill import provenance, runtime
+from distill.config import TransferConfig
+from distill.data.catalog import Catalog
+from distill.probes import few_shot, finetune, knn, linear, results
+from distill.probes.extraction import features_of
+from distill.probes.features import Features
+from distill.probes.subject import Subject, check_data, open_subject
+from distill.runtime import Runtime
+
+
+def main(config: TransferConfig) -> None:
+    assert config.data.path and config.data.val_path and config.out
+    train = provenance.catalog(config.data, config.data.path)
+    val = provenance.catalog(config.data, config.data.val_path)
+    check_data(train, val)
+    subject = open_subject(config)
+    process = runtime.start(config.compute)
+    if "finetune" in config.methods:
+        finetune.check(config, subject, process)
+    out = Path(config.out)
+    result = describe(config, subject, train, val)
+    scores = process.from_main(lambda: results.check(out, subject.name, result))
+    if set(config.methods) - {"finetune"}:
+        sides = features_of(config, subject, {"train": train, "val": val}, process)
+        if process.is_main:
+            scores |= probe(config, *sides, num_classes=train.num_classes, process=process)
+            results.write(out, subject.name, result | {results.SCORES: scores})
+    if "finetune" in config.methods:
+        scores["finetune"] = finetune.score(config, subject)
+        results.write(out, subject.name, result | {results.SCORES: scores})
+    if process.is_main:
+        process.say(results.table(out, result))
+    process.finish()
+
+
+def describe(config: TransferConfig, subject: Subject, train: Catalog, val: Catalog) -> dict[str, Any]:
+    """What scores are of: model, data and settings, as JSON values."""
+    size = {"params": subject.params, "macs": subject.macs}
+    return {
+        "subject": subject.about() | size | {"precision": config.compute.precision},
+        "data": {
+            "train": train.fingerprint,
+            "train_rows": min(config.data.rows or len(train), len(train)),
+            "val": val.fingerprint,
+            "val_rows": len(val),
+        },
+        "settings": {part: asdict(getattr(config, part)) for part in ("knn", "linear", "few_shot")},
+    }
+
+
+def probe(
+    config: TransferConfig, train: Features, val: Features, *, num_classes: int, process: Runtime
+) -> dict[str, Any]:
+    """The scores of the probes that are asked for, as JSON values."""
+    scores: dict[str, Any] = {}
+    if "knn" in config.methods:
+        neighbours = knn.score(train, val, **asdict(config.knn), num_classes=num_classes, device=process.device)
+        scores["knn"] = {str(number): asdict(found) for number, found in neighbours.items()}
+    if "linear" in config.methods:
+        fitted = linear.score(train, val, **asdict(config.linear), num_classes=num_classes, device=process.device)
+        process.say(linear.describe(fitted))
+        scores["linear"] = linear.as_json(fitted)
+    if "few_shot" in config.methods:
+        shots = few_shot.score(train, val, **asdict(config.few_shot))
+        scores["few_shot"] = {str(number): asdict(found) for number, found in shots.items()}
+    return scores
+
+
+if __name__ == "__main__":
+    distill.command.run(main, name="transfer", schema=TransferConfig, about=__doc__)
