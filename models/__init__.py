@@ -33,6 +33,7 @@ __all__ = [
     "for_inference",
     "load_weights",
     "match_classes",
+    "resolve",
     "save_weights",
     "use_norms",
 ]

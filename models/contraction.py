@@ -133,5 +133,5 @@ def _with_levels(config: TinyViTConfig, values: Mapping[str, float]) -> TinyViTC
     head_dim = int(values["head_dim"])
     # The first stage has no attention; published configs count heads there all the same.
     heads = tuple(max(1, width // head_dim) for width in fields["dims"])
-    ratios = {name: float(values[name]) for name in ("expand", "mlp_ratio")}
-    return dataclasses.replace(config, heads=heads, **fields, **ratios)
+    fields |= {name: float(values[name]) for name in ("expand", "mlp_ratio")}
+    return dataclasses.replace(config, heads=heads, **fields)

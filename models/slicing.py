@@ -121,19 +121,17 @@ def _kept_channels(
                 others = [n for n in range(len(axes)) if n != axis]
                 sums = state[name].double().square().sum(dim=others).cpu()
                 squares[space] = squares.get(space, torch.zeros_like(sums)) + sums
-    wanted = _sizes(child)
+    sizes = _sizes(child)
     kept: dict[str, Tensor] = {}
     for space, sums in squares.items():
-        block, _, kind = space.partition(" ")
-        if kind == "qkv":
+        if space in sizes:
+            kept[space] = _chosen(sums, sizes[space], best=by_importance)
+        elif space.endswith(" qkv"):
+            block = space.removesuffix(" qkv")
             stage = int(block.split(".")[1])
-            each = sums.view(parent.heads[stage], 3, -1).sum(dim=1) + squares[f"{block} values"].view(
-                parent.heads[stage], -1
-            )
-            kept.update(_kept_heads(block, each, heads=child.heads[stage], d=head_dim_of(child), best=by_importance))
-        elif kind != "values":
-            kind = "mlp" if kind and not block.startswith("stages.0.") else kind
-            kept[space] = _chosen(sums, wanted[kind and f"{kind}{block.split('.')[1]}" or space], best=by_importance)
+            each_hd = sums.view(parent.heads[stage], 3, -1).sum(dim=1)
+            each_hd = each_hd + squares[f"{block} values"].view_as(each_hd)
+            kept.update(_kept_heads(block, each_hd, heads=child.heads[stage], d=head_dim_of(child), best=by_importance))
     for stage in range(1, NUM_STAGES):
         offsets = torch.arange(parent.windows[stage] ** 2).view(parent.windows[stage], -1)
         side = child.windows[stage]
@@ -142,10 +140,12 @@ def _kept_channels(
 
 
 def _sizes(child: TinyViTConfig) -> dict[str, int]:
-    """Channels of each kind of space in the child."""
-    sizes = {"stem": child.dims[0] // 2, "hidden0": int(child.dims[0] * child.expand)}
+    """Channels of every space in the child, but for attention's."""
+    sizes = {"stem": child.dims[0] // 2}
     for stage, d in enumerate(child.dims):
-        sizes |= {f"stage{stage}": d, f"merge{stage}": d, f"mlp{stage}": int(d * child.mlp_ratio)}
+        hidden = int(d * (child.mlp_ratio if stage else child.expand))
+        sizes |= {f"stage{stage}": d, f"merge{stage}": d}
+        sizes |= {f"stages.{stage}.blocks.{block} hidden": hidden for block in range(child.depths[stage])}
     return sizes
 
 
