@@ -82,6 +82,16 @@ def lowered(config: TinyViTConfig, factor: str, space: Space) -> TinyViTConfig |
     return None
 
 
+def raised(config: TinyViTConfig, factor: str, space: Space, *, top: TinyViTConfig) -> TinyViTConfig | None:
+    """The point one step above in one factor, as `lowered` goes down from `top`; None at the top itself."""
+    values, highest = levels(config), levels(top)[factor]
+    while space.strides[factor] and (value := round(values[factor] + space.strides[factor], 6)) <= highest:
+        values[factor] = value
+        if _is_valid(values):
+            return _with_levels(config, values)
+    return None
+
+
 def floors(config: TinyViTConfig, space: Space) -> Iterator[TinyViTConfig]:
     """The smallest points that can be reached from one, one for each choice of windows and of channels of a head.
 

@@ -1,23 +1,25 @@
 """Which neighbours of an architecture a round of the search tries.
 
 A neighbour lowers one or more factors, each by whole strides, until it is within the limits of the round: every factor
-alone, all widths together, and random sets of factors that are lowered in turn. All of them can be contracted further
-to the targets. Nothing here trains or reads a store.
+alone, all widths together, and random sets of factors that are lowered in turn. What was lowered further than needed is
+raised again. Those that use most of the limits are taken, and all of them can be contracted further to the targets.
+Nothing here trains or reads a store.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
-from distill.contraction.costs import Costs, price, within
+from distill.contraction.costs import Costs, Pricing, price, within
 from models import TinyViTConfig
-from models.contraction import FACTORS, WIDTHS, Space, floors, lowered
+from models.contraction import FACTORS, WIDTHS, Space, floors, lowered, raised
 
-Fits = Callable[[TinyViTConfig], bool]
+_POOL = 3
+"""Neighbours that are found for every one wanted."""
 _TRIES = 12
-"""Random sets that are tried for every candidate wanted."""
+"""Random sets that are tried for every one wanted."""
 
 
 def reachable(config: TinyViTConfig, space: Space, targets: Costs) -> TinyViTConfig | None:
@@ -27,49 +29,49 @@ def reachable(config: TinyViTConfig, space: Space, targets: Costs) -> TinyViTCon
 
 
 def propose(
-    parent: TinyViTConfig, *, space: Space, fits: Fits, targets: Costs, count: int, factors: int, seed: str
-) -> list[TinyViTConfig]:
+    parent: TinyViTConfig, *, space: Space, pricing: Pricing, limits: Costs, targets: Costs, count: int, factors: int,
+    seed: str,
+) -> list[TinyViTConfig]:  # fmt: skip
     """Up to `count` different architectures below `parent`, each within the limits of the round.
 
     **Arguments**
 
-    - `fits`: whether an architecture is within the limits of the round.
-    - `targets`: limits of the end, which must stay within reach as far as parameters and multiply-accumulates go.
+    - `limits`: of the round, and `targets`: of the end, which must stay within reach as far as parameters and
+      multiply-accumulates go.
     - `factors`: most factors of a random set.
     - `seed`: of the choice; equal arguments give equal proposals.
 
-    **Returns** them in the order of their finding. Where the targets are within reach of the parent, and what is
-    measured allows it, there is at least one: the smallest architecture within the targets itself, at worst.
+    **Returns** all widths together first, if that leads anywhere, then what uses most of the limits. Where the targets
+    are within reach of the parent, and what is measured allows it, there is at least one: at worst the smallest
+    architecture of all within the targets.
     """
     chance = random.Random(seed)
-    plain = _found(parent, [*[(factor,) for factor in FACTORS], WIDTHS], space, fits, targets)
-    if len(plain) > (count + 1) // 2:  # Half of the places are for random sets; all widths keep theirs.
-        plain = chance.sample(plain[:-1], (count + 1) // 2 - 1) + plain[-1:]
-    kept = dict.fromkeys(plain)
-    sets = itertools.islice(_random_sets(chance, factors), _TRIES * count)
-    for chosen in sets:
-        if len(kept) == count:
+    pool: dict[TinyViTConfig, None] = {}
+    sets = itertools.chain([WIDTHS], ((factor,) for factor in FACTORS), _random_sets(chance, factors))
+    widths: TinyViTConfig | None = None
+    for chosen in itertools.islice(sets, 1 + len(FACTORS) + _TRIES * count):
+        if len(pool) == _POOL * count:
             break
-        kept.update(dict.fromkeys(_found(parent, [chosen], space, fits, targets)))
-    if not kept and (floor := reachable(parent, space, targets)) is not None and floor != parent and fits(floor):
-        return [floor]
-    return list(kept)
-
-
-def _found(
-    parent: TinyViTConfig, sets: Sequence[tuple[str, ...]], space: Space, fits: Fits, targets: Costs
-) -> list[TinyViTConfig]:
-    """What lowering each set of factors leads to, once each, as far as it leads anywhere."""
-    found: dict[TinyViTConfig, None] = {}
-    for chosen in sets:
-        config = _descend(parent, chosen, space, fits)
+        config = _descend(parent, chosen, space, pricing, limits)
         if config is not None and reachable(config, space, targets) is not None:
-            found[config] = None
-    return list(found)
+            pool[config] = None
+            widths = config if chosen == WIDTHS else widths
+    if not pool:
+        floor = reachable(parent, space, targets)
+        return [floor] if floor is not None and floor != parent and pricing.fits(floor, limits) else []
+
+    def rank(config: TinyViTConfig) -> tuple[bool, float]:
+        costs = pricing.of(config)
+        return config != widths, -sum(costs[name] / limit for name, limit in limits.items())
+
+    return sorted(pool, key=rank)[:count]
 
 
-def _descend(parent: TinyViTConfig, chosen: tuple[str, ...], space: Space, fits: Fits) -> TinyViTConfig | None:
-    """Lowers some factors in turn, a stride each time, until the round's limits are kept; None if they never are."""
+def _descend(
+    parent: TinyViTConfig, chosen: tuple[str, ...], space: Space, pricing: Pricing, limits: Costs
+) -> TinyViTConfig | None:
+    """Lowers some factors in turn, a stride each time, until the limits are kept, then raises those that can be without
+    breaking them. **Returns** None if they are never kept."""
     config, left = parent, list(chosen)
     while left:
         for factor in list(left):
@@ -78,9 +80,24 @@ def _descend(parent: TinyViTConfig, chosen: tuple[str, ...], space: Space, fits:
                 left.remove(factor)
                 continue
             config = lower
-            if fits(config):
-                return config
+            if pricing.fits(config, limits):
+                return _refill(config, parent, chosen, space, pricing, limits)
     return None
+
+
+def _refill(
+    config: TinyViTConfig, parent: TinyViTConfig, chosen: tuple[str, ...], space: Space, pricing: Pricing, limits: Costs
+) -> TinyViTConfig:
+    """Raises the factors that can be, a stride each time. Never up to the parent, which may be within the limits."""
+    left = list(chosen)
+    while left:
+        for factor in list(left):
+            higher = raised(config, factor, space, top=parent)
+            if higher is None or higher == parent or not pricing.fits(higher, limits):
+                left.remove(factor)
+            else:
+                config = higher
+    return config
 
 
 def _random_sets(chance: random.Random, factors: int) -> Iterator[tuple[str, ...]]:

@@ -167,8 +167,8 @@ def _proposed(task: Task, found: Found, number: int) -> Round:
     for place, parent in enumerate(found.pending):
         share = options.candidates * (place + 1) // len(found.pending) - len(parents)
         configs = propose(
-            parent.candidate.config, space=task.space, fits=lambda config: task.pricing.fits(config, limits),
-            targets=task.targets, count=max(1, share), factors=options.factors,
+            parent.candidate.config, space=task.space, pricing=task.pricing, limits=limits, targets=task.targets,
+            count=max(1, share), factors=options.factors,
             seed=f"{options.seed} {number} {parent.name}",
         )  # fmt: skip
         parents |= {config: parent.name for config in configs if config not in parents}

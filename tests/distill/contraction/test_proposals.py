@@ -7,10 +7,10 @@ import random
 import pytest
 
 import models
-from distill.contraction.costs import price, round_limits, within
+from distill.contraction.costs import Pricing, price, round_limits, within
 from distill.contraction.proposals import propose, reachable
 from models import TinyViTConfig
-from models.contraction import FACTORS, Space, levels
+from models.contraction import FACTORS, WIDTHS, Space, changes, levels, raised
 
 
 def random_seed(chance: random.Random) -> TinyViTConfig:
@@ -70,7 +70,7 @@ def test_limits_are_kept_in_1000_random_searches(part: int) -> None:
                 break
             limits = round_limits(price(config), targets, shrink=chance.choice([0.5, 0.75, 0.9]))
             found = propose(
-                config, space=space, fits=lambda c, limits=limits: within(price(c), limits), targets=targets,
+                config, space=space, pricing=Pricing(()), limits=limits, targets=targets,
                 count=chance.choice([1, 2, 5]), factors=3, seed=f"{part}-{number}",
             )  # fmt: skip
             assert found, (config, space, targets)
@@ -92,13 +92,49 @@ def test_equal_seeds_propose_alike_and_others_otherwise() -> None:
 
     def proposals(text: str) -> list[TinyViTConfig]:
         return propose(
-            seed, space=space, fits=lambda c: within(price(c), limits), targets={"params": 5e6}, count=12, factors=3,
+            seed, space=space, pricing=Pricing(()), limits=limits, targets={"params": 5e6}, count=12, factors=3,
             seed=text,
         )  # fmt: skip
 
     assert proposals("a") == proposals("a")
     assert proposals("a") != proposals("b")
     assert len(proposals("a")) == 12
+
+
+def test_no_stride_is_taken_in_vain() -> None:
+    """Raising any factor that a proposal lowered breaks a limit."""
+    seed = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    space = random_space(random.Random(1))
+    limits = {"params": 15e6, "macs": 3e9}
+    found = propose(
+        seed, space=space, pricing=Pricing(()), limits=limits, targets=limits, count=12, factors=3, seed="a"
+    )
+    for config in found:
+        for name in changes(seed, config):
+            above = raised(config, name, space, top=seed)
+            assert above is None or not within(price(above), limits)
+    assert set(changes(seed, found[0])) <= set(WIDTHS), "the first is narrower and nothing else"
+
+
+def test_what_is_measured_is_kept_to_as_well() -> None:
+    """A clock that goes by the depth of the third stage alone, whatever parameters and arithmetic say."""
+    seed = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    asked: list[TinyViTConfig] = []
+
+    def clock(config: TinyViTConfig, name: str) -> float:
+        asked.append(config)
+        return config.depths[2]
+
+    pricing = Pricing(("latency_ms",), clock)
+    space = Space(strides=dict.fromkeys(FACTORS, 0) | {"depths.2": 1, "dims.0": 32}, least=dict.fromkeys(FACTORS, 1))
+    limits = {"latency_ms": 3.0}
+    found = propose(seed, space=space, pricing=pricing, limits=limits, targets=limits, count=3, factors=2, seed="a")
+    assert found and all(config.depths[2] == 3 for config in found)
+    assert len(set(asked)) == len(asked), "each is measured once"
+    limits = {"latency_ms": 0.5}
+    assert (
+        propose(seed, space=space, pricing=pricing, limits=limits, targets=limits, count=3, factors=2, seed="a") == []
+    )
 
 
 def test_limits_of_a_round_fall_together_and_end_at_the_targets() -> None:
