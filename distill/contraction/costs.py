@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import torch
-
 from distill.config import ContractConfig, LimitsConfig
 from distill.runtime import Normalise, Runtime
 from distill.throughput import images_per_second
@@ -92,8 +90,7 @@ def make_pricing(config: ContractConfig, process: Runtime) -> Pricing:
     sizes = {"latency_ms": 1, "image_ms": config.search.measure_batch}
 
     def measure(architecture: TinyViTConfig, name: str) -> float:
-        with torch.random.fork_rng():
-            net = TinyViT(architecture)
+        net = TinyViT(architecture)
         process.place(net, config.compute)
         rate = images_per_second(
             net, size=architecture.image_size, batch_size=sizes[name], batches=config.search.measure_batches,
