@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from distill.contraction.costs import Costs
 from distill.data.batches import Batch
 from distill.data.catalog import Catalog
 from distill.data.loader import load
@@ -78,7 +77,7 @@ class HeldOut(Dataset[Batch]):
 def score(
     net: TinyViT, dataset: HeldOut, split: Split, *, epochs: tuple[int, ...], batch_size: int, workers: int,
     plan: Plan, records: Records, runtime: Runtime,
-) -> Costs:  # fmt: skip
+) -> dict[str, float]:  # fmt: skip
     """Holds a network, in evaluation mode, against the store on the held-out rows.
 
     **Returns** `loss`, the mean of the loss of training, and `agreement`, the percentage of views whose most probable

@@ -134,12 +134,10 @@ def _train(proxy: Proxy, config: TrainStudentConfig, training: Training, *, stop
 def _score(proxy: Proxy, config: TrainStudentConfig, training: Training) -> dict[str, float]:
     replay = proxy.work.replay
     assert replay is not None
-    return dict(
-        score(
-            training.net, proxy.held_out, proxy.split, epochs=replay.epochs[: proxy.contract.search.hold_out_views],
-            batch_size=config.train.batch_size, workers=config.data.workers, plan=proxy.work.plan,
-            records=student_pass.make_records(config, proxy.process, digests=None), runtime=proxy.process,
-        )
+    return score(
+        training.net, proxy.held_out, proxy.split, epochs=replay.epochs[: proxy.contract.search.hold_out_views],
+        batch_size=config.train.batch_size, workers=config.data.workers, plan=proxy.work.plan,
+        records=student_pass.make_records(config, proxy.process, digests=None), runtime=proxy.process,
     )  # fmt: skip
 
 
