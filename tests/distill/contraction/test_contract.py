@@ -11,7 +11,7 @@ import pytest
 import distill.contraction.proxy
 import distill.contraction.search
 from distill import run_folder
-from distill.errors import DistillError, UsageError
+from distill.errors import DistillError, Stopped, UsageError
 from tests.programs import call, kill_at_work, run, student_words, teacher_words
 
 
@@ -87,6 +87,9 @@ def test_a_search_that_stops_goes_on_without_repeating_and_ends_alike(
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
+    with pytest.raises(Stopped, match="time limit"):
+        call("contract", [*words, "run.time_limit=0.01s"])
+    assert not list((tmp_path / "search" / "candidates").iterdir())
     monkeypatch.setattr(distill.contraction.search, "train_candidate", dies_at_times)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
