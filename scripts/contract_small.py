@@ -97,11 +97,20 @@ def uniform(part: float) -> TinyViTConfig:
 
 
 def contract(
-    work: Path, data: Sequence[str], *, inherit: str, seed: int, candidates: int, steps: int, processes: int
+    work: Path,
+    data: Sequence[str],
+    *,
+    inherit: str,
+    seed: int,
+    candidates: int,
+    steps: int,
+    processes: int,
+    seed_steps: int,
 ) -> dict[str, TinyViTConfig]:
     """Searches for a half, and from there for a quarter."""
     found: dict[str, TinyViTConfig] = {}
-    start = student_words(SEED)
+    # What candidates inherit is to be worth it.
+    start = [*student_words(SEED), *([f"search.seed_steps={seed_steps}"] if inherit == "slice" else [])]
     for name, part in PARTS.items():
         most, folder = limits(part), work / "search" / f"{inherit}-{seed}-{name}"
         run(["-m", "distill.contract"], [
@@ -157,7 +166,14 @@ def main(
         entries = {"seed": SEED} | {f"uniform {name}": uniform(part) for name, part in PARTS.items()}
         for kind in inherit:
             found = contract(
-                work, data, inherit=kind, seed=seed, candidates=candidates, steps=proxy_steps, processes=processes
+                work,
+                data,
+                inherit=kind,
+                seed=seed,
+                candidates=candidates,
+                steps=proxy_steps,
+                processes=processes,
+                seed_steps=steps,
             )
             entries |= {f"contracted {name}, {kind}": config for name, config in found.items()}
         for name, config in entries.items():

@@ -8,9 +8,10 @@ depend on how many there are.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import torch
 from torch.distributed.rendezvous import rendezvous
@@ -77,7 +78,7 @@ class Team:
 
 def start_alone(compute: ComputeConfig, team: Team) -> Runtime:
     """A runtime of one process, on a GPU of its own where there are some."""
-    with _alone():
+    with _alone(), redirect_stdout(sys.stdout if team.is_main else None):  # All would say the same.
         process = runtime.start(compute)
     if team.world > 1 and team.is_main:
         print(f"{team.world} processes train different candidates", flush=True)
