@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from distill.checkpoint import list_checkpoints
-from distill.config import TrainStudentConfig
+from distill.config import ContractConfig, TrainStudentConfig
 from distill.errors import DistillError
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
@@ -32,7 +32,7 @@ _FREE = (
 _DIVISION = ("train.batch_size", "train.accumulate", "train.global_batch")
 
 
-def is_there(config: TrainStudentConfig) -> bool:
+def is_there(config: TrainStudentConfig | ContractConfig) -> bool:
     """Whether the run asked for is in its folder already; changes nothing.
 
     **Raises:** `DistillError` naming each setting that differs, or if the folder holds something else.
@@ -53,7 +53,7 @@ def is_there(config: TrainStudentConfig) -> bool:
     return False
 
 
-def prepare(config: TrainStudentConfig) -> Path:
+def prepare(config: TrainStudentConfig | ContractConfig) -> Path:
     """Makes the folder and saves the configuration in it, unless `is_there`. **Raises:** as that does."""
     assert config.run.dir
     folder = Path(config.run.dir)

@@ -36,6 +36,7 @@ __all__ = [
     "for_inference",
     "load_weights",
     "match_classes",
+    "resolve",
     "save_weights",
     "use_norms",
 ]

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 SCHEMAS: dict[str, type[Any]] = {
     "save_logits": config.SaveLogitsConfig,
     "train_student": config.TrainStudentConfig,
+    "contract": config.ContractConfig,
     "evaluate": config.EvaluateConfig,
     "export": config.ExportConfig,
     "transfer": config.TransferConfig,

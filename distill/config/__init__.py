@@ -5,6 +5,14 @@ meaning stands under it. `conf/*.yaml` holds the values that users start from.
 """
 
 from distill.config.compute import ComputeConfig
+from distill.config.contraction import (
+    ContractConfig,
+    ContractRunConfig,
+    LeastConfig,
+    LimitsConfig,
+    SearchConfig,
+    StridesConfig,
+)
 from distill.config.data import DataConfig
 from distill.config.evaluation import EvalChangeConfig, EvaluateConfig
 from distill.config.exporting import ExportConfig, WeightsConfig
@@ -25,18 +33,24 @@ from distill.config.verification import CheckConfig, OneViewConfig
 __all__ = [
     "CheckConfig",
     "ComputeConfig",
+    "ContractConfig",
+    "ContractRunConfig",
     "DataConfig",
     "EvalChangeConfig",
     "EvalConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "LeastConfig",
+    "LimitsConfig",
     "LossConfig",
     "NewStoreConfig",
     "OneViewConfig",
     "OptimConfig",
     "RunConfig",
     "SaveLogitsConfig",
+    "SearchConfig",
     "StoreConfig",
+    "StridesConfig",
     "StudentConfig",
     "TeacherConfig",
     "TeacherRunConfig",

@@ -1,0 +1,153 @@
+"""What `distill.contract` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from distill.config.checks import at_least, choice, given
+from distill.config.compute import ComputeConfig
+from distill.config.data import DataConfig
+from distill.config.loss import LossConfig
+from distill.config.models import StudentConfig
+from distill.config.optim import OptimConfig
+from distill.config.store import StoreConfig
+from distill.config.training import TrainConfig
+from distill.duration import limit_of
+from distill.errors import UsageError
+
+
+@dataclass(kw_only=True)
+class StridesConfig:
+    """By how much a factor falls at a step; 0: it stays as it is."""
+
+    dims: int = 32
+    depths: int = 1
+    windows: int = 7
+    expand: float = 1.0
+    mlp_ratio: float = 1.0
+    head_dim: int = 16
+    """Channels of an attention head."""
+
+    def __post_init__(self) -> None:
+        at_least(0, strides__dims=self.dims, strides__depths=self.depths, strides__windows=self.windows)
+        at_least(0, strides__expand=self.expand, strides__mlp_ratio=self.mlp_ratio, strides__head_dim=self.head_dim)
+
+
+@dataclass(kw_only=True)
+class LeastConfig:
+    """Below these no factor falls. Lists are of the four stages; the first window is not used."""
+
+    dims: list[int] = field(default_factory=lambda: [32, 32, 32, 32])
+    depths: list[int] = field(default_factory=lambda: [1, 1, 1, 1])
+    windows: list[int] = field(default_factory=lambda: [7, 7, 7, 7])
+    expand: float = 1.0
+    mlp_ratio: float = 1.0
+    head_dim: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "depths", "windows"):
+            values = getattr(self, name)
+            if len(values) != 4 or min(values) < 1:
+                raise UsageError(f"least.{name}={values}: give four numbers of at least 1, one a stage")
+        at_least(0.1, least__expand=self.expand, least__mlp_ratio=self.mlp_ratio)
+        at_least(1, least__head_dim=self.head_dim)
+
+
+@dataclass(kw_only=True)
+class LimitsConfig:
+    """What the result must keep to; null: no limit."""
+
+    params: float | None = None
+    """Most parameters."""
+    macs: float | None = None
+    """Most multiply-accumulates of a picture."""
+    latency_ms: float | None = None
+    """Longest time of one picture, measured on the device at hand."""
+    images_per_s: float | None = None
+    """Least pictures a second, measured on the device at hand in batches of `search.measure_batch`."""
+
+    def __post_init__(self) -> None:
+        at_least(1, limits__params=self.params, limits__macs=self.macs)
+        at_least(1e-6, limits__latency_ms=self.latency_ms, limits__images_per_s=self.images_per_s)
+
+
+@dataclass(kw_only=True)
+class SearchConfig:
+    shrink: float = 0.75
+    """Costs fall to this part in a round, or to their limit."""
+    candidates: int = 16
+    """Trained in a round, over all processes."""
+    beam: int = 1
+    """Best candidates of a round that the next one goes on from."""
+    factors: int = 3
+    """Most factors that a candidate lowers together, besides all widths at once."""
+    seed: int = 0
+    """Of the choice of candidates. Their training has `train.seed`."""
+    inherit: str = "slice"
+    """A candidate begins with its parent's weights, cut down (`slice`), or with its own (`fresh`)."""
+    channels: str = "importance"
+    """Which channels are inherited: those with the largest weights, or the `first`."""
+    hold_out: float = 0.1
+    """Part of the rows, the last ones, that no candidate trains on and all are ranked by."""
+    hold_out_views: int = 1
+    """Stored epochs of those rows that are scored."""
+    rank_by: str = "loss"
+    """`loss`: cross entropy with the stored distribution; `agreement` with its first class."""
+    seed_steps: int | None = None
+    """Optimiser steps of the seed architecture, from which weights are inherited; 0: none, as its file of weights is
+    trained; null: as many as a candidate's."""
+    measure_batch: int = 64
+    """Pictures in a batch, where `limits.images_per_s` is measured."""
+    measure_batches: int = 20
+    """Of which the median is taken, of both measured limits."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shrink < 1 or not 0 < self.hold_out < 1:
+            raise UsageError(f"search.shrink={self.shrink}, search.hold_out={self.hold_out}: must be between 0 and 1")
+        at_least(1, search__candidates=self.candidates, search__beam=self.beam, search__factors=self.factors)
+        at_least(1, search__hold_out_views=self.hold_out_views, search__measure_batch=self.measure_batch)
+        at_least(1, search__measure_batches=self.measure_batches)
+        at_least(0, search__seed_steps=self.seed_steps, search__seed=self.seed)
+        choice("search.inherit", self.inherit, ("slice", "fresh"))
+        choice("search.channels", self.channels, ("importance", "first"))
+        choice("search.rank_by", self.rank_by, ("loss", "agreement"))
+
+
+@dataclass(kw_only=True)
+class ContractRunConfig:
+    dir: str | None = None
+    """Folder of the search: candidates, report, the student that came out."""
+    time_limit: str | None = None
+    """Stop in good order after so long, with exit code 75; as "11:50:00", "1-11:50:00" or 90m; null: no limit."""
+
+    def __post_init__(self) -> None:
+        limit_of(self.time_limit)
+
+
+@dataclass(kw_only=True)
+class ContractConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    """The architecture that the search starts from; `student.init`: its weights."""
+    strides: StridesConfig = field(default_factory=StridesConfig)
+    least: LeastConfig = field(default_factory=LeastConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Of each candidate; `train.batch_size` rows a step, whatever the number of processes."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    run: ContractRunConfig = field(default_factory=ContractRunConfig)
+
+    def __post_init__(self) -> None:
+        given("data.path", self.data.path, "the folder of a packed data set")
+        given("store.path", self.store.path, "the store of teacher logits that candidates learn from")
+        given("run.dir", self.run.dir, "a folder for the search")
+        if all(value is None for value in asdict(self.limits).values()):
+            raise UsageError("no limit is set: give limits.params=11e6, limits.macs, limits.latency_ms or more of them")
+        if self.train.ema_decay is not None:
+            raise UsageError("train.ema_decay: candidates are ranked by their weights, and no average is kept")
+        if self.search.seed_steps == 0 and not self.student.init:
+            raise UsageError("search.seed_steps=0: the seed architecture then needs trained weights, student.init=FILE")

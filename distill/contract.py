@@ -1,0 +1,74 @@
+"""Contraction: makes a small student from a large one, by a search under hard limits that trains from a store.
+
+    python -m distill.contract data.path=DATA store.path=T.zarr student=tiny_vit_21m student.init=FILE \\
+        search.seed_steps=0 limits.params=11e6 limits.macs=2.1e9 train.steps=2000 run.dir=runs/contract
+
+In rounds, candidates that lower a few dimensions of the best one so far are trained briefly and ranked on rows that
+were held out. Nothing outside the limits is ever kept. The folder gets every candidate with costs and score, a report
+with a plot, and the student, ready for `distill.train_student`. The same command started again goes on; finished
+candidates are not repeated. Several processes train different candidates: `torchrun --nproc_per_node 8 -m
+distill.contract ...`.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import distill.command
+from distill import run_folder
+from distill.config import ContractConfig
+from distill.contraction import report
+from distill.contraction.costs import make_pricing, shown
+from distill.contraction.proxy import make_proxy
+from distill.contraction.records import CANDIDATES, Folder
+from distill.contraction.search import Task, check_targets, make_space, search, seed_architecture
+from distill.contraction.team import Team, start_alone
+from distill.duration import limit_of
+from distill.stopping import Stopping
+
+
+def main(config: ContractConfig) -> None:
+    assert config.run.dir
+    began = time.monotonic()
+    team = Team()
+    process = start_alone(config.compute, team)
+    with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+        proxy = make_proxy(config, process)
+        task = Task(
+            config=config,
+            seed=seed_architecture(config, num_classes=proxy.num_classes),
+            space=make_space(config),
+            pricing=make_pricing(config, process),
+            proxy=proxy,
+            folder=Folder(Path(config.run.dir)),
+            team=team,
+            stop=stopping.agreed,
+        )
+        team.from_main("start", lambda: _begin(task), stop=task.stop)
+        found = None if report.is_written(task.folder) else search(task)
+        if team.is_main:
+            if found:
+                report.write(task, found)
+            print(report.closing(task), flush=True)
+        team.meet("end", stop=task.stop)
+        process.finish()
+
+
+def _begin(task: Task) -> str:
+    """Checks that the search can be done, and makes its folder."""
+    check_targets(task)
+    folder = run_folder.prepare(task.config)
+    (folder / CANDIDATES).mkdir(exist_ok=True)
+    rows = task.proxy.split
+    print(
+        f"from {shown(task.pricing.of(task.seed))} to {shown(task.targets)} at most\n"
+        f"{task.config.search.candidates} candidates a round, {task.proxy.work.plan.total_steps} steps each on rows 0 "
+        f"to {rows.train - 1}, ranked on rows {rows.train} to {rows.end - 1}",
+        flush=True,
+    )
+    return "begun"
+
+
+if __name__ == "__main__":
+    distill.command.run(main, name="contract", schema=ContractConfig, about=__doc__)

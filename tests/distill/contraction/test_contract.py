@@ -1,0 +1,150 @@
+"""The search as a program: what it leaves, that it goes on, that several processes find the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import distill.contraction.proxy
+import distill.contraction.search
+from distill import run_folder
+from distill.errors import DistillError, Stopped, UsageError
+from tests.programs import call, kill_at_work, run, student_words, teacher_words
+
+
+@pytest.fixture(scope="module")
+def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "t.zarr"
+    call("save_logits", teacher_words(data_path, teacher_weights, path))
+    return path
+
+
+def contract_words(data: Path, store: Path, folder: Path, *more: str) -> list[str]:
+    """A search of a few rounds of 4 candidates with 3 steps each, from 27 k parameters to 10 k."""
+    return [
+        f"data.path={data}", f"store.path={store}", f"run.dir={folder}", "student=tiny_vit_micro",
+        "student.image_size=32", "student.dims=[8,16,24,32]", "student.depths=[1,1,2,1]", "student.heads=[1,2,3,4]",
+        "student.windows=[4,4,2,1]", "limits.params=15e3", "limits.macs=0.3e6", "strides.dims=8", "strides.windows=2",
+        "least.dims=[8,8,8,8]", "least.windows=[2,2,2,1]", "strides.head_dim=4", "least.head_dim=4",
+        "search.shrink=0.7", "search.candidates=4", "train.steps=3", "train.batch_size=16", "optim.base_batch=null",
+        "optim.lr=2e-3", "data.workers=0", "data.window_shards=3", "compute.threads=1", *more,
+    ]  # fmt: skip
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """All candidates of a search without what the clock decides."""
+    found = [json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
+
+
+@pytest.fixture(scope="module")
+def reference(data_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed search, in this process."""
+    folder = tmp_path_factory.mktemp("reference") / "search"
+    call("contract", contract_words(data_path, store_path, folder))
+    return folder
+
+
+def test_a_search_leaves_what_it_says_and_a_student_to_train(
+    reference: Path, data_path: Path, store_path: Path, tmp_path: Path
+) -> None:
+    summary = json.loads((reference / "summary.json").read_text())
+    assert summary["costs"]["params"] <= 15e3 and summary["costs"]["macs"] <= 0.3e6
+    found = lines(reference)
+    assert len(found) == summary["candidates"] > 5
+    for line in found[1:]:
+        limits = json.loads((reference / "rounds" / f"{line['name'][:2]}.json").read_text())["limits"]
+        assert all(line["costs"][name] <= limit for name, limit in limits.items())
+    best = {}
+    for line in found:
+        if line["name"][:2] not in best or line["loss"] < best[line["name"][:2]]["loss"]:
+            best[line["name"][:2]] = line
+    assert [line["name"] for line in best.values()] == summary["path"]
+    assert all(line["kept"] == (line["name"] in summary["path"]) for line in found)
+    kept = {path.name.removesuffix(".safetensors") for path in (reference / "candidates").glob("*.safetensors")}
+    assert kept == set(summary["path"])
+    assert "| **00-00** |" in (reference / "report.md").read_text()
+    assert (reference / "pareto.png").stat().st_size > 10_000
+    words = ["--config-dir", str(reference / "conf"), f"student.init={reference / 'contracted.safetensors'}"]
+    words += [word for word in student_words(data_path, tmp_path / "run") if not word.startswith("student")]
+    call("train_student", [*words, "student=contracted", f"store.path={store_path}", "train.steps=2"])
+    trained = run_folder.read_config(tmp_path / "run").student
+    assert trained.dims == summary["config"]["dims"]
+
+
+def test_a_search_that_stops_goes_on_without_repeating_and_ends_alike(
+    reference: Path, data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = contract_words(data_path, store_path, tmp_path / "search")
+    train, trained = distill.contraction.proxy.train_candidate, []
+
+    def dies_at_times(*args: Any, **kwargs: Any) -> Any:
+        trained.append(args[1].name)
+        if len(trained) in (3, 7, 8):
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    with pytest.raises(Stopped, match="time limit"):
+        call("contract", [*words, "run.time_limit=0.01s"])
+    assert not list((tmp_path / "search" / "candidates").iterdir())
+    monkeypatch.setattr(distill.contraction.search, "train_candidate", dies_at_times)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            call("contract", words)
+    call("contract", words)
+    assert lines(tmp_path / "search") == lines(reference)
+    assert len(trained) == len(lines(reference)) + 3, "each candidate once, and once more where it was cut off"
+    call("contract", words)
+    assert len(trained) == len(lines(reference)) + 3
+    assert not list((tmp_path / "search" / "candidates").glob("*.inherited.*"))
+    with pytest.raises(DistillError, match=r"search\.shrink: 0\.7 there, 0\.6 now"):
+        call("contract", [*words, "search.shrink=0.6"])
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_started_again_find_the_same(
+    reference: Path, data_path: Path, store_path: Path, tmp_path: Path
+) -> None:
+    words = contract_words(data_path, store_path, tmp_path / "search")
+    kill_at_work("contract", words, line="round 1: ", seconds=0.3, processes=2)
+    assert not (tmp_path / "search" / "summary.json").exists()
+    done = run("contract", words, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes train different candidates" in done.stdout
+    assert lines(tmp_path / "search") == lines(reference)
+
+
+def test_fresh_candidates_beams_and_measured_limits(data_path: Path, store_path: Path, tmp_path: Path) -> None:
+    words = contract_words(
+        data_path, store_path, tmp_path / "search", "search.inherit=fresh", "search.beam=2", "search.shrink=0.5",
+        "limits.latency_ms=10000", "limits.images_per_s=0.001", "search.measure_batch=2", "search.measure_batches=1",
+        "search.rank_by=agreement", "train.steps=1",
+    )  # fmt: skip
+    call("contract", words)
+    summary = json.loads((tmp_path / "search" / "summary.json").read_text())
+    assert summary["costs"].keys() == {"params", "macs", "latency_ms", "image_ms"}
+    assert 0 < summary["costs"]["latency_ms"] < 10000
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_written(
+    data_path: Path, store_path: Path, tmp_path: Path
+) -> None:
+    def words(*more: str) -> list[str]:
+        return contract_words(data_path, store_path, tmp_path / "search", *more)
+
+    with pytest.raises(DistillError, match=r"out of reach.*the smallest architecture .* has"):
+        call("contract", words("limits.params=100"))
+    with pytest.raises(DistillError, match="measured limits are out of reach"):
+        call("contract", words("limits.latency_ms=1e-6", "search.measure_batches=1"))
+    with pytest.raises(DistillError, match="nothing to contract"):
+        call("contract", words("limits.params=1e9", "limits.macs=1e9"))
+    with pytest.raises(UsageError, match="no limit is set"):
+        call("contract", words("limits.params=null", "limits.macs=null"))
+    with pytest.raises(UsageError, match="would be left to train on"):
+        call("contract", words("search.hold_out=0.999"))
+    with pytest.raises(UsageError, match=r"student\.init"):
+        call("contract", words("search.seed_steps=0"))
+    assert not (tmp_path / "search").exists()
