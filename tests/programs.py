@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from accelerate.state import AcceleratorState
 
+import distill.loop
 from distill import command, config
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +68,21 @@ def fresh_state() -> Iterator[None]:
         yield
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def break_off(words: list[str], *, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains a student inside this process until an error ends the run after so many steps."""
+    step = distill.loop._step
+
+    def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
+        if training.step == after:
+            raise KeyboardInterrupt
+        return step(training, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distill.loop, "_step", failing_step)
+        with pytest.raises(KeyboardInterrupt):
+            call("train_student", words)
 
 
 def spawn(

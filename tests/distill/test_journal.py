@@ -19,7 +19,7 @@ from distill.checkpoint import list_checkpoints, load_checkpoint
 from distill.errors import DistillError, UsageError
 from distill.evaluation import Scores
 from distill.metrics import Best, Meter, MetricLog, read_metrics
-from tests.programs import call, run, student_words
+from tests.programs import break_off, call, run, student_words
 
 
 def words_of(data: Path, folder: Path, *more: str) -> list[str]:
@@ -63,17 +63,7 @@ def test_the_best_is_found_again_after_a_stop(
     scripted += [60.0, 40.0]
     folder = tmp_path / "run"
     words = words_of(data_path, folder, f"data.val_path={data_path}", "run.keep=1")
-    step = distill.loop._step
-
-    def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
-        if training.step == 7:
-            raise KeyboardInterrupt
-        return step(training, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(distill.loop, "_step", failing_step)
-        with pytest.raises(KeyboardInterrupt):
-            call("train_student", words)
+    break_off(words, after=7, monkeypatch=monkeypatch)
     (folder / "best.json").unlink()
     scripted += [50.0, 55.0]
     call("train_student", words)

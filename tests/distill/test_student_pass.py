@@ -17,7 +17,7 @@ import logitstore
 from distill.checkpoint import list_checkpoints
 from distill.errors import DistillError
 from distill.metrics import read_metrics
-from tests.programs import call, kill_at_work, run, student_words, teacher_words
+from tests.programs import break_off, call, kill_at_work, run, student_words, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -104,22 +104,10 @@ def test_a_run_stopped_between_epochs_goes_on_exactly(
     reference: Path, data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops a run with an error after 13 steps; its newest checkpoint is of step 10."""
-    import distill.loop
-
     words = student_words(
         data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={data_path}", "run.save_every=5"
     )
-    step = distill.loop._step
-
-    def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
-        if training.step == 13:
-            raise KeyboardInterrupt
-        return step(training, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(distill.loop, "_step", failing_step)
-        with pytest.raises(KeyboardInterrupt):
-            call("train_student", words)
+    break_off(words, after=13, monkeypatch=monkeypatch)
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == "step-00000010.pt"
     call("train_student", words)
     assert losses(tmp_path / "run") == losses(reference)
