@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -110,11 +111,13 @@ def test_a_time_limit_without_a_unit_is_refused(data_path: Path, tmp_path: Path)
 
 
 def test_a_loader_keeps_working_through_the_signals_of_a_scheduler() -> None:
+    others = multiprocessing.active_children()
     items = load(list(range(400)), range(400), workers=1)  # type: ignore[arg-type]
     assert next(items) == 0
-    for child in psutil.Process().children():
-        child.send_signal(signal.SIGTERM)
-        child.send_signal(signal.SIGUSR1)
+    (worker,) = (each for each in multiprocessing.active_children() if each not in others)
+    assert worker.pid
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        os.kill(worker.pid, number)
     assert list(items) == list(range(1, 400))
 
 
