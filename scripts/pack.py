@@ -1,6 +1,7 @@
 """Packs an image folder (one sub-folder a class) into tar shards with a catalog.
 
 python scripts/pack.py SRC_IMAGE_FOLDER DST --rows-per-shard 1000
+python scripts/pack.py SRC_IMAGE_FOLDER packed/train --hold-out packed/val
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 import click
 
 from distill.command import exit_codes
-from distill.data.pack import pack
-from distill.data.recode import Recode
+from distill.data.hold_out import HoldOut
+from distill.data.pack import Packed, pack
+from distill.data.recode import BACKGROUNDS, Recode
 from distill.progress import Progress
 
 
@@ -24,15 +26,18 @@ from distill.progress import Progress
 @click.option("--workers", default=os.cpu_count(), show_default="cores", help="Processes.")
 @click.option("--max-side", type=int, help="Shrink pictures whose longer side is longer, to this many pixels.")
 @click.option("--quality", type=int, help="Re-encode every picture as a JPEG of this quality (shrunk ones: 90).")
+@click.option("--background", type=click.Choice(list(BACKGROUNDS)), help="Lay transparent pictures on this.")
+@click.option("--hold-out", type=click.Path(path_type=Path), help="Pack a share of each class here, to evaluate on.")
+@click.option("--share", default=0.1, show_default=True, help="Of each class, with --hold-out.")
 @click.option("--no-labels", is_flag=True, help="Take images at any depth, without classes.")
 def main(
     source: Path, target: Path, rows_per_shard: int, seed: int, workers: int, max_side: int | None,
-    quality: int | None, no_labels: bool,
+    quality: int | None, background: str | None, hold_out: Path | None, share: float, no_labels: bool,
 ) -> None:  # fmt: skip
     """Packs every JPEG and PNG under SOURCE into webdataset shards and a catalog at TARGET, a new or empty folder.
 
-    Bytes are kept as they are, unless --max-side or --quality asks for smaller ones. Every image is decoded once to
-    see that it can be; what cannot is left out and listed in TARGET/unreadable.tsv.
+    Bytes are kept as they are, unless --max-side, --quality or --background asks for others. Every image is decoded
+    once to see that it can be; what cannot is left out and listed in TARGET/unreadable.tsv.
     """
     with exit_codes():
         with Progress("packing", total=0, unit="images") as progress:
@@ -43,14 +48,26 @@ def main(
 
             packed = pack(
                 source, target, rows_per_shard=rows_per_shard, seed=seed, workers=workers, labelled=not no_labels,
-                smaller=Recode(max_side=max_side, quality=quality),                progress=show,
+                smaller=Recode(max_side=max_side, quality=quality, background=background),
+                hold_out=HoldOut(target=hold_out, share=share) if hold_out else None, progress=show,
             )  # fmt: skip
+        report(packed, target)
+        if packed.held_out:
+            report(packed.held_out, hold_out)
+
+
+def report(packed: Packed, target: Path | None) -> None:
+    click.echo(
+        f"{target}: {packed.num_rows} images of {packed.num_classes} classes in {packed.num_shards} shards, "
+        f"{packed.size_bytes / 1e6:.1f} MB, fingerprint {packed.fingerprint}"
+    )
+    if packed.unreadable:
+        click.echo(f"{len(packed.unreadable)} files could not be read: {target}/unreadable.tsv lists them")
+    if packed.num_transparent:
         click.echo(
-            f"{packed.num_rows} images of {packed.num_classes} classes in {packed.num_shards} shards, "
-            f"{packed.size_bytes / 1e6:.1f} MB, fingerprint {packed.fingerprint}"
+            f"{packed.num_transparent} pictures are transparent in places, where models will see whatever colour lies "
+            "under it, often black: --background white lays them on white"
         )
-        if packed.unreadable:
-            click.echo(f"{len(packed.unreadable)} files could not be read: {target / 'unreadable.tsv'} lists them")
 
 
 if __name__ == "__main__":

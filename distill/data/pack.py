@@ -18,8 +18,9 @@ import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,9 @@ import webdataset
 import xxhash
 
 from distill.data.catalog import Keys, Shard, write_catalog
+from distill.data.hold_out import HoldOut, held_out
 from distill.data.order import permutation
-from distill.data.recode import Recode, recode
+from distill.data.recode import Recode, is_transparent, recode
 from distill.errors import DamagedImage, DistillError, UsageError
 from distill.views.decode import PNG_START
 
@@ -47,6 +49,23 @@ class Packed:
     fingerprint: str
     unreadable: tuple[tuple[str, str], ...]
     """Key and reason of each file left out."""
+    num_transparent: int = 0
+    """Pictures packed whose transparency is dropped when they are read."""
+    held_out: Packed | None = None
+    """The part that was packed elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listing:
+    """The images found, and how they are to be packed."""
+
+    source: Path
+    keys: Keys
+    labels: npt.NDArray[np.int32]
+    class_names: tuple[str, ...]
+    rows_per_shard: int
+    workers: int
+    recode: Recode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +92,7 @@ class _Done:
     sizes: npt.NDArray[np.uint32]
     digests: npt.NDArray[np.uint64]
     unreadable: tuple[tuple[str, str], ...]
+    num_transparent: int
 
 
 def pack(
@@ -84,28 +104,58 @@ def pack(
     workers: int = 1,
     labelled: bool = True,
     smaller: Recode | None = None,
+    hold_out: HoldOut | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Packed:
     """Packs every JPEG and PNG under `source` into `target`, which must be empty or new.
 
     **Arguments:** `labelled`: the first folder of a file's path is its class, classes are numbered in sorted order;
-    otherwise all labels are -1. `smaller`: how to shrink and re-encode; not at all by default. `progress(files done,
-    files in all)` is called as shards are finished.
+    otherwise all labels are -1. `smaller`: how to shrink and re-encode; not at all by default. `hold_out`: a share of
+    each class that is packed elsewhere, with the same numbers of classes. `progress(files done, files in all)` is
+    called as shards are finished.
 
     **Raises:** `DistillError` for a missing or empty source, a target that is not empty, a full disk.
     """
     if rows_per_shard < 1:
         raise UsageError(f"rows per shard must be at least 1, not {rows_per_shard}")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DistillError(f"{target} is not empty: nothing is overwritten; name a new folder or remove that one")
+    for folder in (target, hold_out.target) if hold_out else (target,):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DistillError(f"{folder} is not empty: nothing is overwritten; name a new folder or remove that one")
+    if hold_out and target.resolve() == hold_out.target.resolve():
+        raise UsageError(f"{target} is to hold both parts: name another folder for the pictures held out")
     keys, labels, class_names = scan(source, labelled=labelled)
+    smaller = smaller or Recode()
+    listing = _Listing(
+        source=source, keys=keys, labels=labels, class_names=class_names, rows_per_shard=rows_per_shard,
+        workers=workers, recode=smaller,
+    )  # fmt: skip
     order = permutation(len(keys), key=(seed, _PACKING))
+    options: dict[str, Any] = {"seed": seed, "rows_per_shard": rows_per_shard} | smaller.options()
+    if hold_out is None:
+        return _pack_rows(listing, target, order, options, 0, progress)
+    held = held_out(keys, labels, share=hold_out.share, seed=seed)[order]
+    if not held.any():
+        raise DistillError(f"no class under {source} has two pictures, of which one could be held out")
+    options |= {"hold_out": hold_out.share}
+    packed = _pack_rows(listing, target, order[~held], options | {"part": "training"}, 0, progress)
+    other = options | {"part": "held out"}
+    return replace(packed, held_out=_pack_rows(listing, hold_out.target, order[held], other, (~held).sum(), progress))
+
+
+def _pack_rows(
+    listing: _Listing, target: Path, rows: npt.NDArray[np.int64], options: dict[str, Any], before: int,
+    progress: Callable[[int, int], None] | None,
+) -> Packed:  # fmt: skip
+    """Packs some of the images, in the order given. `before`: files that are done already, for the progress."""
     try:
         target.mkdir(parents=True, exist_ok=True)
-        smaller = smaller or Recode()
-        tasks = _tasks(source, target, keys, labels, class_names, order, rows_per_shard, smaller)
-        done = list(_packed(tasks, workers, len(keys), progress))
-        return _finish(target, done, class_names, {"seed": seed, "rows_per_shard": rows_per_shard} | smaller.options())
+        done = []
+        for shard in _packed(_tasks(listing, target, rows), listing.workers):
+            done.append(shard)
+            before += len(shard.keys) + len(shard.unreadable)
+            if progress:
+                progress(before, len(listing.keys))
+        return _finish(target, done, listing.class_names, options)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DistillError(
@@ -145,39 +195,23 @@ def _walk(source: Path) -> Iterator[bytes]:
                 yield name if inner == b"." else inner + b"/" + name
 
 
-def _tasks(
-    source: Path,
-    target: Path,
-    keys: Keys,
-    labels: npt.NDArray[np.int32],
-    class_names: tuple[str, ...],
-    order: npt.NDArray[np.int64],
-    rows_per_shard: int,
-    smaller: Recode,
-) -> Iterator[_Task]:
-    for shard, first in enumerate(range(0, len(order), rows_per_shard)):
-        rows = order[first : first + rows_per_shard]
+def _tasks(listing: _Listing, target: Path, rows: npt.NDArray[np.int64]) -> Iterator[_Task]:
+    for shard, first in enumerate(range(0, len(rows), listing.rows_per_shard)):
+        some = rows[first : first + listing.rows_per_shard]
         yield _Task(
-            source=source,
+            source=listing.source,
             tar=target / f"shard-{shard:06d}.tar",
             first=first,
-            keys=tuple(keys[n] for n in rows),
-            labels=tuple(int(labels[n]) for n in rows),
-            class_names=class_names,
-            recode=smaller,
+            keys=tuple(listing.keys[n] for n in some),
+            labels=tuple(int(listing.labels[n]) for n in some),
+            class_names=listing.class_names,
+            recode=listing.recode,
         )
 
 
-def _packed(
-    tasks: Iterator[_Task], workers: int, num_files: int, progress: Callable[[int, int], None] | None
-) -> Iterator[_Done]:
+def _packed(tasks: Iterator[_Task], workers: int) -> Iterator[_Done]:
     """Runs the tasks, in processes when there are several workers, and yields their results in order."""
-    finished = 0
-    for done in _in_processes(tasks, workers) if workers > 1 else map(_pack_shard, tasks):
-        finished += len(done.keys) + len(done.unreadable)
-        if progress:
-            progress(finished, num_files)
-        yield done
+    return _in_processes(tasks, workers) if workers > 1 else map(_pack_shard, tasks)
 
 
 def _in_processes(tasks: Iterator[_Task], workers: int) -> Iterator[_Done]:
@@ -198,11 +232,13 @@ def _pack_shard(task: _Task) -> _Done:
     labels: list[int] = []
     digests: list[int] = []
     unreadable: list[tuple[str, str]] = []
+    num_transparent = 0
     with webdataset.TarWriter(str(task.tar), encoder=False, mtime=0.0) as tar:
         for position, (key, label) in enumerate(zip(task.keys, task.labels, strict=True), task.first):
             try:
                 text = key.decode()
                 data = recode((task.source / text).read_bytes(), task.recode)
+                num_transparent += is_transparent(data)
             except UnicodeDecodeError:
                 unreadable.append((repr(key), "its name is not UTF-8"))
                 continue
@@ -224,6 +260,7 @@ def _pack_shard(task: _Task) -> _Done:
         sizes=np.array([size for _, size in places], np.uint32),
         digests=np.array(digests, np.uint64),
         unreadable=tuple(unreadable),
+        num_transparent=num_transparent,
     )
 
 
@@ -244,7 +281,7 @@ def _image_places(path: Path) -> list[tuple[int, int]]:
         return [(member.offset_data, member.size) for member in tar if member.name.endswith((".jpg", ".png"))]
 
 
-def _finish(target: Path, done: list[_Done], class_names: tuple[str, ...], options: dict[str, int]) -> Packed:
+def _finish(target: Path, done: list[_Done], class_names: tuple[str, ...], options: dict[str, Any]) -> Packed:
     """Drops empty shards, writes `unreadable.tsv` and the catalog."""
     unreadable = tuple(entry for shard in done for entry in shard.unreadable)
     if unreadable:
@@ -275,4 +312,5 @@ def _finish(target: Path, done: list[_Done], class_names: tuple[str, ...], optio
         size_bytes=sum(shard.size_bytes for shard in shards),
         fingerprint=fingerprint,
         unreadable=unreadable,
+        num_transparent=sum(shard.num_transparent for shard in done),
     )

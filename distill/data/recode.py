@@ -1,15 +1,21 @@
-"""Making pictures smaller when they are packed: less to store, to move and above all to decode."""
+"""What packing may change about a picture: smaller ones are less to store, to move and above all to decode; transparent
+ones are laid on a background, because whoever drew them left the colour under their transparent parts to chance."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import cv2
+import numpy as np
+from PIL import Image
 
 from distill.errors import UsageError
 from distill.views import decode
+from distill.views.decode import PNG_START
 
 DEFAULT_QUALITY = 90
+BACKGROUNDS = {"white": 255, "grey": 128, "black": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,24 +26,31 @@ class Recode:
     """A picture whose longer side is longer is shrunk to this and becomes a JPEG."""
     quality: int | None = None
     """Every picture becomes a JPEG of this quality, unless that is larger; null: only those that are shrunk, of 90."""
+    background: str | None = None
+    """What transparent pictures are laid on, of `BACKGROUNDS`; null: nothing, transparency is dropped on reading."""
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 16:
             raise UsageError(f"--max-side {self.max_side}: must be at least 16 pixels")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise UsageError(f"--quality {self.quality}: must lie in 1 .. 100")
+        if self.background not in (None, *BACKGROUNDS):
+            raise UsageError(f"--background {self.background}: must be one of {', '.join(BACKGROUNDS)}")
 
-    def options(self) -> dict[str, int]:
+    def options(self) -> dict[str, int | str]:
         """What was asked for, for the catalog."""
-        asked = {"max_side": self.max_side, "quality": self.quality}
+        asked = {"max_side": self.max_side, "quality": self.quality, "background": self.background}
         return {name: value for name, value in asked.items() if value is not None}
 
 
 def recode(data: bytes, how: Recode) -> bytes:
     """The bytes to pack for a picture's bytes: the same, or those of a new JPEG (4:2:0, baseline).
 
-    Shrinking averages over areas and keeps the ratio of the sides, to a pixel. **Raises:** `DamagedImage`.
+    A transparent picture that is laid on a background and not shrunk is a PNG as before. Shrinking averages over areas
+    and keeps the ratio of the sides, to a pixel. **Raises:** `DamagedImage`.
     """
+    if how.background is not None and is_transparent(data):
+        data = _on_background(data, BACKGROUNDS[how.background])
     pixels = decode(data)
     height, width = pixels.shape[:2]
     scale = (how.max_side or max(height, width)) / max(height, width)
@@ -50,3 +63,27 @@ def recode(data: bytes, how: Recode) -> bytes:
     ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), flags)
     assert ok
     return data if scale >= 1 and len(encoded) >= len(data) else bytes(encoded)
+
+
+def is_transparent(data: bytes) -> bool:
+    """Whether a picture is a PNG that is transparent in some place. Files that Pillow cannot read are not."""
+    if not data.startswith(PNG_START) or not (data[25] in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")]):
+        return False
+    try:
+        return bool(np.asarray(_rgba(data))[..., 3].min() < 255)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _rgba(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.convert("RGBA")
+
+
+def _on_background(data: bytes, grey: int) -> bytes:
+    """The picture over one grey level, as a PNG without transparency."""
+    picture = _rgba(data)
+    whole = Image.alpha_composite(Image.new("RGBA", picture.size, (grey, grey, grey, 255)), picture)
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(np.asarray(whole.convert("RGB")), cv2.COLOR_RGB2BGR))
+    assert ok
+    return bytes(encoded)
