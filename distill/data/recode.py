@@ -4,6 +4,7 @@ ones are laid on a background, because whoever drew them left the colour under t
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import cv2
@@ -76,8 +77,10 @@ def is_transparent(data: bytes) -> bool:
 
 
 def _rgba(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.convert("RGBA")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.convert("RGBA")
 
 
 def _on_background(data: bytes, grey: int) -> bytes:
