@@ -31,6 +31,8 @@ from distill.errors import DistillError, Stopped, UsageError
 C = TypeVar("C")
 
 _PEER_IS_GONE = re.compile(r"Connection (closed|reset) by peer")
+_GO_ON = ("save_logits", "train_student", "contract")
+"""Programs that go on where they were broken off."""
 STOPPED = 75
 """EX_TEMPFAIL of sysexits.h: try again later."""
 
@@ -58,7 +60,7 @@ def run(
         options = [line for line in _OPTIONS.splitlines() if dry_run or "--dry-run" not in line]
         print("\n".join([(about or "").strip(), "", *options, "", _choices(name)]))
         sys.exit(0)
-    with exit_codes():
+    with exit_codes(goes_on=name in _GO_ON):
         flags = {"--print-config", "--dry-run" if dry_run else ""} & set(words)
         config = load(name, schema, [word for word in words if word not in flags])
         if "--print-config" in flags:
@@ -70,8 +72,11 @@ def run(
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turns errors that a user can mend into one message on stderr and an exit code."""
+def exit_codes(*, goes_on: bool = False) -> Iterator[None]:
+    """Turns errors that a user can mend into one message on stderr and an exit code.
+
+    **Arguments:** `goes_on`: the same command, started again, goes on; whoever interrupts it is told.
+    """
     import logitstore
     import models
 
@@ -90,7 +95,7 @@ def exit_codes() -> Iterator[None]:
             print(f"stopped: {stop}", file=sys.stderr, flush=True)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        _fail("interrupted", code=130)
+        _fail("interrupted" + goes_on * "; the same command goes on from what is written", code=130)
 
 
 def _fail(message: str, *, code: int) -> None:

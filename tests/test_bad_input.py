@@ -286,3 +286,18 @@ def test_models_errors_reach_the_user(data_path: Path, tmp_path: Path, capsys: p
     words = student_words(data_path, tmp_path / "run", "student.dims=[8,16]")
     assert "dims" in fails(capsys, "train_student", words)
     assert issubclass(models.WeightsError, Exception)
+
+
+def test_whoever_interrupts_a_pass_is_told_that_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config: object) -> None:
+        raise KeyboardInterrupt
+
+    for program, goes_on in (("train_student", True), ("save_logits", True), ("evaluate", False)):
+        words = {"evaluate": ["table=true"], "save_logits": ["data.path=x", "store.path=y"]}
+        monkeypatch.setattr(sys, "argv", [program, *words.get(program, ["data.path=x", "run.dir=y"])])
+        with pytest.raises(SystemExit) as stop:
+            distill.command.run(interrupted, name=program, schema=SCHEMAS[program], about="")
+        assert stop.value.code == 130
+        assert ("the same command goes on" in capsys.readouterr().err) == goes_on
