@@ -7,6 +7,7 @@ order, in a folder where small stand-ins lie at the paths that the pages use.
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -161,3 +162,15 @@ def test_blocks_are_read_with_their_marks(tmp_path: Path) -> None:
 def test_a_command_that_fails_is_named(line: str, scratch: Path) -> None:
     with pytest.raises(AssertionError, match=r"page\.md:3: "):
         run(Command(page="page.md", line=3, words=line, fate="run"))
+
+
+def test_links_and_files_named_in_the_documents_are_there() -> None:
+    missing = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        links = [page.parent / target for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text)]
+        files = [
+            ROOT / name for name in re.findall(r"`((?:tests|scripts|conf|distill|models|logitstore)/[\w./]+)`", text)
+        ]
+        missing += [f"{page.relative_to(ROOT)}: {path}" for path in [*links, *files] if not path.exists()]
+    assert not missing, "\n".join(missing)

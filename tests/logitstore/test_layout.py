@@ -126,3 +126,25 @@ def test_the_lines_for_plain_zarr_read_what_the_reader_reads(make_store, monkeyp
     rows = store.read(epoch=0, rows=slice(0, 4))
     np.testing.assert_allclose(names["probabilities"], np.exp(rows.logprobs), rtol=1e-5)
     np.testing.assert_array_equal(names["done"], store.done())
+
+
+def test_the_worked_example(tmp_path):
+    spec = logitstore.StoreSpec(num_samples=1, num_epochs=1, num_classes=10, topk=4, rows_per_block=1, proof_rows=1)
+    path = tmp_path / "one.zarr"
+    logitstore.create(path, spec, keys=np.zeros(1, np.uint64), labels=np.zeros(1, np.int32))
+    kept = np.log(np.array([[0.5, 0.25, 0.0625, 0.0625]], np.float32))
+    with logitstore.writer(path) as writer:
+        writer.write(
+            0, 0, seeds=np.zeros(1, np.uint64), indices=np.array([[7, 3, 9, 4]]), logprobs=kept,
+            tail=np.log(np.array([0.125], np.float32)), proof=1,
+        )  # fmt: skip
+    group = zarr.open(path, mode="r")
+    stored = {name: group[name][0].ravel().tolist() for name in ("indices", "logprobs", "tail")}
+    assert stored == {"indices": [7, 3, 4, 5], "logprobs": [6, 5, 11, 0], "tail": [112]}
+    rows = logitstore.open(path).read(epoch=0, rows=[0])
+    assert rows.indices.tolist() == [[7, 3, 4, 9]]
+    decoded = np.exp(rows.logprobs[0])
+    np.testing.assert_allclose(decoded, [0.4877, 0.2611, 0.0660, 0.0660], atol=5e-5)
+    text = " ".join(FORMAT.split())
+    assert "stored 6, 5, 11, 0" in text and "class numbers are stored as 7, 3, 4, 5" in text
+    assert "tail code 112" in text and "0.4877, 0.2611, 0.0660, 0.0660." in text
