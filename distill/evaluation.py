@@ -51,7 +51,9 @@ def check_classes(images: Images, num_classes: int) -> None:
     if images.num_classes != num_classes:
         raise DistillError(
             f"{images.where} has {images.num_classes} classes and the model {num_classes}: evaluate on data with "
-            "the model's classes, or let `distill.evaluate` match them by their WordNet ids (eval.classes=wordnet)"
+            "the model's classes, or let `distill.evaluate` match them by their WordNet ids (eval.classes=wordnet). A "
+            "student whose teacher had other classes than your folders is first trained on your labels "
+            "(distill.train_student student.init=FILE student.init_classes=new), or probed by distill.transfer"
         )
 
 

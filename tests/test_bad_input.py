@@ -240,7 +240,7 @@ def test_evaluation_data_of_other_classes_is_refused(
     pack(images, tmp_path / "two")
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={tmp_path / 'two'}")
     message = fails(capsys, "train_student", words)
-    assert "2 classes and the model 3" in message
+    assert "2 classes and the model 3" in message and "student.init_classes=new" in message
     assert "not the folder of a run" in fails(
         capsys, "evaluate", [f"data.val_path={data_path}", f"run.dir={tmp_path / 'none'}"]
     )

@@ -169,8 +169,6 @@ def test_links_and_files_named_in_the_documents_are_there() -> None:
     for page in pages():
         text = page.read_text(encoding="utf-8")
         links = [page.parent / target for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text)]
-        files = [
-            ROOT / name for name in re.findall(r"`((?:tests|scripts|conf|distill|models|logitstore)/[\w./]+)`", text)
-        ]
+        files = [ROOT / name for name in re.findall(r"`((?:tests|scripts|distill|models|logitstore)/[\w./]+)`", text)]
         missing += [f"{page.relative_to(ROOT)}: {path}" for path in [*links, *files] if not path.exists()]
     assert not missing, "\n".join(missing)
