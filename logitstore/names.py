@@ -25,6 +25,12 @@ def label_name(spec: StoreSpec, label: int) -> str | None:
     return _item(spec.data.get("class_names"), label)
 
 
+def labels_are_classes(spec: StoreSpec) -> bool:
+    """Whether labels can be numbers of the teacher's classes: not where the data is known to have fewer or more."""
+    own = spec.data.get("class_names")
+    return not isinstance(own, list) or not own or len(own) == spec.num_classes
+
+
 def key_text(data: Path, row: int, *, spec: StoreSpec) -> str:
     """Key of a sample from the catalog of the packed data set at `data`.
 

@@ -49,8 +49,9 @@ def statistics(
 
     **Arguments** blocks: look at so many blocks, evenly spread; None for all.
 
-    **Returns** `views`, `blocks`; for each of `QUANTITIES` the mean and a histogram; `labels`: views with a label, how
-    many of them the teacher agrees with, and the same for each label; `bytes_by_array`.
+    **Returns** `views`, `blocks`; for each of `QUANTITIES` the mean and a histogram; `labels`: views with a label, whether
+    labels are the teacher's classes (`comparable`), how many views the teacher agrees with, and the same for each label;
+    `bytes_by_array`.
 
     Raises `MissingBlocks` where nothing is committed, `DamagedBlock`.
     """
@@ -139,4 +140,5 @@ def _label_facts(store: Store, seen: NDArray[np.int64], agreed: NDArray[np.int64
         }
         for label in np.flatnonzero(seen).tolist()
     ]
-    return {"views": int(seen.sum()), "top1_agrees": int(agreed.sum()), "by_label": found}
+    comparable = names.labels_are_classes(store.spec)
+    return {"views": int(seen.sum()), "comparable": comparable, "top1_agrees": int(agreed.sum()), "by_label": found}

@@ -123,7 +123,9 @@ def _print_stats(facts: dict[str, Any], *, classes: int) -> None:
         print_histogram(facts[name]["counts"], facts[name]["edges"])
     labels = facts["labels"]
     click.echo("")
-    if labels["views"]:
+    if labels["views"] and not labels["comparable"]:
+        click.echo("the labels are not of the teacher's classes: agreement means nothing")
+    elif labels["views"]:
         part = labels["top1_agrees"] / labels["views"]
         click.echo(f"most probable class is the label: {part:.2%} of {labels['views']:,} views with a label")
         worst = sorted(labels["by_label"], key=lambda entry: (entry["top1_agrees"] / entry["views"], entry["label"]))

@@ -179,7 +179,14 @@ def test_stats(make_store, rows_for, tmp_path):
     text = run("stats", path, "--plot", tmp_path / "s.png", "--blocks", 2)
     assert text.exit_code == 0, text.stderr
     assert "2 of 5 blocks" in text.stdout
+    # Five folders are not the teacher's thirty classes: 0 % agreement would say nothing of the teacher.
+    assert not facts["labels"]["comparable"] and "agreement means nothing" in text.stdout
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stats_of_labels_that_are_the_teachers_classes(make_store):
+    path = make_store(data={"class_names": [f"class {n}" for n in range(30)]})
+    assert "most probable class is the label: " in run("stats", path).stdout
 
 
 def test_stats_without_matplotlib_or_blocks(make_store, tmp_path, monkeypatch):
