@@ -49,9 +49,9 @@ def statistics(
 
     **Arguments** blocks: look at so many blocks, evenly spread; None for all.
 
-    **Returns** `views`, `blocks`; for each of `QUANTITIES` the mean and a histogram; `labels`: views with a label, whether
-    labels are the teacher's classes (`comparable`), how many views the teacher agrees with, and the same for each label;
-    `bytes_by_array`.
+    **Returns** `views`, `blocks`; for each of `QUANTITIES` the mean and a histogram; `labels`: views with a label,
+    whether labels are the teacher's classes (`comparable`), how many views the teacher agrees with, and the same for
+    each label; `bytes_by_array`.
 
     Raises `MissingBlocks` where nothing is committed, `DamagedBlock`.
     """
