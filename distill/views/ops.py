@@ -21,6 +21,14 @@ class Rule:
     """With {amount}, as in str.format."""
     change: Callable[[Pixels, Operation], Pixels]
     """May write into the picture it is given."""
+    words_below_zero: str | None = None
+    """Of an operation with two directions: what a negative amount does, said with its size; null: as `words` say."""
+
+    def said(self, amount: float) -> str:
+        """What is done to the picture, in words."""
+        if self.words_below_zero is not None and amount < 0:
+            return self.words_below_zero.format(amount=-amount)
+        return self.words.format(amount=amount)
 
 
 OPERATIONS: dict[str, Rule] = {
@@ -35,11 +43,23 @@ OPERATIONS: dict[str, Rule] = {
     "Color": Rule(words="saturation x {amount:.3f}", change=ops_color.color),
     "GaussianBlur": Rule(words="blur by {amount:.4f} of the side", change=ops_color.gaussian_blur),
     "Sharpness": Rule(words="sharpness x {amount:.3f}", change=ops_color.sharpness),
-    "Rotate": Rule(words="rotate {amount:+.2f} degrees counter-clockwise", change=ops_geometry.rotate),
+    "Rotate": Rule(
+        words="rotate {amount:.2f} degrees counter-clockwise",
+        words_below_zero="rotate {amount:.2f} degrees clockwise",
+        change=ops_geometry.rotate,
+    ),
     "ShearX": Rule(words="shear rows by {amount:+.4f}", change=ops_geometry.shear_x),
     "ShearY": Rule(words="shear columns by {amount:+.4f}", change=ops_geometry.shear_y),
-    "TranslateX": Rule(words="move left by {amount:+.4f} of the width", change=ops_geometry.translate_x),
-    "TranslateY": Rule(words="move up by {amount:+.4f} of the height", change=ops_geometry.translate_y),
+    "TranslateX": Rule(
+        words="move left by {amount:.4f} of the width",
+        words_below_zero="move right by {amount:.4f} of the width",
+        change=ops_geometry.translate_x,
+    ),
+    "TranslateY": Rule(
+        words="move up by {amount:.4f} of the height",
+        words_below_zero="move down by {amount:.4f} of the height",
+        change=ops_geometry.translate_y,
+    ),
 }
 
 

@@ -21,7 +21,7 @@ def describe(view: View) -> list[str]:
 
 
 def _operation(operation: Operation) -> str:
-    said = f"{operation.name}: {rule_of(operation).words.format(amount=operation.amount)}"
+    said = f"{operation.name}: {rule_of(operation).said(operation.amount)}"
     if operation.interpolation:
         said += f" ({operation.interpolation}, filled with rgb {operation.fill})"
     return said

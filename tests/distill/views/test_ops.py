@@ -128,8 +128,22 @@ def test_angles_on_the_grid_are_far_from_rounding_ties():
 
 def test_each_rule_says_itself():
     for rule in OPERATIONS.values():
-        assert rule.words.format(amount=1.5)
+        assert rule.said(1.5)
     assert isinstance(OPERATIONS["Invert"], Rule)
+
+
+def test_a_direction_is_said_as_a_person_would_see_it(squares):
+    """What the words say of a shift is what the pixels do: no "up by -0.25"."""
+    for name, amount, said, edge in (
+        ("TranslateX", 0.25, "move left by 0.2500 of the width", np.s_[:, -1]),
+        ("TranslateX", -0.25, "move right by 0.2500 of the width", np.s_[:, 0]),
+        ("TranslateY", 0.25, "move up by 0.2500 of the height", np.s_[-1]),
+        ("TranslateY", -0.25, "move down by 0.2500 of the height", np.s_[0]),
+    ):
+        operation = Operation(name=name, amount=amount, interpolation="bilinear", fill=(1, 2, 3))
+        assert OPERATIONS[name].said(amount) == said
+        assert (OPERATIONS[name].change(squares[0].copy(), operation)[edge] == (1, 2, 3)).all()
+    assert OPERATIONS["Rotate"].said(-3) == "rotate 3.00 degrees clockwise"
 
 
 def test_tables_are_not_shared_with_the_caller(squares):
