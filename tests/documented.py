@@ -135,13 +135,19 @@ def _check_words(words: list[str]) -> None:
             _check_launched(rest, launch_command_parser())
         case ["pip", "install", *rest]:
             _check_extras(rest)
+        case ["sbatch", *rest]:
+            _check_there(next((word for word in rest if not word.startswith("-")), "script for sbatch"))
         case [path, *_] if path.startswith(("./scripts/", "scripts/")):
-            if not (ROOT / path).is_file():
-                raise Undocumented(f"there is no {path}")
+            _check_there(path)
         case _:
             raise Undocumented(
                 f"no parser is known for {words[0]!r}: run it, or mark its block `not run` with a reason"
             )
+
+
+def _check_there(path: str) -> None:
+    if not (ROOT / path).is_file():
+        raise Undocumented(f"there is no {path}")
 
 
 def _check_launched(words: list[str], parser: Any) -> None:
@@ -164,7 +170,7 @@ def _check_program(name: str, words: list[str]) -> None:
         raise Undocumented(f"there is no program distill.{name}")
     flags = {"--print-config", "--dry-run", "--help"}
     settings = [word for word in _numbers(words) if word not in flags and not word.endswith("...")]
-    needed = NEEDED[name] if len(settings) < len(set(words) - flags) or not words else ()
+    needed = NEEDED.get(name, ()) if len(settings) < len(set(words) - flags) or not words else ()
     try:
         command.load(name, SCHEMAS[name], [*needed, *settings])
     except Exception as error:
@@ -172,8 +178,7 @@ def _check_program(name: str, words: list[str]) -> None:
 
 
 def _check_script(path: str, words: list[str]) -> None:
-    if not (ROOT / path).is_file():
-        raise Undocumented(f"there is no {path}")
+    _check_there(path)
     text = (ROOT / path).read_text()
     if "@click.command" not in text and "@click.group" not in text:
         unknown = [word for word in words if word.startswith("-") and f'"{word.split("=")[0]}"' not in text]

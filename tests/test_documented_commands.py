@@ -132,7 +132,8 @@ def run_program(module: str, words: list[str]) -> tuple[int, str]:
         ("logitstore plan --samples many --epochs 1", "many"),
         ("pip install 'distill[gpu]'", "gpu"),
         ("./scripts/slowstart.sh", "there is no"),
-        ("sbatch job.sh", "no parser is known"),
+        ("sbatch --nodes=4 scripts/job.sbatch", "there is no"),
+        ("kubectl apply", "no parser is known"),
     ],
 )
 def test_what_a_program_would_refuse_is_found(line: str, said: str) -> None:
