@@ -28,7 +28,7 @@ class Share:
         return f"share {self.index}/{self.count}"
 
     def blocks(self, num_blocks: int) -> range:
-        """Its blocks; shares differ by one at most. **Raises:** `UsageError` where there are fewer blocks than shares."""
+        """Its blocks; one more or less than another's. **Raises:** `UsageError` for more shares than blocks."""
         if num_blocks < self.count:
             raise UsageError(
                 f"run.share={self.index}/{self.count}: the store has only {num_blocks} blocks; take fewer shares, or "
