@@ -107,7 +107,8 @@ def _list_archives(source: Path, *, labelled: bool, classes: Path | None, worker
                 f"{os.fsdecode(stray)} in {source} is in no class folder: pass --classes FILE that says the class of "
                 "each image, or --no-labels"
             )
-        labels, class_names = _labels(keys)
+        harmed = {each.synset for each, images in zip(pieces, found, strict=True) if each.synset and images.fault}
+        labels, class_names = _labels(keys, also=harmed)
     archives = {piece.number: piece.path for piece in pieces}
     return Listing(
         keys=keys,
@@ -134,9 +135,12 @@ def _require_one_each(keys: Keys, sorted_names: npt.NDArray[np.bytes_], source: 
         )
 
 
-def _labels(keys: Keys) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    """The label of each key, by its first folder, and the class names: sorted, so WordNet ids in their order."""
-    names = sorted({keys[n].split(b"/", 1)[0] for n in range(len(keys))})
+def _labels(keys: Keys, also: Iterable[str] = ()) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """The label of each key, by its first folder, and the class names: sorted, so WordNet ids in their order.
+
+    **Arguments:** `also`: classes that have a number even if no key is of them.
+    """
+    names = sorted({keys[n].split(b"/", 1)[0] for n in range(len(keys))} | set(map(os.fsencode, also)))
     number = {name: label for label, name in enumerate(names)}
     labels = np.fromiter((number[keys[n].split(b"/", 1)[0]] for n in range(len(keys))), np.int32, len(keys))
     return labels, tuple(os.fsdecode(name) for name in names)

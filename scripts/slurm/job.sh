@@ -48,10 +48,11 @@ run_to_its_end() {
 # Ends the job: back into the queue where MARKER says that the program stopped in good order, or where it failed and may
 # try again. A cancelled job, which gets SIGTERM too, is left alone. end_job MARKER EXIT_CODE
 end_job() {
-    local marker=$1 code=$2 failures=$1.failures
+    local marker=$1 code=$2 job failures
     # An array's own number would name all of its tasks.
-    local job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     job=${job:-$SLURM_JOB_ID}
+    failures=slurm-failures-$job
     if [ -e "$marker" ]; then
         rm -f "$failures"
         echo "job.sh: stopped in good order: $(cat "$marker")"

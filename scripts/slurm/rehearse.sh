@@ -96,9 +96,14 @@ print(max(json.loads(line)["step"] for line in lines))
 PYTHON
 }
 
-# Over the #SBATCH lines of the scripts stand these: minutes, because the rehearsal is short. Slurm looks at limits twice
-# a minute, so the signal comes 45 to 105 seconds before the end.
-export SBATCH_TIMELIMIT=3 SBATCH_SIGNAL=B:USR1@45
+# Over the #SBATCH lines of the scripts stand these. A job that is to meet its limit gets a short one when it is at work,
+# because nobody knows how long a busy machine takes to start it.
+export SBATCH_TIMELIMIT=60 SBATCH_SIGNAL=B:USR1@30
+limit_soon() { # limit_soon JOB: two to three minutes from now; Slurm looks at limits twice a minute
+    local minutes
+    minutes=$(squeue --noheader --jobs="$1" --format=%M | awk -F: '{print (NF > 2 ? $1 * 60 : 0) + $(NF - 1)}')
+    say scontrol update JobId="$1" TimeLimit=$((minutes + 3))
+}
 logs=$work/logs
 export SBATCH_OUTPUT="$logs/%x-%A_%a.log"
 
@@ -108,19 +113,23 @@ python scripts/pack.py "$work/images/train" "$work/train" --workers 1 2>/dev/nul
 
 # --- teacher pass: three shares; one is killed, all meet the time limit, the check comes last ----------------------------
 teacher=(teacher=tiny_vit teacher.weights=scripts/demo/teacher.safetensors view=fashion data.path="$work/train"
-    store.topk=3 store.epochs="${EPOCHS:-16}" store.rows_per_block=250 data.workers=0 batch_size=50 compute.threads=1)
+    store.topk=3 store.epochs="${EPOCHS:-12}" store.rows_per_block=250 data.workers=0 batch_size=50 compute.threads=1)
 say scripts/slurm/submit_teacher.sh 3 "${teacher[@]}" store.path="$work/teacher.zarr" | tee "$work/submitted"
 read -r fill check < <(sed -n 's/.*array \([0-9]*\) .*job \([0-9]*\) checks.*/\1 \2/p' "$work/submitted")
-wait_for 300 has_line "blocks to do" "$logs/teacher-${fill}_1.log"
+for share in 0 1 2; do wait_for 900 has_line "blocks to do" "$logs/teacher-${fill}_$share.log"; done
 sleep 15
 say squeue --format='%.10i %.14j %.10T %.8M %R'
+limit_soon "${fill}_0"
 note "share 1 is killed without a word, as by a node that runs out of memory"
 say pkill --signal KILL --full '^python -m distill.save_logits .*run.share=1/3'
 note "share 2 is taken away, as Slurm does it to a job that is preempted in the mode requeue"
 say scontrol requeue "${fill}_2"
-wait_for 60 has_line "back into the queue" "$logs/teacher-${fill}_1.log"
+for share in 1 0; do
+    wait_for 300 has_line "back into the queue" "$logs/teacher-${fill}_$share.log"
+done
+say scontrol update JobId="${fill}_0" TimeLimit=60
 say squeue --format='%.10i %.14j %.10T %.8M %R'
-wait_for 1200 ended "$fill,$check"
+wait_for 2400 ended "$fill,$check"
 say show_jobs
 for share in 0 1 2; do say grep -E 'job.sh|blocks to do|stopped|complete|Restarts' "$logs/teacher-${fill}_$share.log"; done
 say cat "$logs"/teacher-check-*.log
@@ -130,16 +139,18 @@ say python -m logitstore diff "$work/teacher.zarr" "$work/whole.zarr"
 
 # --- student pass: two nodes of one process; it meets the time limit ----------------------------------------------------
 student=(data.path="$work/train" store.path="$work/teacher.zarr" student=tiny_vit_micro student.image_size=28
-    train.steps="${STEPS:-400}" train.batch_size=32 optim.base_batch=null data.workers=0 compute.threads=1)
+    train.steps="${STEPS:-300}" train.batch_size=32 optim.base_batch=null data.workers=0 run.log_every=10 compute.threads=1)
 export PROCESSES=1
 say sbatch --nodes=2 scripts/slurm/student.sbatch "${student[@]}" run.dir="$work/student" | tee "$work/submitted"
 job=$(awk '/Submitted/ {print $NF}' "$work/submitted")
-wait_for 300 test -e "$work/student/metrics.jsonl"
+wait_for 900 test -e "$work/student/metrics.jsonl"
+limit_soon "$job"
 say squeue --format='%.10i %.14j %.10T %.8M %R'
 wait_for 600 has_line "back into the queue" "$logs/student-${job}_4294967294.log"
+say scontrol update JobId="$job" TimeLimit=60
 note "stopped after step $(step_of "$work/student")"
 say cat "$work/student/requeue"
-wait_for 1200 ended "$job"
+wait_for 2400 ended "$job"
 say show_jobs
 say grep -E 'job.sh|processes on|stopped|continu|goes on|finished' "$logs/student-${job}_4294967294.log"
 note "the same run, undisturbed: are the weights equal?"
@@ -151,7 +162,7 @@ cmp "$work/student/student.safetensors" "$work/undisturbed/student.safetensors"
 # --- a job that is cancelled does not come back -------------------------------------------------------------------------
 say sbatch --nodes=1 scripts/slurm/student.sbatch "${student[@]}" run.dir="$work/cancelled" | tee "$work/submitted"
 job=$(awk '/Submitted/ {print $NF}' "$work/submitted")
-wait_for 300 test -e "$work/cancelled/metrics.jsonl"
+wait_for 900 test -e "$work/cancelled/metrics.jsonl"
 say scancel --full "$job"
 wait_for 300 ended "$job"
 sleep 5

@@ -199,7 +199,8 @@ def test_a_damaged_archive_is_named_and_its_whole_part_can_be_had(folder: Path, 
         with pytest.raises(DamagedImage, match=rf"{victim}.* is damaged .*--damaged skip"):
             pack(tars, tmp_path / harm, damaged="stop")
         packed = pack(tars, tmp_path / harm, damaged="skip")
-        assert 30 < packed.num_rows < 45
+        assert packed.num_rows == 30 if harm == "header" else 30 < packed.num_rows < 45
+        assert packed.num_classes == 3  # Also where no image of a class was found: other classes keep their numbers.
         assert [key for key, _ in packed.unreadable] == [str(victim)]
     outer = tar_of({path.name: path for path in archives_in(tars)}, tmp_path / "outer.tar")
     outer.write_bytes(outer.read_bytes()[:30_000])
