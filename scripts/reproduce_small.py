@@ -13,7 +13,7 @@ Students of 0.16 and 0.60 million parameters learn the embedded pictures of Fash
 the student's weights and the order of the pictures, and the views where labels teach. Each training's result is a file
 under FOLDER/cells: what is there is not done again, a training that was stopped goes on from its checkpoint, and
 changed settings are another file. Everything is then written to FOLDER/results.json, FOLDER/tables.md and
-FOLDER/QUESTION.png.
+FOLDER/QUESTION.png; with --docs docs/results.md also into that page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import click
 from distill.command import exit_codes
 from distill.errors import UsageError
 from scripts.claims import report
-from scripts.claims.jobs import run_jobs
+from scripts.claims.jobs import held, run_jobs
 from scripts.claims.plan import Plan, make_plan
 from scripts.claims.questions import QUESTIONS, TINY, Question, Scale
 
@@ -60,11 +60,14 @@ def show(plan: Plan, *, processes: int) -> None:
 @click.option("--processes", default=2, show_default=True, type=click.IntRange(1), help="Side by side, a core each.")
 @click.option("--dry-run", is_flag=True, help="Print what is left to do and how long it may take.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Instead of FOLDER/results.json.")
+@click.option(
+    "--docs", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="A page to put tables and plots in."
+)
 @click.option("--tiny", is_flag=True, help="A few steps on a few pictures: shows that everything runs.")
 @click.option("--first", type=click.IntRange(1), help="Only so many arms of each question.")
 def main(
-    work: Path, only: str | None, seeds: int, processes: int, dry_run: bool, out: Path | None, tiny: bool,
-    first: int | None,
+    work: Path, only: str | None, seeds: int, processes: int, dry_run: bool, out: Path | None, docs: Path | None,
+    tiny: bool, first: int | None,
 ) -> None:  # fmt: skip
     """Trains what is missing in FOLDER, and writes results, tables and plots."""
     with exit_codes():
@@ -73,10 +76,14 @@ def main(
         if dry_run:
             show(plan, processes=processes)
             return
-        for stage in plan.stages:
-            run_jobs(stage, processes=processes)
+        with held(work):
+            for stage in plan.stages:
+                run_jobs(stage, processes=processes)
+            run_jobs(plan.alone, processes=1)
         results = report.collect(plan, questions, scale, seeds=seeds, first=first)
         report.write(results, work, out=out)
+        if docs:
+            report.fill(docs, results)
         click.echo(f"{out or work / 'results.json'} written, with tables.md and a picture a question in {work}")
 
 

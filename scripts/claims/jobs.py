@@ -8,6 +8,7 @@ ends.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -16,7 +17,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -69,6 +71,18 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> None:
         for _, process, _ in running.values():
             process.kill()
             process.join()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While open, no other run works in `folder`. **Raises:** `DistillError` where one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DistillError(f"another run works in {folder}: wait for it, or name another folder") from None
+        yield
 
 
 def log_path(job: Job) -> Path:

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import torch
 
 from distill import views
-from scripts.claims import pictures, scoring, stores
+from scripts.claims import costs, pictures, scoring, stores
 from scripts.claims.jobs import Job
-from scripts.claims.questions import Question, Scale
-from scripts.claims.settings import Answers, Data, Pass, Store, Training, fingerprint
+from scripts.claims.questions import Question, Scale, store_of
+from scripts.claims.questions import costs as costs_of
+from scripts.claims.settings import Answers, Cost, Data, Pass, Store, Training, fingerprint
 from scripts.claims.training import train_cell
 
 Value = TypeVar("Value")
@@ -23,6 +24,7 @@ MINUTES_A_STEP = {"0.16 M": 0.060 / 60, "0.60 M": 0.070 / 60}
 """Of a training on one core of two that are both at work: see docs/results.md."""
 MINUTES_AN_ONLINE_STEP = 0.06 / 60
 MINUTES_A_VIEW = {"fashion": 0.0014 / 60, "imagenet": 0.011 / 60}
+MINUTES_A_TURN = {"fashion": 0.03, "lite2": 0.05, "random_clip": 0.15}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +32,15 @@ class Plan:
     """Jobs in stages: those of a stage need those of the stages before it."""
 
     stages: tuple[tuple[Job, ...], ...]
+    alone: tuple[Job, ...]
+    """Measurements of time and memory, after all stages and one after the other."""
     cells: dict[Training, Path]
     """Where each training's result is."""
+    costs: dict[Cost, Path]
 
     @property
     def jobs(self) -> list[Job]:
-        return [job for stage in self.stages for job in stage]
+        return [*(job for stage in self.stages for job in stage), *self.alone]
 
 
 def make_plan(work: Path, questions: Sequence[Question], scale: Scale, *, seeds: int, first: int | None) -> Plan:
@@ -46,10 +51,13 @@ def make_plan(work: Path, questions: Sequence[Question], scale: Scale, *, seeds:
             asked += [(f"{question.key}: {label}", cell) for label, cell in question.arms(scale, seed)[:first]]
     cells = {cell: f"{label}, seed {cell.seed}" for label, cell in reversed(asked)}  # The first label stays.
     cells = {cell: cells[cell] for _, cell in asked}
-    made = _unique(cell.store for cell in cells if cell.store)
+    measured = costs_of(scale) if any(question.key == "b" for question in questions) else []
+    base = store_of(scale)
+    made = _unique([*(cell.store for cell in cells if cell.store), *([base] if measured else [])])
     passes = _unique(store.of for store in made)
     data = _unique([*(p.data for p in passes), *(c.data for c in cells), *(c.judged for c in cells)])
     answers = _unique(Answers(teacher=cell.teacher, judged=cell.judged) for cell in cells)
+    cost_paths = {cost: work / "cells" / f"{fingerprint(cost)}.json" for cost in measured}
     paths = {cell: work / "cells" / f"{fingerprint(cell)}.json" for cell in cells}
     return Plan(
         stages=(
@@ -58,7 +66,9 @@ def make_plan(work: Path, questions: Sequence[Question], scale: Scale, *, seeds:
             tuple(_store_job(work, each) for each in made),
             tuple(_cell_job(work, cell, name=name, path=paths[cell]) for cell, name in cells.items()),
         ),
+        alone=tuple(_cost_job(work, cost, base, path=path) for cost, path in cost_paths.items()),
         cells=paths,
+        costs=cost_paths,
     )
 
 
@@ -106,6 +116,17 @@ def _cell_job(work: Path, cell: Training, *, name: str, path: Path) -> Job:
         name=name, result=path, minutes=minutes,
         work=lambda: {"cell": asdict(cell), "software": about(), **train_cell(work, cell)},
     )  # fmt: skip
+
+
+def _cost_job(work: Path, cost: Cost, base: Store, *, path: Path) -> Job:
+    def run() -> dict[str, Any]:
+        if cost.student == "TinyViT-5M":
+            costs.make_photographs(work)
+        return {"cost": asdict(cost), "software": about(), **costs.measure(work, cost, store=base)}
+
+    name = f"cost: {cost.student} student, {cost.teacher}, {' and '.join(cost.arms)}"
+    minutes = MINUTES_A_TURN[cost.teacher] * (cost.turns + 1) * len(cost.arms)
+    return Job(name=name, result=path, work=run, minutes=minutes)
 
 
 def _unique(values: Iterable[Value]) -> list[Value]:

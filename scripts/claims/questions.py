@@ -5,10 +5,11 @@ Trainings are values: arms of several questions that are the same training are t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scripts.claims.settings import Data, Pass, Store, Training
+from scripts.claims.settings import Cost, Data, Pass, Store, Training
 
 Arms = list[tuple[str, Training]]
 
@@ -34,6 +35,8 @@ class Scale:
     imagenet_epochs: int = 4
     reuse: tuple[int, ...] = (1, 2, 4, 8)
     """Stored epochs that are tried."""
+    turns: int = 9
+    """Of timings; 0: as few as show that they run."""
 
     @property
     def long_steps(self) -> int:
@@ -51,7 +54,7 @@ class Scale:
 
 TINY = Scale(
     many=13, few=7, judged=4, rows_per_shard=10, steps=3, batch=32, warmup=1, epochs=2, rounds=2, imagenet_epochs=1,
-    reuse=(1,),
+    reuse=(1,), turns=0,
 )  # fmt: skip
 
 
@@ -208,6 +211,23 @@ def windows(scale: Scale, seed: int) -> Arms:
             kind = "packed as always" if shuffled else "packed class after class"
             arms.append((f"{kind}, {shards}", replace(training(scale, seed, base), window=window)))
     return arms
+
+
+def costs(scale: Scale) -> list[Cost]:
+    """(b) Time and memory of a step, for teachers lighter and heavier than the student. Steps are few: a turn takes
+    about as long for each."""
+    pairs = (("0.60 M", "fashion", 64, 20), ("TinyViT-5M", "lite2", 8, 2), ("TinyViT-5M", "random_clip", 8, 1))
+    threads = os.cpu_count() or 1
+    found = []
+    for student, teacher, batch, steps in pairs if scale.turns else (("0.60 M", "fashion", 8, 1),):
+        for arms in (("stored", "online"), ("stored",), ("online",)):
+            turns = scale.turns if len(arms) == 2 else 1
+            found.append(
+                Cost(
+                    student=student, teacher=teacher, batch=batch, steps=steps, turns=turns, threads=threads, arms=arms
+                )
+            )
+    return found
 
 
 QUESTIONS = (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distill.errors import UsageError
 from scripts.claims import plots, tables
 from scripts.claims.jobs import write_json
 from scripts.claims.plan import Plan, about
@@ -22,7 +24,12 @@ def collect(
 ) -> dict[str, Any]:
     """Everything that was measured, a list over the seeds for each number of an arm."""
     asked = [_question(plan, question, scale, seeds=seeds, first=first) for question in questions]
-    return {"about": about(), "cores": os.cpu_count(), "seeds": seeds, "scale": asdict(scale), "questions": asked}
+    trainings = [json.loads(path.read_text()) for path in plan.cells.values()]
+    costs = [json.loads(path.read_text()) for path in plan.costs.values()]
+    return {
+        "about": about(), "cores": os.cpu_count(), "seeds": seeds, "scale": asdict(scale), "questions": asked,
+        "costs": costs, "trainings": len(trainings), "training_seconds": sum(cell["seconds"] for cell in trainings),
+    }  # fmt: skip
 
 
 def _question(plan: Plan, question: Question, scale: Scale, *, seeds: int, first: int | None) -> dict[str, Any]:
@@ -44,6 +51,42 @@ def _arm(label: str, found: list[dict[str, Any]]) -> dict[str, Any]:
         "peak_mb": [cell["peak_mb"] for cell in found], "seeds": [cell["cell"]["seed"] for cell in found],
         "store": found[0].get("store"), "settings": settings,
     }  # fmt: skip
+
+
+def fill(page: Path, results: dict[str, Any]) -> None:
+    """Puts each question's table, and its picture beside the page, where `page` has `<!-- KEY -->` .. `<!-- end -->`.
+
+    **Raises:** `UsageError` if it has no such place for one of them.
+    """
+    text = page.read_text()
+    parts = {"about": sentence(results)}
+    for question in results["questions"]:
+        picture = f"![{question['title']}]({page.stem}-{question['key']}.png)"
+        parts[question["key"]] = f"{picture}\n\n{_without_heading(tables.table(question))}"
+    if results["costs"]:
+        parts["costs"] = _without_heading(tables.cost_table(results["costs"]))
+    for key, body in parts.items():
+        place = re.compile(f"(<!-- {key} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not place.search(text):
+            raise UsageError(f"{page} has no line <!-- {key} --> with a line <!-- end --> after it")
+        text = place.sub(lambda found, body=body: f"{found[1]}\n{body}\n{found[2]}", text)
+    page.write_text(text)
+    for question in results["questions"]:
+        plots.plot(question, page.with_name(f"{page.stem}-{question['key']}.png"))
+
+
+def sentence(results: dict[str, Any]) -> str:
+    """How much was trained, and with what."""
+    about, hours = results["about"], results["training_seconds"] / 3600
+    return (
+        f"{results['trainings']} trainings, {results['seeds']} seeds an arm, {hours:.1f} hours of training in all on a "
+        f"machine of {results['cores']} cores; Python {about['python']}, torch {about['torch']}.\n"
+    )
+
+
+def _without_heading(table: str) -> str:
+    """The page has headings of its own."""
+    return table.split("\n", 2)[2]
 
 
 def write(results: dict[str, Any], work: Path, *, out: Path | None) -> None:

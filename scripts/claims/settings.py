@@ -19,6 +19,7 @@ STUDENTS = {
     "0.16 M": ("student=tiny_vit_micro", "student.image_size=28", "student.dims=[16,32,48,64]",
                "student.heads=[1,1,2,2]"),
     "0.60 M": ("student=tiny_vit_micro", "student.image_size=28"),
+    "TinyViT-5M": ("student=tiny_vit_5m",),
 }  # fmt: skip
 VIEWS = {
     "mild": ("view=fashion",),
@@ -30,8 +31,10 @@ VIEWS = {
 TEACHERS = {
     "fashion": ("teacher=tiny_vit", "teacher.weights={root}/scripts/demo/teacher.safetensors"),
     "imagenet": ("teacher=efficientnet_lite0", "teacher.image_size=128"),
+    "lite2": ("teacher=efficientnet_lite2", "teacher.image_size=224"),
 }
-"""The quick start's teacher, 10 classes; and ImageNet's thousand, asked about the same pictures, enlarged."""
+"""The quick start's teacher, 10 classes; one of ImageNet's thousand classes, asked about the same pictures, enlarged;
+and a larger one, for its time and memory."""
 OPTIM = ("optim.base_batch=null", "optim.lr=2e-3", "optim.min_lr=1e-5")
 
 
@@ -116,11 +119,9 @@ class Training:
 class Cost:
     """Steps of a student timed with stored logits and with the teacher online, on the same views; or their memory."""
 
-    student: tuple[str, ...]
-    teacher: tuple[str, ...]
-    """Words of a command line; `random_clip` is the published teacher's network without its weights."""
-    pictures: str
-    """`fashion` or `photographs`."""
+    student: str
+    teacher: str
+    """Of `TEACHERS`, or `random_clip`: the published teacher's network without its weights."""
     batch: int
     steps: int
     """Of a turn."""
@@ -138,8 +139,15 @@ def teacher_words(teacher: str) -> list[str]:
 def fingerprint(value: Data | Pass | Answers | Store | Training | Cost) -> str:
     """12 hexadecimal digits of everything that decides what `value` comes to."""
     told: dict[str, Any] = {"version": VERSION, "kind": type(value).__name__, **asdict(value)}
-    if isinstance(value, Pass | Answers | Store | Training):
-        told |= {"views": VIEWS, "teachers": TEACHERS}
+    told["words"] = sorted(_words_in(told))
     if isinstance(value, Training):
-        told |= {"student": STUDENTS[value.student], "optim": OPTIM}
+        told["optim"] = OPTIM
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _words_in(told: Any) -> set[tuple[str, ...]]:
+    """The words behind every name of a student, view or teacher in a value."""
+    if isinstance(told, dict):
+        return set().union(*map(_words_in, told.values()))
+    known = (STUDENTS, VIEWS, TEACHERS)
+    return {names[told] for names in known if isinstance(told, str) and told in names}

@@ -12,7 +12,7 @@ DIGITS = {"top1": 2, "agreement": 2, "kl": 4}
 
 def markdown(results: dict[str, Any]) -> str:
     """All tables; a number is the mean over seeds ± their standard deviation."""
-    return "\n".join(table(question) for question in results["questions"])
+    return "\n".join([*(table(question) for question in results["questions"]), cost_table(results["costs"])])
 
 
 def table(question: dict[str, Any]) -> str:
@@ -32,6 +32,36 @@ def table(question: dict[str, Any]) -> str:
             cells += _facts(arm["store"])
         cells += [f"{statistics.mean(arm['seconds']):.0f}", f"{statistics.mean(arm['peak_mb']):.0f}"]
         lines.append(_line(cells))
+    return "\n".join([*lines, ""])
+
+
+def cost_table(costs: Sequence[dict[str, Any]]) -> str:
+    """Time of a step and peak memory of a process, with stored answers and with the teacher online."""
+    if not costs:
+        return ""
+    head = [
+        "student",
+        "teacher",
+        "rows a step",
+        "seconds a step, stored",
+        "online",
+        "ratio",
+        "peak MB, stored",
+        "online",
+    ]
+    rows: dict[tuple[str, str], dict[tuple[str, ...], dict[str, Any]]] = {}
+    for found in costs:
+        cost = found["cost"]
+        rows.setdefault((cost["student"], cost["teacher"]), {})[tuple(cost["arms"])] = found
+    lines = ["### (b) What a step costs", "", _line([*head, "ratio"]), "|---" * (len(head) + 1) + "|"]
+    for (student, teacher), found in rows.items():
+        timed = found["stored", "online"]
+        seconds = {name: statistics.median(values) for name, values in timed["seconds_a_step"].items()}
+        stored, online = (found[(name,)]["peak_mb"] for name in ("stored", "online"))
+        lines.append(_line([
+            student, teacher, str(timed["cost"]["batch"]), f"{seconds['stored']:.3f}", f"{seconds['online']:.3f}",
+            f"{timed['ratio']:.2f}", f"{stored:.0f}", f"{online:.0f}", f"{online / stored:.2f}",
+        ]))  # fmt: skip
     return "\n".join([*lines, ""])
 
 
