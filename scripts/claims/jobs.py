@@ -60,7 +60,7 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> None:
                 process.start()
                 running[process.sentinel] = (job, process, time.monotonic())
             for sentinel in multiprocessing.connection.wait(list(running)):
-                job, process, began = running.pop(int(str(sentinel)))
+                job, process, began = running.pop(sentinel)
                 process.join()
                 if not job.done:
                     raise DistillError(f"{job.name} failed: {log_path(job)} says why\n{_tail(log_path(job))}")

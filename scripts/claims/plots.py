@@ -56,14 +56,17 @@ def by_number(axes: Axes, arms: Sequence[dict[str, Any]], metric: str, *, name: 
 
 
 def by_bytes(axes: Axes, arms: Sequence[dict[str, Any]], metric: str) -> None:
+    sizes = [arm["store"]["bytes_per_view"] for arm in arms]
+    aside = 0.012 * (max(sizes) - min(sizes))
     for number, arm in enumerate(arms):
         mean, deviation = _spread(arm[metric])
+        place = sizes[number] + aside * sizes[:number].count(sizes[number])
         axes.errorbar(
-            arm["store"]["bytes_per_view"], mean, yerr=deviation, capsize=3, label=arm["label"],
+            place, mean, yerr=deviation, capsize=3, label=arm["label"],
             fmt=MARKERS[number % len(MARKERS)], color=COLOURS[number % len(COLOURS)],
             markerfacecolor="none" if number >= len(COLOURS) else None,
         )  # fmt: skip
-    axes.set(xlabel="bytes a view", ylabel=NAMES[metric])
+    axes.set(xlabel="bytes a view (equal ones side by side)", ylabel=NAMES[metric])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
 
 

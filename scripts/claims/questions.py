@@ -135,18 +135,30 @@ def thousand(scale: Scale) -> Store:
 def encodings(scale: Scale, seed: int) -> Arms:
     """(d) Ways of keeping 3 of 10 classes, and others of about as many bytes."""
     base = store_of(scale)
-    return ways(scale, seed, base, draws=3, mass=0.95, mass_topk=10, fewer=2, few_draws=5)
+    return ways(scale, seed, base, draws=3, fewer=1, more=4, mass=0.9, mass_topk=10, more_draws=18)
 
 
 def encodings_of_thousand(scale: Scale, seed: int) -> Arms:
     """(d) Ways of keeping 10 of 1,000 classes, and others of about as many bytes."""
-    return ways(scale, seed, thousand(scale), draws=10, mass=0.5, mass_topk=40, fewer=7, few_draws=20)
+    return ways(scale, seed, thousand(scale), draws=10, fewer=6, mass=0.75, mass_topk=40, more_draws=35)
 
 
 def ways(
-    scale: Scale, seed: int, base: Store, *, draws: int, mass: float, mass_topk: int, fewer: int, few_draws: int
+    scale: Scale,
+    seed: int,
+    base: Store,
+    *,
+    draws: int,
+    fewer: int,
+    mass: float,
+    mass_topk: int,
+    more_draws: int,
+    more: int | None = None,
 ) -> Arms:
-    """Every encoding, selection and tail at the base's k, then those that take about its bytes."""
+    """Every encoding, selection and tail at the base's k, then those that take about its bytes.
+
+    **Arguments:** `more`: k of `hybrid` where it takes fewer bytes at the base's k.
+    """
     classes = 10 if base.of.teacher == "fashion" else 1000
     sampled = replace(base, selection="sample", encoding="counts")
     stores = {
@@ -157,8 +169,10 @@ def ways(
         f"sample, {draws} draws": replace(sampled, draws=draws, topk=min(draws, classes)),
         f"float16, uniform, k = {fewer}": replace(base, encoding="float16", topk=fewer),
         f"max_mass {mass:g}, uniform, k <= {mass_topk}": replace(base, max_mass=mass, topk=mass_topk),
-        f"sample, {few_draws} draws": replace(sampled, draws=few_draws, topk=min(few_draws, classes)),
+        f"sample, {more_draws} draws": replace(sampled, draws=more_draws, topk=min(more_draws, classes)),
     }
+    if more:
+        stores[f"hybrid, k = {more}"] = replace(base, selection="hybrid", topk=more)
     arms = [(label, training(scale, seed, store)) for label, store in stores.items()]
     taught = training(scale, seed, base)
     tails = [(f"log8, {tail}, k = {base.topk}", replace(taught, tail=tail)) for tail in ("bucket", "dropped")]
@@ -221,7 +235,7 @@ def costs(scale: Scale) -> list[Cost]:
     found = []
     for student, teacher, batch, steps in pairs if scale.turns else (("0.60 M", "fashion", 8, 1),):
         for arms in (("stored", "online"), ("stored",), ("online",)):
-            turns = scale.turns if len(arms) == 2 else 1
+            turns = scale.turns or 1 if len(arms) == 2 else 1
             found.append(
                 Cost(
                     student=student, teacher=teacher, batch=batch, steps=steps, turns=turns, threads=threads, arms=arms
