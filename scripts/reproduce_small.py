@@ -46,11 +46,12 @@ def chosen(only: str | None) -> list[Question]:
 
 def show(plan: Plan, *, processes: int) -> None:
     """Prints every job and the estimated minutes of those that are left."""
-    left = 0.0
     for job in plan.jobs:
-        left += 0 if job.done else job.minutes
         click.echo(f"{'done' if job.done else f'{job.minutes:.1f}':>6}  {job.name}")
-    click.echo(f"{left:.0f} minutes of one core left, {left / processes:.0f} with {processes} processes")
+    shared, alone = (
+        sum(job.minutes for job in jobs if not job.done) for jobs in (sum(plan.stages, start=()), plan.alone)
+    )
+    click.echo(f"{shared:.0f} + {alone:.0f} minutes of one core left, {shared / processes + alone:.0f} by the clock")
 
 
 @click.command(epilog="Example: python scripts/reproduce_small.py runs/claims --only a,c --dry-run")

@@ -92,7 +92,7 @@ def test_killed_and_started_again_every_question_is_answered(tmp_path: Path) -> 
     assert results["costs"][0]["ratio"] > 0
     cells = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}
     again = CliRunner().invoke(reproduce_small, [*words[len(SCRIPT) :], "--dry-run"])
-    assert "\n0 minutes of one core left" in again.stdout
+    assert "\n0 + 0 minutes of one core left" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")} == cells
 
 
