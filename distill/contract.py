@@ -13,6 +13,7 @@ distill.contract ...`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import distill.command
@@ -22,29 +23,21 @@ from distill.contraction import report
 from distill.contraction.costs import make_pricing, shown
 from distill.contraction.proxy import make_proxy
 from distill.contraction.records import CANDIDATES, Folder
+from distill.contraction.rehearsal import rehearse_search
 from distill.contraction.search import Task, check_targets, make_space, search, seed_architecture
 from distill.contraction.team import Team, start_alone
 from distill.duration import limit_of
+from distill.rehearsal import nothing
+from distill.runtime import Runtime
 from distill.stopping import Stopping
 
 
 def main(config: ContractConfig) -> None:
-    assert config.run.dir
     began = time.monotonic()
     team = Team()
     process = start_alone(config.compute, team)
     with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
-        proxy = make_proxy(config, process)
-        task = Task(
-            config=config,
-            seed=seed_architecture(config, num_classes=proxy.num_classes),
-            space=make_space(config),
-            pricing=make_pricing(config, process),
-            proxy=proxy,
-            folder=Folder(Path(config.run.dir)),
-            team=team,
-            stop=stopping.agreed,
-        )
+        task = _make_task(config, process, team, stop=stopping.agreed)
         team.from_main("start", lambda: _begin(task), stop=task.stop)
         found = None if report.is_written(task.folder) else search(task)
         if team.is_main:
@@ -55,20 +48,53 @@ def main(config: ContractConfig) -> None:
         process.finish()
 
 
+def rehearse(config: ContractConfig) -> None:
+    """Checks that the search can be done, trains its first architecture for some steps, and prints what the whole would
+    take at most. Writes nothing."""
+    team = Team()
+    process = start_alone(config.compute, team)
+    task = _make_task(config, process, team, stop=nothing)
+    if team.is_main:
+        check_targets(task)
+        run_folder.is_there(config)
+        print(_described(task), flush=True)
+        print(rehearse_search(task), flush=True)
+    team.meet("end", stop=nothing)
+    process.finish()
+
+
+def _make_task(config: ContractConfig, process: Runtime, team: Team, *, stop: Callable[[], str | None]) -> Task:
+    assert config.run.dir
+    proxy = make_proxy(config, process)
+    return Task(
+        config=config,
+        seed=seed_architecture(config, num_classes=proxy.num_classes),
+        space=make_space(config),
+        pricing=make_pricing(config, process),
+        proxy=proxy,
+        folder=Folder(Path(config.run.dir)),
+        team=team,
+        stop=stop,
+    )
+
+
 def _begin(task: Task) -> str:
     """Checks that the search can be done, and makes its folder."""
     check_targets(task)
     folder = run_folder.prepare(task.config)
     (folder / CANDIDATES).mkdir(exist_ok=True)
-    rows = task.proxy.split
-    print(
-        f"from {shown(task.pricing.of(task.seed))} to {shown(task.targets)} at most\n"
-        f"{task.config.search.candidates} candidates a round, {task.proxy.work.plan.total_steps} steps each on rows 0 "
-        f"to {rows.train - 1}, ranked on rows {rows.train} to {rows.end - 1}",
-        flush=True,
-    )
+    print(_described(task), flush=True)
     return "begun"
 
 
+def _described(task: Task) -> str:
+    rows = task.proxy.split
+    return (
+        f"from {shown(task.pricing.of(task.seed))} to {shown(task.targets)} at most\n"
+        f"{task.config.search.candidates} candidates a round, {task.proxy.work.plan.total_steps} steps each on rows 0 "
+        f"to {rows.train - 1}, ranked on rows {rows.train} to {rows.end - 1}"
+    )
+
+
 if __name__ == "__main__":
-    distill.command.run(main, name="contract", schema=ContractConfig, about=__doc__)
+    distill.command.run(main, name="contract", schema=ContractConfig, about=__doc__, dry_run=rehearse)

@@ -18,5 +18,9 @@ class Stopped(Exception):
     """Work was stopped in good order before its end, by a signal or a time limit; the message says how it goes on."""
 
 
+class LossNotFinite(DistillError):
+    """A training has diverged: the loss of a step is infinite or not a number."""
+
+
 class DamagedImage(DistillError):
     """The bytes of one image are not a whole, decodable picture."""

@@ -112,7 +112,7 @@ def train(
     a checkpoint; `evaluate` scores the student and logs it. All processes call all of them at the same steps. A
     checkpoint is written before every evaluation, so that one that is cut off is made again.
 
-    **Raises:** `DistillError` when a loss is not finite, before anything made from it is saved.
+    **Raises:** `LossNotFinite` when a loss is not finite, before anything made from it is saved.
     """
     meter = training.meter
     began, waited, first = time.monotonic(), 0.0, training.step

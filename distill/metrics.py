@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.errors import DistillError
+from distill.errors import LossNotFinite
 from distill.keep import Kept
 from distill.runtime import Runtime
 
@@ -48,14 +48,14 @@ class Meter:
     def settle(self, runtime: Runtime) -> None:
         """Takes the mean over all processes of what was added since the last time. Every process must call it.
 
-        **Raises:** `DistillError` naming the first step whose loss is not finite.
+        **Raises:** `LossNotFinite` naming the first step whose loss is not finite.
         """
         if not self._steps:
             return
         losses = runtime.accelerator.reduce(torch.stack(self._losses), reduction="mean").tolist()
         bad = [(step, loss) for step, loss in zip(self._steps, losses, strict=True) if not abs(loss) < float("inf")]
         if bad:
-            raise DistillError(
+            raise LossNotFinite(
                 f"the loss of step {bad[0][0]} is {bad[0][1]}: the run stops, its last checkpoint is from before. "
                 "Try a lower optim.lr, a longer warm-up, or another compute.precision"
             )
@@ -69,7 +69,7 @@ class Meter:
     def read(self, runtime: Runtime) -> dict[str, Any]:
         """Means over the interval and over all processes; empties the meter. Every process must call it.
 
-        **Raises:** `DistillError` as `settle` does.
+        **Raises:** `LossNotFinite` as `settle` does.
         """
         self.settle(runtime)
         losses, norms, counts = (self._settled[name] for name in ("losses", "norms", "counts"))

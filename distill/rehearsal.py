@@ -26,10 +26,10 @@ from distill.data.batches import BlockBatches, BlockPart
 from distill.data.loader import load
 from distill.duration import as_clock
 from distill.keep import Selection
-from distill.loop import train
+from distill.loop import Training, train
 from distill.progress import Progress
 from distill.runtime import Normalise, Runtime
-from distill.student_pass import describe, make_pass, make_records, make_training
+from distill.student_pass import StudentPass, describe, make_pass, make_records, make_training
 from distill.teacher_pass import classify
 
 _STEPS = 4
@@ -46,38 +46,51 @@ def rehearse_student(config: TrainStudentConfig) -> None:
         work = make_pass(quiet, process)
         training = make_training(quiet, process, work.num_classes)
         process.say(describe(quiet, work, process, training))
-        steps = min(_STEPS, work.plan.total_steps)
-        indices = work.order.indices(0, steps)
-        data = config.data
-        batches = load(work.batches, indices, workers=data.workers, prefetch=data.prefetch, pin=process.pin)
-        lines: list[dict[str, Any]] = []
-        clock = [time.monotonic()]
-
-        def log(values: dict[str, Any]) -> None:
-            lines.append(values)
-            clock.append(time.monotonic())
-
-        train(
-            training, replace(work.plan, total_steps=steps, log_every=1, save_every=0, eval_every=0), batches,
-            runtime=process, records=make_records(quiet, process, digests=None), log=log, save=nothing, evaluate=None,
-            stop=nothing, progress=Progress("dry run", total=steps, unit="steps", shown=False),
-        )  # fmt: skip
-        memory = describe_memory(process)
+        step_seconds, text = first_steps(quiet, work, training, process)
         training.meter.settle(process)
         checkpoint_bytes = size_bytes(training.state(process))
-    seconds = [after - before for before, after in itertools.pairwise(clock)]
-    each = seconds[1:] or seconds
-    mean = sum(each) / len(each)
-    wait = sum(line["data_wait"] for line in lines[-len(each) :]) / len(each)
     process.say(
-        f"first step {seconds[0]:.2f} s, then {mean:.2f} s a step ({work.order.step_rows / mean:,.1f} images/s, "
-        f"{100 * wait:.0f} % of it waiting for data; mean of {len(each)})\n{memory}\n"
+        f"{text}\n"
         f"checkpoints of {checkpoint_bytes / 1e6:,.1f} MB, the newest {config.run.keep} and the best are kept\n"
-        f"about {describe_time(work.plan.total_steps * mean)} for {work.plan.total_steps:,} steps"
+        f"about {describe_time(work.plan.total_steps * step_seconds)} for {work.plan.total_steps:,} steps"
         + (", and the time of its evaluations" if work.evaluator else "")
         + "\ndry run: nothing was written"
     )
     process.finish()
+
+
+def first_steps(
+    config: TrainStudentConfig, work: StudentPass, training: Training, process: Runtime
+) -> tuple[float, str]:
+    """Runs the first steps of a training. All processes must call.
+
+    **Returns** the seconds of a step, and lines that tell of speed and memory.
+    """
+    steps, data = min(_STEPS, work.plan.total_steps), config.data
+    indices = work.order.indices(0, steps)
+    batches = load(work.batches, indices, workers=data.workers, prefetch=data.prefetch, pin=process.pin)
+    lines: list[dict[str, Any]] = []
+    clock = [time.monotonic()]
+
+    def log(values: dict[str, Any]) -> None:
+        lines.append(values)
+        clock.append(time.monotonic())
+
+    train(
+        training, replace(work.plan, total_steps=steps, log_every=1, save_every=0, eval_every=0), batches,
+        runtime=process, records=make_records(config, process, digests=None), log=log, save=nothing, evaluate=None,
+        stop=nothing, progress=Progress("dry run", total=steps, unit="steps", shown=False),
+    )  # fmt: skip
+    memory = describe_memory(process)
+    seconds = [after - before for before, after in itertools.pairwise(clock)]
+    each = seconds[1:] or seconds
+    mean = sum(each) / len(each)
+    wait = sum(line["data_wait"] for line in lines[-len(each) :]) / len(each)
+    text = (
+        f"first step {seconds[0]:.2f} s, then {mean:.2f} s a step ({work.order.step_rows / mean:,.1f} images/s, "
+        f"{100 * wait:.0f} % of it waiting for data; mean of {len(each)})\n{memory}"
+    )
+    return mean, text
 
 
 def rehearse_teacher(

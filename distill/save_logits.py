@@ -7,7 +7,8 @@ Every stored epoch holds one view of each sample. The view's seed and the teache
 the store, block by block; a pass that was stopped is started again with the same command and does what is missing. A
 larger store.epochs makes a store grow: the epochs that it has stay, the new ones are added. SIGTERM, SIGUSR1 and
 `run.time_limit` stop it between two blocks, with exit code 75 and a file STORE.requeue: see docs/operations.md.
-Several processes (torchrun, accelerate launch) share the blocks.
+Several processes (torchrun, accelerate launch) share the blocks. So do several runs, such as the tasks of a job array:
+first one with `run.make_only=true`, then each with its `run.share=I/N`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from distill.errors import DistillError, Stopped, UsageError
 from distill.progress import Progress
 from distill.rehearsal import rehearse_teacher
 from distill.runtime import Runtime
+from distill.share import Share, share_of
 from distill.stopping import MARKER, Stopping
 from distill.tail_model import class_groups
 from distill.tail_pass import learn_tail
@@ -49,10 +51,17 @@ def main(config: SaveLogitsConfig) -> None:
     groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
     spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
     process = runtime.start(config.compute)
-    path, marker = config.store.path, beside(config.store.path, MARKER)
+    path, share = config.store.path, share_of(config.run.share)
+    marker = beside(path, MARKER, share)
     if process.is_main:
         marker.unlink(missing_ok=True)
     stored = process.from_main(lambda: check_present(path, spec))
+    blocks = share.blocks(spec.num_blocks) if share else None
+    if share and stored < spec.num_epochs:
+        raise DistillError(
+            f"{path} has {stored} of {spec.num_epochs} epochs, and a share makes none: run the same command once with "
+            "run.make_only=true instead of run.share, then the shares"
+        )
     process.place(teacher.net, config.compute)
     dataset = make_batches(config, spec, catalog, teacher, view)
     with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
@@ -60,39 +69,48 @@ def main(config: SaveLogitsConfig) -> None:
         if groups_c is not None and not stored:
             tail_model = learn_tail(config, spec, teacher, dataset, groups_c=groups_c, process=process)
         process.from_main(lambda: make_or_grow(path, spec, catalog, stored=stored, tail_model=tail_model))
-        fill(config, spec, teacher, dataset, process=process, stopping=stopping)
+        if config.run.make_only:
+            process.say(f"{path} is made: {spec.num_epochs} epochs of {spec.num_blocks} blocks")
+            process.finish()
+            return
+        fill(config, spec, teacher, dataset, blocks=blocks, process=process, stopping=stopping)
         reason = stopping.agreed()
-    left = int((~logitstore.open(path).done()).sum())
+    what = f"{share} of {path}" if share else path
+    left = len(missing_blocks(path, blocks))
     if left and reason:
-        how = f"{reason}, {left} blocks left. The same command does them"
+        how = f"{reason}, {left} blocks left{f' of {share}' if share else ''}. The same command does them"
         process.from_main(lambda: marker.write_text(how + "\n"))
         process.finish()
         raise Stopped(how)
     if left:
-        raise DistillError(f"{path} still lacks {left} blocks: run the same command again")
-    process.say(f"{path} is complete: {spec.num_epochs} epochs of {spec.num_samples} views")
+        raise DistillError(f"{what} still lacks {left} blocks: run the same command again")
+    views = sum(len(spec.block_rows(block)) for block in blocks or range(spec.num_blocks))
+    process.say(f"{what} is complete: {spec.num_epochs} epochs of {views} views")
     process.finish()
 
 
 def fill(
     config: SaveLogitsConfig, spec: logitstore.StoreSpec, teacher: models.Teacher, dataset: BlockBatches, *,
-    process: Runtime, stopping: Stopping,
+    blocks: range | None, process: Runtime, stopping: Stopping,
 ) -> None:  # fmt: skip
-    """Does this process's part of the missing blocks, or as many as there is time for."""
+    """Does this process's part of the missing blocks, or as many as there is time for.
+
+    **Arguments:** `blocks`: of this run's share; None: all.
+    """
     assert config.store.path
     records = Records(
         damaged=config.data.damaged,
-        damage_file=beside(config.store.path, "damaged.jsonl"),
+        damage_file=beside(config.store.path, "damaged.jsonl", share_of(config.run.share)),
         digest_file=config.data.digests,
         rank=process.rank,
     )
     normalise = runtime.Normalise(teacher.mean, teacher.std, process=process, compute=config.compute)
-    with logitstore.writer(config.store.path, exclusive=process.is_main) as writer:
-        missing = [(int(e), int(b)) for e, b in np.argwhere(~logitstore.open(config.store.path).done())]
+    with logitstore.writer(config.store.path, exclusive=process.is_main, blocks=blocks) as writer:
+        missing = missing_blocks(config.store.path, blocks)
         process.accelerator.wait_for_everyone()  # All have listed what is missing before anyone writes.
         tasks = list_tasks(missing, epochs_per_read=config.store.epochs_per_read)
         mine = tasks[process.rank :: process.world]
-        process.say(f"{len(missing)} of {spec.num_epochs * spec.num_blocks} blocks to do")
+        process.say(f"{len(missing)} of {spec.num_epochs * len(writer.blocks)} blocks to do")
         views = sum(len(epochs) * len(spec.block_rows(block)) for epochs, block in mine)
         with Progress("teacher pass", total=views, unit="views", shown=process.is_main) as progress:
             run_teacher(
@@ -103,6 +121,12 @@ def fill(
         process.accelerator.wait_for_everyone()
     if note := records.summary():
         print(note, flush=True)
+
+
+def missing_blocks(path: str, blocks: range | None) -> list[tuple[int, int]]:
+    """(epoch, block) of each that the store lacks, among some blocks or all."""
+    missing = np.argwhere(~logitstore.open(path).done())
+    return [(int(e), int(b)) for e, b in missing if blocks is None or b in blocks]
 
 
 def rehearse(config: SaveLogitsConfig) -> None:
@@ -116,7 +140,9 @@ def rehearse(config: SaveLogitsConfig) -> None:
     process = runtime.start(config.compute)
     path = config.store.path
     present = process.from_main(lambda: check_present(path, spec))
-    tasks = [((epoch,), block) for epoch in range(spec.num_epochs) for block in range(spec.num_blocks)]
+    share = share_of(config.run.share)
+    blocks = share.blocks(spec.num_blocks) if share else range(spec.num_blocks)
+    tasks = [((epoch,), block) for epoch in range(spec.num_epochs) for block in blocks]
     if present:
         done = logitstore.open(path).done()
         tasks = [(e, b) for e, b in tasks if e[0] >= present or not done[e[0], b]]
@@ -142,8 +168,9 @@ def make_batches(
     )
 
 
-def beside(store: str, name: str) -> Path:
-    """A file about a pass: beside the store, for one behind a URL in the working folder."""
+def beside(store: str, name: str, share: Share | None = None) -> Path:
+    """A file about a pass, or a share of it: beside the store, for one behind a URL in the working folder."""
+    name = f"{share.name}.{name}" if share else name
     return Path(f"{store.rstrip('/').rpartition('/')[2] if '://' in store else store}.{name}")
 
 

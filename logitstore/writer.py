@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logitstore import codec, shard
-from logitstore.errors import BlockExists, SpecError, StoreError
+from logitstore.errors import BlockExists, OutOfRange, SpecError, StoreError
 from logitstore.layout import BLOCK_FILES, LOCK_KEY, MARKERS, arrays
 from logitstore.lock import Lock
 from logitstore.spec import StoreSpec
@@ -29,16 +29,21 @@ class Writer:
 
     path: str
     spec: StoreSpec
+    blocks: range
+    """Those that it may write."""
 
-    def __init__(self, path: str | Path, *, exclusive: bool = True) -> None:
-        """Raises as `open` does, and `StoreLocked` where another run holds the store."""
+    def __init__(self, path: str | Path, *, exclusive: bool = True, blocks: range | None = None) -> None:
+        """Raises as `open` does, `OutOfRange`, and `StoreLocked` where another run holds the store or the blocks."""
         store = open_store(path)
         self.path = store.path
         self.spec = store.spec
         self._folder = store.folder
         self._layouts = arrays(self.spec)
+        self.blocks = range(self.spec.num_blocks) if blocks is None else blocks
+        if not self.blocks or self.blocks.step != 1 or self.blocks.start < 0 or self.blocks.stop > self.spec.num_blocks:
+            raise OutOfRange(f"{self.path} has blocks 0..{self.spec.num_blocks - 1}; {self.blocks} was asked for")
         local = self._folder.local
-        self._lock = Lock(local / LOCK_KEY) if exclusive and local is not None else None
+        self._lock = Lock(local / LOCK_KEY, blocks=blocks) if exclusive and local is not None else None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -83,6 +88,8 @@ class Writer:
         require_epoch(self.spec, epoch)
         require_block(self.spec, block)
         where = f"{self.path}: epoch {epoch}, block {block}"
+        if block not in self.blocks:
+            raise OutOfRange(f"{where}: this writer is for blocks {self.blocks.start}..{self.blocks.stop - 1}")
         if not 0 < proof < 2**64:
             raise SpecError(f"{where}: proof is {proof}: it must be from 1 to 2**64 - 1")
         values = _stored_values(where, self.spec, block, seeds, indices, logprobs, tail)
@@ -117,15 +124,15 @@ class Writer:
             raise BlockExists(f"{where} is committed already: leave it, or write with replace=True")
 
 
-def writer(path: str | Path, *, exclusive: bool = True) -> Writer:
+def writer(path: str | Path, *, exclusive: bool = True, blocks: range | None = None) -> Writer:
     """Open a store for writing, as a context manager.
 
     **Arguments** exclusive: take the store's lock; a run's further processes pass False and rely on the
-    first.
+    first; blocks: write these alone, of any epoch, and lock no others: several runs may then fill one store.
 
-    Raises as `open` does, and `StoreLocked`.
+    Raises as `open` does, `OutOfRange` for blocks that the store has not, and `StoreLocked`.
     """
-    return Writer(path, exclusive=exclusive)
+    return Writer(path, exclusive=exclusive, blocks=blocks)
 
 
 def _stored_values(

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="no-any-return, no-untyped-call"
 # (torch does not type what a module returns)
-"""Linear and convolution layers that take the faster of torch's own kernels on a CPU.
+"""Linear, convolution and activation layers that take the faster of torch's own kernels on a CPU.
 
-Used by `models.tiny_vit` and `models.attention`. Parameters, their names and all values are those of `nn.Linear` and
-`nn.Conv2d`; off the CPU, under torch.compile and while tracing these layers are exactly those. What is chosen, and by
-which measurement, is in docs/training-speed.md.
+Used by `models.tiny_vit` and `models.attention`. Parameters, their names and all values are those of `nn.Linear`,
+`nn.Conv2d` and `nn.GELU`; off the CPU, under torch.compile and while tracing these layers are exactly those. What is
+chosen, and by which measurement, is in docs/training-speed.md.
 """
 
 from typing import Any
@@ -40,6 +40,16 @@ class Depthwise(nn.Conv2d):
         if x_bchw.dtype not in (torch.bfloat16, torch.float16):
             return super().forward(x_bchw)
         return _Strided.apply(x_bchw, weight, self.stride[0])
+
+
+class GELU(nn.GELU):
+    """`nn.GELU`, exact. torch gives oneDNN's kernel contiguous tensors only; so a channels_last map goes there as
+    (b, h, w, c), which is the same memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or not chooses(x) or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class _Linear(torch.autograd.Function):

@@ -27,7 +27,7 @@ from models.attention import WindowAttention
 from models.checkpointing import checkpointed
 from models.config import NUM_STAGES, TinyViTConfig
 from models.input_size import Size, resized
-from models.products import Depthwise, Linear
+from models.products import GELU, Depthwise, Linear
 
 
 class ConvNorm(nn.Module):
@@ -61,7 +61,7 @@ class Stem(nn.Module):
     def __init__(self, dim: int, *, stride: int) -> None:
         super().__init__()
         self.conv1 = ConvNorm(3, dim // 2, kernel=3, stride=2)
-        self.act = nn.GELU()
+        self.act = GELU()
         self.conv2 = ConvNorm(dim // 2, dim, kernel=3, stride=stride // 2)
 
     def forward(self, pixels_bchw: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class MBConv(nn.Module):
         self.conv1 = ConvNorm(dim, hidden)
         self.conv2 = ConvNorm(hidden, hidden, kernel=3, groups=hidden)
         self.conv3 = ConvNorm(hidden, dim, scale_init=0.0)  # a fresh block passes its input on
-        self.act1, self.act2, self.act3 = nn.GELU(), nn.GELU(), nn.GELU()
+        self.act1, self.act2, self.act3 = GELU(), GELU(), GELU()
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_bchw: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class PatchMerging(nn.Module):
         self.conv1 = ConvNorm(in_dim, out_dim)
         self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=2, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim)
-        self.act1, self.act2 = nn.GELU(), nn.GELU()
+        self.act1, self.act2 = GELU(), GELU()
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         return self.conv3(self.act2(self.conv2(self.act1(self.conv1(x_bchw)))))
@@ -107,7 +107,7 @@ class MLP(nn.Module):
         hidden = int(dim * ratio)
         self.norm = nn.LayerNorm(dim)
         self.fc1 = Linear(dim, hidden)
-        self.act = nn.GELU()
+        self.act = GELU()
         self.fc2 = Linear(hidden, dim)
 
     def forward(self, x_bhwc: Tensor) -> Tensor:

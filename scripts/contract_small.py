@@ -7,7 +7,7 @@ parameters and multiply-accumulates, and from there to a quarter; one search a s
 weights, and one with fresh ones. Beside it stands uniform scaling: all widths by one factor, rounded so that as much as
 possible of the same limits is used. Then every architecture is trained from the store from the start, in equal steps,
 once a seed, and evaluated on the test pictures. Prints a table. What is finished is not done again: the same command
-goes on where it was stopped.
+goes on where it was stopped. Searches and trainings take one thread each, `--processes` of them at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -41,28 +42,37 @@ SPACE = (
     "least.dims=[8,8,8,8]", "least.windows=[2,2,2,1]", f"least.head_dim={HEAD_DIM}",
 )  # fmt: skip
 
+Rows = dict[str, list[tuple[TinyViTConfig, float]]]
+"""Name of a kind and part -> architecture and top-1 in percent of each seed."""
 
-def run(module: Sequence[str], words: Sequence[str], *, processes: int = 1) -> None:
-    """Runs a program of the project to its end; ends this one where it fails."""
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *launch, *module, *words]
-    click.echo(f"$ {' '.join(command[1:])}", err=True)
-    done = subprocess.run(command, cwd=ROOT, env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)})
+
+def run(module: Sequence[str], words: Sequence[str], *, log: Path) -> None:
+    """Runs a program of the project to its end; what it prints goes to a file.
+
+    **Raises** `click.ClickException` where it fails.
+    """
+    command = [sys.executable, *module, *words]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
+    click.echo(f"$ {' '.join(command[1:])} > {log}", err=True)
+    with log.open("ab") as out:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
     if done.returncode:
-        sys.exit(done.returncode)
+        raise click.ClickException(f"{' '.join(module)} failed with exit code {done.returncode}: see {log}")
 
 
 def make_data(work: Path, *, epochs: int) -> list[str]:
     """Packs the pictures and runs the teacher, as the quick start does. **Returns** the words that name them."""
+    log = work / "log/data.txt"
     if not (work / "val/catalog/catalog.json").exists():
-        run(["scripts/demo/fashion_mnist.py"], ["unpack", str(work / "images")])
+        run(["scripts/demo/fashion_mnist.py"], ["unpack", str(work / "images")], log=log)
         for split in ("train", "val"):
-            run(["scripts/pack.py"], [str(work / "images" / split), str(work / split), "--workers", "1"])
+            run(["scripts/pack.py"], [str(work / "images" / split), str(work / split), "--workers", "1"], log=log)
     store = [f"store.path={work / 'teacher.zarr'}"]
     run(["-m", "distill.save_logits"], [
         f"data.path={work / 'train'}", *store, "teacher=tiny_vit", "teacher.weights=scripts/demo/teacher.safetensors",
         "view=fashion", "store.topk=3", f"store.epochs={epochs}", "batch_size=256", "data.workers=1",
-    ])  # fmt: skip
+    ], log=log)  # fmt: skip
     return [f"data.path={work / 'train'}", *store, "data.workers=1"]
 
 
@@ -97,28 +107,21 @@ def uniform(part: float) -> TinyViTConfig:
 
 
 def contract(
-    work: Path,
-    data: Sequence[str],
-    *,
-    inherit: str,
-    seed: int,
-    candidates: int,
-    steps: int,
-    processes: int,
-    seed_steps: int,
+    work: Path, data: Sequence[str], *, inherit: str, seed: int, candidates: int, steps: int, seed_steps: int
 ) -> dict[str, TinyViTConfig]:
-    """Searches for a half, and from there for a quarter."""
+    """Searches for a half, and from there for a quarter. **Returns** what was found for each of `PARTS`."""
     found: dict[str, TinyViTConfig] = {}
     # What candidates inherit is to be worth it.
     start = [*student_words(SEED), *([f"search.seed_steps={seed_steps}"] if inherit == "slice" else [])]
-    for name, part in PARTS.items():
-        most, folder = limits(part), work / "search" / f"{inherit}-{seed}-{name}"
+    for part in PARTS:
+        most, name = limits(PARTS[part]), f"{inherit}-{seed}-{part}"
+        folder = work / "search" / name
         run(["-m", "distill.contract"], [
             *data, *start, *SPACE, *OPTIM, f"limits.params={most.params}", f"limits.macs={most.macs}",
             f"search.seed={seed}", f"train.seed={seed}", f"search.inherit={inherit}",
             f"search.candidates={candidates}", f"train.steps={steps}", f"run.dir={folder}", "compute.threads=1",
-        ], processes=processes)  # fmt: skip
-        found[name] = TinyViTConfig.from_json(json.loads((folder / "summary.json").read_text())["config"])
+        ], log=work / f"log/search-{name}.txt")  # fmt: skip
+        found[part] = TinyViTConfig.from_json(json.loads((folder / "summary.json").read_text())["config"])
         start = ["--config-dir", str(folder / "conf"), "student=contracted"]
         if inherit == "slice":
             start += [f"student.init={folder / 'contracted.safetensors'}", "search.seed_steps=0"]
@@ -131,7 +134,7 @@ def train(work: Path, data: Sequence[str], config: TinyViTConfig, *, name: str, 
     run(["-m", "distill.train_student"], [
         *data, f"data.val_path={work / 'val'}", *student_words(config), *OPTIM, f"train.steps={steps}",
         f"train.seed={seed}", "eval.full=true", "eval.every=0", f"run.dir={folder}", "compute.threads=1",
-    ])  # fmt: skip
+    ], log=work / f"log/train-{folder.name}.txt")  # fmt: skip
     trained = yaml.safe_load((folder / "config.yaml").read_text())["student"]
     assert tuple(trained["dims"]) == config.dims
     return float(json.loads((folder / "summary.json").read_text())["top1"])
@@ -141,53 +144,48 @@ def train(work: Path, data: Sequence[str], config: TinyViTConfig, *, name: str, 
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--seeds", default=3, show_default=True, help="Searches of each kind, and trainings of each result.")
 @click.option("--inherit", multiple=True, default=("slice", "fresh"), show_default=True, help="Kinds of searches.")
-@click.option("--candidates", default=12, show_default=True, help="Trained in a round.")
+@click.option("--candidates", default=8, show_default=True, help="Trained in a round.")
 @click.option("--proxy-steps", default=94, show_default=True, help="Steps of a candidate's training.")
 @click.option("--steps", default=744, show_default=True, help="Steps of the trainings that are compared.")
 @click.option("--epochs", default=8, show_default=True, help="Views of each picture in the store.")
-@click.option("--processes", default=1, show_default=True, help="Of a search.")
+@click.option("--processes", default=2, show_default=True, help="Searches and trainings at a time.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
+@click.option("--plot", type=click.Path(path_type=Path), help="Accuracy against parameters, as a PNG.")
 def main(
-    work: Path,
-    seeds: int,
-    inherit: tuple[str, ...],
-    candidates: int,
-    proxy_steps: int,
-    steps: int,
-    epochs: int,
-    processes: int,
-    json_file: Path | None,
-) -> None:
+    work: Path, seeds: int, inherit: tuple[str, ...], candidates: int, proxy_steps: int, steps: int, epochs: int,
+    processes: int, json_file: Path | None, plot: Path | None,
+) -> None:  # fmt: skip
     """Compares contraction with uniform scaling of width in WORK. Prints a table in Markdown."""
     work = work.absolute()
     data = make_data(work, epochs=epochs)
-    rows: dict[str, list[tuple[TinyViTConfig, float]]] = {}
-    for seed in range(seeds):
-        entries = {"seed": SEED} | {f"uniform {name}": uniform(part) for name, part in PARTS.items()}
-        for kind in inherit:
-            found = contract(
-                work,
-                data,
-                inherit=kind,
-                seed=seed,
-                candidates=candidates,
-                steps=proxy_steps,
-                processes=processes,
-                seed_steps=steps,
-            )
-            entries |= {f"contracted {name}, {kind}": config for name, config in found.items()}
-        for name, config in entries.items():
-            folder = name.replace(" ", "-").replace(",", "")
-            top1 = train(work, data, config, name=folder, seed=seed, steps=steps)
-            rows.setdefault(name, []).append((config, top1))
-    click.echo(
-        "| architecture | dims, depths, expand, MLP ratio | params M | MACs M | top-1 % | mean |\n" + "|---" * 6 + "|"
-    )
-    for name, results in sorted(rows.items(), key=lambda row: row[0].split()[1:2]):
+    with ThreadPoolExecutor(processes) as pool:  # Of threads: each waits for a program.
+        brief = {"candidates": candidates, "steps": proxy_steps, "seed_steps": steps}
+        searches = {
+            (kind, seed): pool.submit(contract, work, data, inherit=kind, seed=seed, **brief)
+            for seed in range(seeds)
+            for kind in inherit
+        }
+        entries = [("seed", SEED, seed) for seed in range(seeds)]
+        entries += [(f"uniform {part}", uniform(PARTS[part]), seed) for part in PARTS for seed in range(seeds)]
+        for (kind, seed), search in searches.items():
+            entries += [(f"contracted {part}, {kind}", config, seed) for part, config in search.result().items()]
+        trainings = [
+            pool.submit(train, work, data, config, name=name.replace(" ", "-").replace(",", ""), seed=seed, steps=steps)
+            for name, config, seed in entries
+        ]
+        rows: Rows = {}
+        for (name, config, _), training in zip(entries, trainings, strict=True):
+            rows.setdefault(name, []).append((config, training.result()))
+    rows = dict(sorted(rows.items(), key=lambda row: row[0].split()[1:2]))
+    click.echo("| architecture | dims, depths, expand, MLP ratio | params M | MACs M | top-1 % | mean |")
+    click.echo("|---" * 6 + "|")
+    for name, results in rows.items():
         click.echo(table_row(name, results))
     if json_file:
         flat = {name: [{"config": c.to_json(), "top1": top1} for c, top1 in found] for name, found in rows.items()}
         json_file.write_text(json.dumps(flat, indent=1) + "\n")
+    if plot:
+        draw(rows, plot)
 
 
 def table_row(name: str, results: Sequence[tuple[TinyViTConfig, float]]) -> str:
@@ -201,6 +199,36 @@ def table_row(name: str, results: Sequence[tuple[TinyViTConfig, float]]) -> str:
     cells = ["<br>".join(part) for part in (shapes, params, macs)]
     each = ", ".join(f"{score:.2f}" for score in scores)
     return f"| {name} | {' | '.join(cells)} | {each} | {statistics.mean(scores):.2f}{spread} |"
+
+
+def draw(rows: Rows, file: Path) -> None:
+    """Top-1 of every training against the parameters of its architecture, and the mean of each kind."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(_kind(name) for name in rows))
+    for colour, kind in zip(("#000000", "#0072b2", "#d55e00", "#009e73"), kinds, strict=False):
+        found = [results for name, results in rows.items() if _kind(name) == kind]
+        means = [[statistics.mean(each) for each in zip(*map(_point, results), strict=True)] for results in found]
+        points = [_point(each) for results in found for each in results]
+        axes.plot(*zip(*points, strict=True), "o", color=colour, alpha=0.4, markersize=4)
+        axes.plot(*zip(*means, strict=True), "D-", color=colour, label=kind, markersize=6)
+    axes.set(xlabel="parameters, millions", ylabel="top-1 on the test pictures, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=110)
+
+
+def _kind(name: str) -> str:
+    """`contracted half, slice` -> `contracted, slice`."""
+    for part in PARTS:
+        name = name.replace(f" {part}", "")
+    return name
+
+
+def _point(result: tuple[TinyViTConfig, float]) -> tuple[float, float]:
+    return cost_of(result[0]).params / 1e6, result[1]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ ALLOWED = {
     | {"matplotlib", "pyarrow"},
     "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy"},
     "distill/views": {"distill", "numpy", "cv2", "PIL", "torch", "torchvision", "xxhash", "simplejpeg"},
-    "distill/data": {"distill", "logitstore", "numpy", "torch", "webdataset", "xxhash", "fsspec", "cv2"},
+    "distill/data": {"distill", "logitstore", "numpy", "torch", "webdataset", "xxhash", "fsspec", "cv2", "scipy"},
 }
 
 

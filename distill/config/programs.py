@@ -16,15 +16,22 @@ from distill.config.training import EvalConfig, RunConfig, TrainConfig
 from distill.config.verification import CheckConfig, OneViewConfig
 from distill.duration import limit_of
 from distill.errors import UsageError
+from distill.share import share_of
 
 
 @dataclass(kw_only=True)
 class TeacherRunConfig:
     time_limit: str | None = None
     """Stop in good order after so long, with exit code 75; as "11:50:00", "1-11:50:00" or 90m; null: no limit."""
+    share: str | None = None
+    """Do the blocks of share I of N only, as "3/16" (I from 0), beside runs of the other shares; null: all blocks."""
+    make_only: bool = False
+    """Make the store, or let it grow, and write no block: what comes before runs that share it."""
 
     def __post_init__(self) -> None:
         limit_of(self.time_limit)
+        if share_of(self.share) and self.make_only:
+            raise UsageError("run.make_only goes without run.share: the store is made once, before its shares")
 
 
 @dataclass(kw_only=True)

@@ -38,12 +38,21 @@ def within(costs: Costs, limits: Costs) -> bool:
 def round_limits(costs: Costs, targets: Costs, *, shrink: float) -> dict[str, float]:
     """The limits of the next round: every cost that is above its target falls by the same number of equal ratios, the
     fastest to `shrink` of what it is, so that all arrive together; in the last round the targets themselves."""
-    above = {name: costs[name] / target for name, target in targets.items() if costs[name] > target}
-    rounds = max((math.ceil(math.log(ratio) / -math.log(shrink) - 1e-9) for ratio in above.values()), default=1)
-    limits = dict(targets)
+    limits, rounds = dict(targets), rounds_left(costs, targets, shrink=shrink)
     if rounds > 1:
-        limits |= {name: costs[name] * ratio ** (-1 / rounds) for name, ratio in above.items()}
+        limits |= {name: costs[name] * ratio ** (-1 / rounds) for name, ratio in _above(costs, targets).items()}
     return limits
+
+
+def rounds_left(costs: Costs, targets: Costs, *, shrink: float) -> int:
+    """In how many rounds costs that each fall to `shrink` at most arrive at their targets; 1 where they have."""
+    ratios = _above(costs, targets).values()
+    return max((math.ceil(math.log(ratio) / -math.log(shrink) - 1e-9) for ratio in ratios), default=1)
+
+
+def _above(costs: Costs, targets: Costs) -> dict[str, float]:
+    """How many times the target each cost is that is above it."""
+    return {name: costs[name] / target for name, target in targets.items() if costs[name] > target}
 
 
 def shown(costs: Costs) -> str:

@@ -6,6 +6,7 @@ Data, order, views and loop are those of `train_student`; only the student diffe
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,13 +19,15 @@ from distill.config import ContractConfig, RunConfig, StudentConfig, TrainStuden
 from distill.contraction.held_out import HeldOut, Split, score, split_rows
 from distill.contraction.records import Candidate, Trained
 from distill.data.loader import load
-from distill.errors import DistillError, Stopped
+from distill.errors import DistillError, LossNotFinite, Stopped
 from distill.loop import Training, train
 from distill.progress import Progress
 from distill.replay import open_replay
 from distill.runtime import Runtime
 from distill.student_pass import StudentPass
 from models import TinyViTConfig
+
+_DIVERGED = {"loss": math.inf, "agreement": 0.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +79,10 @@ def train_candidate(
     **Arguments:** `init`: weights that it begins with; None: the architecture that the search starts from begins as
     `student.init` says, others with weights drawn from `train.seed`. `weights`: file to write.
 
-    **Raises:** `Stopped` when asked to stop: nothing is written then. `DistillError` that names the candidate, where
-    its loss is not finite.
+    **Returns** what came of it; one that diverged has an infinite loss.
+
+    **Raises:** `Stopped` when asked to stop: nothing is written then. `LossNotFinite` where the architecture that the
+    search starts from diverges. `DistillError` names the candidate.
     """
     began, is_seed = time.monotonic(), candidate.parent is None
     config = replace(proxy.settings, student=student_of(proxy.contract, candidate.config, init=init, is_seed=is_seed))
@@ -89,6 +94,10 @@ def train_candidate(
         if steps != 0:
             _train(proxy, config, training, stop=stop)
         scores = _score(proxy, config, training)
+    except LossNotFinite as error:
+        if is_seed:
+            raise LossNotFinite(f"candidate {candidate.name}: {error}") from None
+        scores = _DIVERGED
     except DistillError as error:
         raise DistillError(f"candidate {candidate.name}: {error}") from None
     models.save_weights(training.net, weights, metadata=_about(proxy))
@@ -134,11 +143,14 @@ def _train(proxy: Proxy, config: TrainStudentConfig, training: Training, *, stop
 def _score(proxy: Proxy, config: TrainStudentConfig, training: Training) -> dict[str, float]:
     replay = proxy.work.replay
     assert replay is not None
-    return score(
+    scores = score(
         training.net, proxy.held_out, proxy.split, epochs=replay.epochs[: proxy.contract.search.hold_out_views],
         batch_size=config.train.batch_size, workers=config.data.workers, plan=proxy.work.plan,
         records=student_pass.make_records(config, proxy.process, digests=None), runtime=proxy.process,
     )  # fmt: skip
+    if not math.isfinite(scores["loss"]):  # The last step can harm what no loss has seen.
+        raise LossNotFinite(f"its loss on the held-out rows is {scores['loss']}. Try a lower optim.lr")
+    return scores
 
 
 def _about(proxy: Proxy) -> dict[str, str]:

@@ -12,6 +12,7 @@ conf/student/contracted.yaml  contracted.safetensors   the student, and its weig
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class Trained:
 
     candidate: Candidate
     loss: float
-    """Mean cross entropy with the stored distributions of the held-out rows, nats."""
+    """Mean cross entropy with the stored distributions of the held-out rows, nats; infinite: training diverged."""
     agreement: float
     """Percent."""
     steps: int
@@ -58,6 +59,17 @@ class Trained:
     @property
     def name(self) -> str:
         return self.candidate.name
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, flat; JSON has no infinity, so the loss of a diverged candidate is null."""
+        numbers = {key: getattr(self, key) for key in ("loss", "agreement", "steps", "seconds")}
+        return self.candidate.to_json() | numbers | ({} if math.isfinite(self.loss) else {"loss": None})
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Trained:
+        numbers = {key: values[key] for key in ("agreement", "steps", "seconds")}
+        loss = math.inf if values["loss"] is None else values["loss"]
+        return cls(candidate=Candidate.from_json(values), loss=loss, **numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +107,11 @@ class Folder:
     def result(self, name: str) -> Trained | None:
         """What came of a candidate; None while it is not finished."""
         path = self.path / CANDIDATES / f"{name}.json"
-        if not path.exists():
-            return None
-        values = _read(path)
-        numbers = {key: values[key] for key in ("loss", "agreement", "steps", "seconds")}
-        return Trained(candidate=Candidate.from_json(values), **numbers)
+        return Trained.from_json(_read(path)) if path.exists() else None
 
     def finish(self, trained: Trained) -> None:
         """Writes what came of a candidate, whose weights are there already."""
-        numbers = {key: getattr(trained, key) for key in ("loss", "agreement", "steps", "seconds")}
-        _write(self.path / CANDIDATES / f"{trained.name}.json", trained.candidate.to_json() | numbers)
+        _write(self.path / CANDIDATES / f"{trained.name}.json", trained.to_json())
 
     def round(self, number: int) -> Round | None:
         path = self.path / ROUNDS / f"{number:02d}.json"
@@ -115,11 +122,7 @@ class Folder:
 
     def write_table(self, results: list[Trained], kept: set[str]) -> None:
         """The candidates of all rounds, a line each, with whether the search went on from them."""
-        lines = [
-            json.dumps(each.candidate.to_json() | {"loss": each.loss, "agreement": each.agreement, "steps": each.steps,
-                       "seconds": each.seconds, "kept": each.name in kept})
-            for each in results
-        ]  # fmt: skip
+        lines = [json.dumps(each.to_json() | {"kept": each.name in kept}) for each in results]
         write_text(self.path / TABLE, "".join(f"{line}\n" for line in lines))
 
     def drop_weights(self, names: set[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,7 +100,7 @@ def table(results: Sequence[Trained], by_name: dict[str, Trained], *, kept: set[
         candidate = each.candidate
         name = f"**{each.name}**" if each.name in kept else each.name
         figures = [f"{candidate.costs[cost] / _COLUMNS[cost][0]:.4g}" for cost in costs]
-        scores = [f"{each.loss:.4f}", f"{each.agreement:.2f}"]
+        scores = [f"{each.loss:.4f}", f"{each.agreement:.2f}"] if math.isfinite(each.loss) else ["diverged", ""]
         lines.append([name, candidate.parent or "", _changes(each, by_name), *figures, *scores])
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
@@ -130,6 +131,7 @@ def draw(results: Sequence[Trained], path: Sequence[Trained], targets: Costs, fi
         from matplotlib.figure import Figure
     except ImportError:
         return False
+    results = [each for each in results if math.isfinite(each.loss)]
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     rounds = [int(each.name.split("-")[0]) for each in results]
     losses = [each.loss for each in results]

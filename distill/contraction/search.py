@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -125,6 +126,11 @@ def search(task: Task) -> Found:
             task.folder.write_table(found.results, found.kept)
             task.folder.drop_weights({each.name for each in results} - found.kept)
             print(_sentence(round_, best), flush=True)
+        if not best:
+            raise DistillError(
+                f"round {number}: the training of every candidate diverged. Try a lower optim.lr, a longer warm-up, or "
+                "another compute.precision, in a new run.dir"
+            )
         if not found.pending:
             found.done = ranked(found.done, by=task.config.search.rank_by)
             return found
@@ -132,12 +138,12 @@ def search(task: Task) -> Found:
 
 
 def ranked(results: Sequence[Trained], *, by: str) -> list[Trained]:
-    """Best first; of equal scores the one with fewer parameters."""
+    """Best first, without those that diverged; of equal scores the one with fewer parameters."""
 
     def key(each: Trained) -> tuple[float, float, str]:
         return each.loss if by == "loss" else -each.agreement, each.candidate.costs["params"], each.name
 
-    return sorted(results, key=key)
+    return sorted((each for each in results if math.isfinite(each.loss)), key=key)
 
 
 def _decided(task: Task, found: Found, number: int) -> str:

@@ -163,7 +163,7 @@ def _open(path: Path) -> Catalog:
     except FileNotFoundError:
         raise DistillError(
             f"{path} has no {FOLDER}/catalog.json: it is not a packed data set, or its packing did not finish. "
-            "Pack the images with `python scripts/pack.py SRC DST` into a new folder"
+            "Start the same `python scripts/pack.py SRC DST` again, which goes on, or pack into a new folder"
         ) from None
     except json.JSONDecodeError as error:
         raise DistillError(f"{folder / 'catalog.json'} is not valid JSON ({error}): pack the data set again") from None

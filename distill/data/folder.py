@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.data.catalog import FOLDER, Catalog, Keys
-from distill.data.pack import scan
+from distill.data.listing import scan
 from distill.data.remote import is_url
 from distill.errors import DamagedImage, DistillError
 

@@ -1,5 +1,6 @@
 """Writers that die, and writers that meet: real processes, real SIGKILL."""
 
+import os
 import random
 import subprocess
 import sys
@@ -60,6 +61,29 @@ def test_a_second_run_is_refused_while_the_first_lives(make_store, rows_for):
     kill(first)
     with logitstore.writer(path) as second:
         assert second.spec.num_samples == 20
+
+
+def test_runs_of_other_blocks_share_a_store_and_whole_runs_wait(make_store, rows_for):
+    path = make_store(missing=((0, 0), (1, 2)))
+    code = "import sys, logitstore; logitstore.writer(sys.argv[1], blocks=eval(sys.argv[2]))"
+
+    def refusal(blocks: str) -> str:
+        return subprocess.run([sys.executable, "-c", code, path, blocks], capture_output=True, text=True).stderr
+
+    with logitstore.writer(path, blocks=range(1, 3)) as writer:
+        name = f"StoreLocked: {path} is being written by blocks 1..2: pid {os.getpid()} on host "
+        for blocks in ("range(2, 3)", "range(0, 2)", "None"):
+            assert name in refusal(blocks), blocks
+        assert refusal("range(0, 1)") == ""
+        writer.write(1, 2, **rows_for(writer.spec, 1, 2))
+        with pytest.raises(logitstore.OutOfRange, match=r"for blocks 1\.\.2"):
+            writer.write(0, 0, **rows_for(writer.spec, 0, 0))
+    assert refusal("range(2, 3)") == ""
+    with logitstore.writer(path):
+        assert f"pid {os.getpid()} on host " in refusal("range(0, 1)")
+    for blocks in (range(2, 4), range(0), range(0, 3, 2)):
+        with pytest.raises(logitstore.OutOfRange):
+            logitstore.writer(path, blocks=blocks)
 
 
 def test_a_killed_run_frees_the_store_though_its_child_lives(make_store):

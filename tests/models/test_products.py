@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import models
-from models.products import Depthwise, Linear
+from models.products import GELU, Depthwise, Linear
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -71,6 +71,23 @@ def test_depthwise_in_bfloat16_equals_float32(stride: int) -> None:
         results.append([out.float(), *torch.autograd.grad(out.float().square().sum(), [inputs, net.weight])])
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=0, atol=0.03 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_gelu_equals_torchs_in_float64(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = (4 * torch.randn(2, 5, 6, 7)).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    out = GELU()(x)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=layout)
+    (grad,) = torch.autograd.grad(out, x, torch.ones_like(out))
+    assert grad.is_contiguous(memory_format=layout)
+    exact = x.detach().double().requires_grad_()
+    expected = nn.functional.gelu(exact)
+    (expected_grad,) = torch.autograd.grad(expected.sum(), exact)
+    close = 1e-6 if dtype == torch.float32 else 8e-3
+    torch.testing.assert_close(out.double(), expected, rtol=close, atol=close)
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=close, atol=close)
 
 
 @pytest.mark.parametrize("size", [32, 40])

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+import distill.command
+import distill.contract
 import distill.contraction.proxy
 import distill.contraction.search
 from distill import run_folder
-from distill.errors import DistillError, Stopped, UsageError
-from tests.programs import call, kill_at_work, run, student_words, teacher_words
+from distill.config import ContractConfig
+from distill.errors import DistillError, LossNotFinite, Stopped, UsageError
+from tests.programs import call, fresh_state, kill_at_work, run, student_words, teacher_words
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +130,48 @@ def test_fresh_candidates_beams_and_measured_limits(data_path: Path, store_path:
     summary = json.loads((tmp_path / "search" / "summary.json").read_text())
     assert summary["costs"].keys() == {"params", "macs", "latency_ms", "image_ms"}
     assert 0 < summary["costs"]["latency_ms"] < 10000
+
+
+def test_candidates_that_diverge_are_recorded_and_passed_over(
+    data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, tried = distill.contraction.proxy._train, []
+
+    def diverges_at_times(*args: Any, **kwargs: Any) -> None:
+        tried.append(len(tried))
+        if tried[-1] in bad:
+            raise LossNotFinite("the loss of step 2 is nan")
+        train(*args, **kwargs)
+
+    monkeypatch.setattr(distill.contraction.proxy, "_train", diverges_at_times)
+    words = contract_words(data_path, store_path, tmp_path / "search")
+    bad = {0}
+    with pytest.raises(LossNotFinite, match="candidate 00-00: the loss of step 2 is nan"):
+        call("contract", words)
+    bad = {3, 5}  # The second and the fourth of the first round; number 1 is the first architecture again.
+    call("contract", words)
+    losses = {line["name"]: line["loss"] for line in lines(tmp_path / "search")}
+    assert [name for name, loss in losses.items() if loss is None] == ["01-01", "01-03"]
+    assert not {"01-01", "01-03"} & set(json.loads((tmp_path / "search" / "summary.json").read_text())["path"])
+    assert "| 01-01 |" in (page := (tmp_path / "search" / "report.md").read_text()) and "| diverged |" in page
+    tried.clear()
+    bad = set(range(1, 100))
+    with pytest.raises(DistillError, match="round 1: the training of every candidate diverged"):
+        call("contract", [word for word in words if "run.dir" not in word] + [f"run.dir={tmp_path / 'again'}"])
+    assert len(lines(tmp_path / "again")) == 5
+
+
+def test_a_dry_run_says_what_the_search_would_take_and_writes_nothing(
+    data_path: Path, store_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = contract_words(data_path, store_path, tmp_path / "search", "search.shrink=0.5", "train.steps=4")
+    with fresh_state():
+        distill.contract.rehearse(distill.command.load("contract", ContractConfig, words))
+    said = capfd.readouterr().out
+    assert "2 rounds and 9 candidates at most, 1 at a time" in said and "nothing was written" in said
+    assert not (tmp_path / "search").exists()
+    with fresh_state(), pytest.raises(DistillError, match="out of reach"):
+        distill.contract.rehearse(distill.command.load("contract", ContractConfig, [*words, "limits.params=100"]))
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_written(

@@ -11,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import distill.data.pack
 from distill.data.catalog import Keys, open_catalog
 from distill.data.hold_out import HoldOut, held_out
 from distill.data.pack import pack
 from distill.data.recode import Recode, is_transparent
+from distill.data.shard_writing import Done, Task
 from distill.data.shards import ShardReader
 from distill.errors import DistillError, UsageError
 from distill.views import decode
@@ -69,6 +71,26 @@ def test_nothing_is_written_where_a_part_cannot_be(image_folder: Path, tmp_path:
     with pytest.raises(DistillError, match="two pictures"):
         pack(tmp_path / "one", tmp_path / "train", hold_out=HoldOut(target=tmp_path / "held"))
     assert not (tmp_path / "train").exists()
+
+
+def test_a_packing_stopped_in_its_second_part_goes_on(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_out = HoldOut(target=tmp_path / "val", share=0.2)
+    whole = pack(image_folder, tmp_path / "a", hold_out=HoldOut(target=tmp_path / "b", share=0.2), rows_per_shard=50)
+    with monkeypatch.context() as patch:
+        write = distill.data.pack.pack_shard
+
+        def failing(task: Task) -> Done:
+            if task.tar.parent == hold_out.target:
+                raise KeyboardInterrupt
+            return write(task)
+
+        patch.setattr(distill.data.pack, "pack_shard", failing)
+        with pytest.raises(KeyboardInterrupt):
+            pack(image_folder, tmp_path / "train", hold_out=hold_out, rows_per_shard=50)
+    again = pack(image_folder, tmp_path / "train", hold_out=hold_out, rows_per_shard=50)
+    assert again == whole
 
 
 @pytest.fixture

@@ -1,0 +1,87 @@
+"""Which class each image of a flat archive is of, from the lists that ImageNet's validation set comes with.
+
+- its development kit, ILSVRC2012_devkit_t12.tar.gz or the folder unpacked: numbers in the order of the images, and
+  meta.mat, which says what they mean (they are not in the order of the WordNet ids). Needs scipy;
+- two columns, image and WordNet id: LOC_val_solution.csv of the competition's site, or any such text;
+- one column of WordNet ids in the order of the images, such as imagenet_2012_validation_synset_labels.txt.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from distill.errors import DistillError
+
+_NUMBERS, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+_WORDNET = re.compile(r"n\d{8}")
+
+
+def classes_by_name(path: Path, names: Sequence[str]) -> list[str]:
+    """The class of each image; names are in any order, and "the order of the images" is that of their sorted names.
+
+    **Raises:** `DistillError` for a list that is of something else.
+    """
+    try:
+        if path.is_dir() or path.name.endswith((".tar.gz", ".tgz", ".tar")):
+            return _in_order(_of_devkit(path), names, path)
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError, tarfile.TarError) as error:
+        raise DistillError(f"cannot read the classes in {path}: {error}") from None
+    rows = [re.split(r"[\s,]+", line.strip()) for line in lines]
+    if rows and rows[0][0] == "ImageId":
+        rows = rows[1:]
+    classes = [row[0] if len(row) == 1 else row[1] for row in rows]
+    wrong = next((text for text in classes if not _WORDNET.fullmatch(text)), None)
+    if wrong is not None:
+        raise DistillError(
+            f"{path}: {wrong!r} is no WordNet id such as n01440764. Bare numbers mean other classes in every list: "
+            "take one with WordNet ids, or the development kit, which says what its numbers mean"
+        )
+    if all(len(row) == 1 for row in rows):
+        return _in_order(classes, names, path)
+    by_name = {PurePosixPath(row[0]).stem: of for row, of in zip(rows, classes, strict=True)}
+    missing = [name for name in names if PurePosixPath(name).stem not in by_name]
+    if missing:
+        raise DistillError(f"{path} says no class for {missing[0]} ({len(missing)} such images)")
+    return [by_name[PurePosixPath(name).stem] for name in names]
+
+
+def _in_order(classes: Sequence[str], names: Sequence[str], path: Path) -> list[str]:
+    if len(classes) != len(names):
+        raise DistillError(f"{path} has classes of {len(classes)} images, the archive has {len(names)}")
+    place = {name: n for n, name in enumerate(sorted(names))}
+    return [classes[place[name]] for name in names]
+
+
+def _of_devkit(path: Path) -> list[str]:
+    """WordNet ids in the order of the images."""
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise DistillError(
+            f"meta.mat in {path} needs scipy: pip install scipy, or take a list of WordNet ids"
+        ) from None
+    files = _unpacked(path)
+    synsets = loadmat(io.BytesIO(files[_META]), squeeze_me=True)["synsets"]
+    names = {int(number): str(name) for number, name in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
+    return [names[int(number)] for number in files[_NUMBERS].split()]
+
+
+def _unpacked(path: Path) -> dict[str, bytes]:
+    """The two files of a development kit."""
+    found: dict[str, bytes] = {}
+    if path.is_dir():
+        found = {file.name: file.read_bytes() for name in (_NUMBERS, _META) for file in path.rglob(name)}
+    else:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if (name := PurePosixPath(member.name).name) in (_NUMBERS, _META) and (file := tar.extractfile(member)):
+                    found[name] = file.read()
+    for name in (_NUMBERS, _META):
+        if name not in found:
+            raise DistillError(f"{path} is no development kit of ILSVRC2012: it has no {name}")
+    return found

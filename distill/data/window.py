@@ -1,0 +1,33 @@
+"""A part of an open file as a file of its own, such as a tar inside a tar."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import BinaryIO
+
+
+class Window(io.RawIOBase):
+    """Reads bytes begin .. begin + size - 1 of a file by positioned reads; does not close it."""
+
+    def __init__(self, file: BinaryIO, begin: int, size: int) -> None:
+        self._file, self._begin, self._size, self._at = file.fileno(), begin, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        data = os.pread(self._file, left if size is None or size < 0 else min(size, left), self._begin + self._at)
+        self._at += len(data)
+        return data
