@@ -168,7 +168,9 @@ def _check_launched(words: list[str], parser: Any) -> None:
 def _check_program(name: str, words: list[str]) -> None:
     if name not in SCHEMAS:
         raise Undocumented(f"there is no program distill.{name}")
-    flags = {"--print-config", "--dry-run", "--help"}
+    if "--help" in words:
+        return
+    flags = {"--print-config", "--dry-run"}
     settings = [word for word in _numbers(words) if word not in flags and not word.endswith("...")]
     needed = NEEDED.get(name, ()) if len(settings) < len(set(words) - flags) or not words else ()
     try:
