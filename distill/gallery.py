@@ -98,7 +98,7 @@ def notices_of(store: logitstore.Store, found: Scan) -> list[Notice]:
         more = f" And {len(found.faults) - 1} more like it." if len(found.faults) > 1 else ""
         notices.append(Notice("warning", f"Damage was found. {found.faults[0]}.{more}"))
     if found.empty:
-        text = f"Of {found.empty:,} of the {found.views:,} views read nothing is kept, as of pictures that could not be read."
+        text = f"Nothing is kept of {found.empty:,} of the {found.views:,} views read, as of pictures that are damaged."
         notices.append(Notice("plain", text))
     return notices
 

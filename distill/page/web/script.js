@@ -3,13 +3,14 @@
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const theme = document.getElementById("theme");
-  const isDark = () => (document.documentElement.dataset.theme
-    || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
   const sayTheme = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
   theme.addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
     sayTheme();
   });
+  system.addEventListener("change", sayTheme);
   sayTheme();
 
   const list = document.getElementById("list");
