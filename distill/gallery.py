@@ -50,8 +50,6 @@ def main(config: GalleryConfig) -> None:
     proof = sight.prove(store, seen, exhibits.places(shown, store.spec))
 
     notices = [*seen.notices, *([proof] if proof else []), *notices_of(store, found)]
-    if left := len(chosen) - len(shown):
-        notices.append(Notice("plain", too_many(left, len(chosen), config)))
     page = Document(
         title=store.path.rstrip("/").rsplit("/", 1)[-1],
         about=about(store.spec),
@@ -66,9 +64,9 @@ def main(config: GalleryConfig) -> None:
         kinds=kinds(found, classes, config),
         exact=config.show.pictures == "exact",
     )
-    text = document.render(page)
+    page, text = document.fit(page, chosen=len(chosen), most_bytes=config.max_mb * 1e6)
     document.write(out, text)
-    say(page, f"{out}: {len(shown)} rows, {len(text.encode()) / 1e6:.1f} MB")
+    say(page, f"{out}: {len(page.exhibits)} rows, {len(text.encode()) / 1e6:.1f} MB")
 
 
 def say(page: Document, first: str) -> None:
@@ -101,13 +99,6 @@ def notices_of(store: logitstore.Store, found: Scan) -> list[Notice]:
         text = f"Nothing is kept of {found.empty:,} of the {found.views:,} views read, as of pictures that are damaged."
         notices.append(Notice("plain", text))
     return notices
-
-
-def too_many(left: int, total: int, config: GalleryConfig) -> str:
-    return (
-        f"{left} of {total} rows were left out to keep the page below {config.max_mb:g} MB: a larger max_mb, or "
-        "show.pictures=jpeg, fewer show.epochs or a smaller show.size make room."
-    )
 
 
 def histograms(found: Scan, spec: logitstore.StoreSpec) -> list[charts.Histogram]:

@@ -67,6 +67,6 @@ class GalleryConfig:
     def __post_init__(self) -> None:
         given("store.path", self.store.path, "the store to be shown")
         given("out", self.out, "the HTML file to be written")
-        at_least(0.1, max_mb=self.max_mb)
+        at_least(0.01, max_mb=self.max_mb)
         if len({run.rstrip("/") for run in self.runs}) < len(self.runs):
             raise UsageError("runs: the same folder is named twice")

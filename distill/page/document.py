@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,32 @@ def render(document: Document) -> str:
         kinds=[(kind, *document.kinds[kind], counts[kind]) for kind in KINDS if counts[kind]],
         style_digest=_digest(style), script_digest=_digest(script),
     )  # fmt: skip
+
+
+def fit(document: Document, *, chosen: int, most_bytes: float) -> tuple[Document, str]:
+    """The page with as many of its rows, in their order, as there is room for; it says how many that leaves out.
+
+    **Arguments:** `chosen`: rows that were to be shown.
+
+    **Raises:** `DistillError` if there is no room for the page without rows.
+    """
+    number = len(document.exhibits)
+    while True:
+        notices = document.notices
+        if left := chosen - number:
+            text = (
+                f"{left} of {chosen} rows were left out to keep the page below {most_bytes / 1e6:g} MB: a larger "
+                "max_mb, or show.pictures=jpeg, fewer show.epochs or a smaller show.size make room."
+            )
+            notices = (*notices, Notice("plain", text))
+        fitting = replace(document, exhibits=document.exhibits[:number], notices=notices)
+        page = render(fitting)
+        size = len(page.encode())
+        if size <= most_bytes:
+            return fitting, page
+        if not number:
+            raise DistillError(f"max_mb={most_bytes / 1e6:g}: the page takes {size / 1e6:.2f} MB without a single row")
+        number = min(number - 1, int(number * most_bytes / size))
 
 
 def check_target(out: str) -> Path:

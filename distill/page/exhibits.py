@@ -23,9 +23,6 @@ from distill.page.sight import Sight
 from distill.views import Box, View, decode, describe, describe_mix, draw, image_size
 from distill.views.view import RELATIVE
 
-_PAGE_BYTES, _VIEW_BYTES = 100_000, 5_000
-"""Of the page without its rows, and of one view's text with ten classes: measured, rounded up."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
@@ -88,15 +85,15 @@ class Source:
 def collect(
     source: Source, chosen: Mapping[int, tuple[str, ...]], *, most_bytes: float, progress: Callable[[int], None]
 ) -> list[Exhibit]:
-    """Rows in their order until the page is full.
+    """Rows in their order until their pictures alone fill the page.
 
     **Arguments:** `chosen`: row -> kinds; `progress` is told of rows as they are made.
     """
     made: list[Exhibit] = []
-    used = _PAGE_BYTES
+    used = 0
     for row, kinds in chosen.items():
         each = make(source, row, kinds=kinds)
-        used += each.num_bytes + _VIEW_BYTES * (1 + len(each.views))
+        used += each.num_bytes
         if used > most_bytes:
             break
         made.append(each)

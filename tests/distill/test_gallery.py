@@ -303,6 +303,8 @@ def test_a_page_has_a_limit(
     assert len(small.text.encode()) <= 300_000
     assert re.search(r"\d+ of \d+ rows were left out to keep the page below 0.3 MB", small.said)
     assert "rows were left out" in capsys.readouterr().out
+    with pytest.raises(DistillError, match=r"max_mb=0.02: the page takes 0.0\d MB without a single row"):
+        gallery(tmp_path, store_path, "max_mb=0.02", data=data_path)
 
 
 def test_curves_of_runs_are_drawn(store_path: Path, data_path: Path, tmp_path: Path) -> None:
