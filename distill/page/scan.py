@@ -19,7 +19,8 @@ from distill.page.dispute import disagreement
 from distill.page.ranking import Ranking
 from logitstore.stats import QUANTITIES, quantities
 
-BINS = 40
+BINS = 30
+"""No finer than the steps in which `log8` keeps a tail of about a half, or bars between them would be empty."""
 _SLICE_ROWS, _SLICE_ENTRIES = 1024, 2_000_000
 """Of one slice, at most: rows, and kept classes in all its epochs."""
 

@@ -27,7 +27,7 @@ DESKTOP, PHONE = (1240, 980), (390, 1000)
 @click.argument("target", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--row", type=int, help="Row shown on the pictures of rows; the first of the page when left out.")
 def main(page: Path, target: Path, row: int | None) -> None:
-    """Writes overview.png, rows.png and phone.png into the folder TARGET."""
+    """Writes overview.png, rows.png, runs-dark.png and phone.png into the folder TARGET."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and chromedriver):
         raise click.ClickException("no chromium: scripts/install_browser.sh installs one")
@@ -42,8 +42,9 @@ def main(page: Path, target: Path, row: int | None) -> None:
         driver.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
         at = f"#row-{row}" if row is not None else ".row"
         shoot(driver, target / "overview.png", screen=DESKTOP, at="body")
-        shoot(driver, target / "rows.png", screen=DESKTOP, at=at, dark=False)
-        shoot(driver, target / "rows-dark.png", screen=DESKTOP, at="#rows", dark=True)
+        shoot(driver, target / "rows.png", screen=DESKTOP, at=at)
+        runs = "#runs" if driver.execute_script("return document.getElementById('runs') !== null") else "#rows"
+        shoot(driver, target / "runs-dark.png", screen=DESKTOP, at=runs, dark=True)
         shoot(driver, target / "phone.png", screen=PHONE, at=at)
     finally:
         driver.quit()

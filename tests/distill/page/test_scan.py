@@ -9,7 +9,7 @@ import distill.page.scan
 import logitstore
 from distill.page.classes import classes_of
 from distill.page.ranking import Ranking
-from distill.page.scan import Scan, plan, probability_of, scan, spread
+from distill.page.scan import BINS, Scan, plan, probability_of, scan, spread
 from tests.distill.page.conftest import MakeStore, harm
 
 
@@ -46,7 +46,7 @@ def test_rows_that_stand_out_are_those_of_the_whole_store(
     assert found.agreed == (all_enc.argmax(axis=2) == labels).sum()
     assert found.spreads["entropy"].mean == pytest.approx(entropies_en.mean(), abs=1e-5)
     assert found.spreads["top1"].counts.sum() == 150
-    inside, _ = np.histogram(all_enc.max(axis=2), bins=40, range=(0, 1))
+    inside, _ = np.histogram(all_enc.max(axis=2), bins=BINS, range=(0, 1))
     np.testing.assert_array_equal(found.spreads["top1"].counts, inside)
 
 
