@@ -96,9 +96,9 @@ def prove(store: logitstore.Store, sight: Sight, places: Iterable[tuple[int, int
         return Notice("warning", f"The views shown are not what the teacher saw: {explain_failure(store, wrong)}.")
     if not checked:
         return None
-    blocks = "block" if len(checked) == 1 else "blocks"
+    blocks = "a block" if len(checked) == 1 else f"{len(checked)} blocks"
     return Notice(
         "good",
-        f"Views are drawn again from their seeds by the code that the student uses. The pixels of {len(checked)} "
-        f"{blocks} were held against the store's proofs and are those that the teacher saw.",
+        f"Views are drawn again from their seeds by the code that the student uses. The first views of {blocks} were "
+        "held against the store's proofs: their pixels are those that the teacher saw.",
     )
