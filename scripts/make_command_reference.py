@@ -57,7 +57,10 @@ Settings are `KEY=VALUE`, an unknown one is refused; exit codes are those above,
 order. `python -m distill.NAME --help` says the same of every program.
 """
 PROGRAMS: dict[str, tuple[str, ...]] = {
-    "gallery": ("store.path=teacher.zarr out=gallery.html", "store.path=part-a.zarr out=views.jsonl"),
+    "gallery": (
+        "store.path=teacher.zarr out=gallery.html show.rows=6 show.extremes=4",
+        "store.path=part-a.zarr out=views.jsonl",
+    ),
 }
 """Program -> settings of its transcripts, which run after those of `logitstore`, on the same files."""
 
