@@ -87,6 +87,12 @@ def view_spec_of(store: logitstore.Store, catalog: Catalog) -> ViewSpec:
             "and their views were drawn by another program. `logitstore` can look into it, recode and export it; "
             "to train a student, make a store with `distill.save_logits`"
         )
+    check_same_data(store, catalog)
+    return ViewSpec.from_json(store.spec.view)
+
+
+def check_same_data(store: logitstore.Store, catalog: Catalog) -> None:
+    """**Raises:** `DistillError` if the store is about other data than the catalog."""
     stored = store.spec.data.get("fingerprint")
     if stored != catalog.fingerprint:
         raise DistillError(
@@ -94,4 +100,3 @@ def view_spec_of(store: logitstore.Store, catalog: Catalog) -> ViewSpec:
             f"{store.spec.num_samples} samples there, {catalog.fingerprint} of {len(catalog)} here. "
             "Name the data set that the teacher saw"
         )
-    return ViewSpec.from_json(store.spec.view)

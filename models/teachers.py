@@ -143,7 +143,7 @@ def _timm_teacher(
         crop=float(cfg["crop_pct"]),
         interpolation=str(cfg["interpolation"]),
         weights_sha256=state_sha256(net.state_dict()) if source == PRETRAINED else file_sha256(source),
-        class_names=_imagenet_names(subset) if subset else None,
+        class_names=imagenet_names(subset) if subset else None,
     )
 
 
@@ -189,7 +189,7 @@ def _lite_teacher(
         crop=0.875,
         interpolation="bicubic",
         weights_sha256=file_sha256(path),
-        class_names=_imagenet_names("imagenet-1k"),
+        class_names=imagenet_names("imagenet-1k"),
     )
 
 
@@ -244,7 +244,7 @@ def _clip_teacher(
         crop=PUBLISHED_CROP,
         interpolation="bicubic",
         weights_sha256=file_sha256(source),
-        class_names=_imagenet_names("imagenet-22k") if net.num_classes == NUM_22K else None,
+        class_names=imagenet_names("imagenet-22k") if net.num_classes == NUM_22K else None,
     )
 
 
@@ -260,7 +260,8 @@ def _check_answer(teacher: Teacher) -> None:
         raise ModelError(f"{teacher.name} answers with shape {shape}, expected (1, {teacher.num_classes})")
 
 
-def _imagenet_names(subset: str) -> tuple[str, ...]:
+def imagenet_names(subset: str) -> tuple[str, ...]:
+    """Names in words of the classes of timm's `imagenet-1k` or `imagenet-22k`, in their order."""
     info = ImageNetInfo(subset)
     count: int = info.num_classes()  # type: ignore[no-untyped-call]
     return tuple(info.index_to_description(index) for index in range(count))

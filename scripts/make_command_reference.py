@@ -1,4 +1,4 @@
-"""Makes docs/commands.md: help and real transcripts of every command of `logitstore`.
+"""Makes docs/commands.md: help and real transcripts of every command of `logitstore`, and of programs of `distill`.
 
     python scripts/make_command_reference.py
 
@@ -8,8 +8,11 @@ The transcripts are run on a small made-up store in a temporary folder. A test h
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import runpy
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
@@ -47,6 +50,19 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "export": ("export teacher.zarr views.jsonl --epoch 0 --rows 0:2",),
     "import-tinyvit": ("import-tinyvit logits imported.zarr --classes 8", "show imported.zarr --row 0"),
 }
+
+PROGRAMS_INTRODUCTION = """# Programs of `distill`
+
+Settings are `KEY=VALUE`, an unknown one is refused; exit codes are those above, and 75 where a pass was stopped in good
+order. `python -m distill.NAME --help` says the same of every program.
+"""
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "gallery": (
+        "store.path=teacher.zarr out=gallery.html show.rows=6 show.extremes=4",
+        "store.path=part-a.zarr out=views.jsonl",
+    ),
+}
+"""Program -> settings of its transcripts, which run after those of `logitstore`, on the same files."""
 
 
 def make_store(path: str, blocks: list[tuple[int, int]]) -> None:
@@ -100,6 +116,23 @@ def transcript(words: str) -> str:
     return "\n".join([*lines, *([f"(exit code {result.exit_code})"] if result.exit_code else [])])
 
 
+def program(name: str, words: str) -> str:
+    """What `python -m distill.NAME WORDS` prints, on both streams but for its progress."""
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, [name, *shlex.split(words)]
+    code: object = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            runpy.run_module(f"distill.{name}", run_name="__main__")
+    except SystemExit as stop:
+        code = stop.code or 0
+    finally:
+        sys.argv = before
+    errors = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
+    lines = [*out.getvalue().rstrip().splitlines(), *errors, *([f"(exit code {code})"] if code else [])]
+    return "\n".join(lines)
+
+
 def reference() -> str:
     """The whole document."""
     parts = [INTRODUCTION]
@@ -110,6 +143,11 @@ def reference() -> str:
         )
         parts.append(f"## {command.name}\n\n```text\n{help_text.rstrip()}\n```\n")
         shown = "\n\n".join(transcript(words) for words in SHOWN[command.name])
+        parts.append(f"```console\n{shown}\n```\n")
+    parts.append(PROGRAMS_INTRODUCTION)
+    for name, examples in PROGRAMS.items():
+        parts.append(f"## distill.{name}\n\n```text\n{program(name, '--help')}\n```\n")
+        shown = "\n\n".join(f"$ python -m distill.{name} {words}\n{program(name, words)}" for words in examples)
         parts.append(f"```console\n{shown}\n```\n")
     return "\n".join(parts)
 

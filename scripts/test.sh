@@ -7,4 +7,4 @@ export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1
 ruff format --check .
 ruff check .
 mypy
-python -m pytest --durations=15 "$@"
+python -m pytest -rs --durations=15 "$@"

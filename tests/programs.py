@@ -26,6 +26,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "contract": config.ContractConfig,
     "evaluate": config.EvaluateConfig,
     "export": config.ExportConfig,
+    "gallery": config.GalleryConfig,
     "transfer": config.TransferConfig,
     "verify_logits": config.VerifyLogitsConfig,
 }

@@ -78,6 +78,7 @@ def test_a_typo_in_a_yaml_file_is_refused_by_name(
 def test_what_must_be_named_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert "data.path is not set" in fails(capsys, "save_logits", ["store.path=x"], code=2)
     assert "store.path is not set" in fails(capsys, "verify_logits", ["data.path=x"], code=2)
+    assert "out is not set" in fails(capsys, "gallery", ["store.path=x"], code=2)
     assert "run.dir is not set" in fails(capsys, "train_student", ["data.path=x"], code=2)
     assert "data.val_path is not set" in fails(capsys, "evaluate", ["run.dir=x"], code=2)
     assert "either run.dir" in fails(capsys, "evaluate", ["data.val_path=x"], code=2)

@@ -48,6 +48,9 @@ def test_a_student_learns_from_the_real_teacher(photographs: Path, tmp_path: Pat
     assert len(json.loads(shown.output)["classes"]) == 10
 
     call("verify_logits", [*teacher, "check.rows=8", "compute.threads=1"])
+    page = tmp_path / "gallery.html"
+    call("gallery", [f"data.path={photographs}", f"store.path={store_path}", f"out={page}", "show.rows=2"])
+    assert "are those that the teacher saw" in page.read_text() and "espresso" in page.read_text()
     words = [f"data.path={photographs}", f"store.path={store_path}", f"run.dir={tmp_path / 'run'}", "data.workers=1"]
     words += ["student=tiny_vit_5m", "train.batch_size=4", "train.steps=3", "run.log_every=1", "optim.base_batch=null"]
     call("train_student", words)

@@ -16,6 +16,7 @@ from distill.config.contraction import (
 from distill.config.data import DataConfig
 from distill.config.evaluation import EvalChangeConfig, EvaluateConfig
 from distill.config.exporting import ExportConfig, WeightsConfig
+from distill.config.gallery import GalleryConfig, ScanConfig, ShowConfig
 from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
@@ -40,6 +41,7 @@ __all__ = [
     "EvalConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "GalleryConfig",
     "LeastConfig",
     "LimitsConfig",
     "LossConfig",
@@ -48,7 +50,9 @@ __all__ = [
     "OptimConfig",
     "RunConfig",
     "SaveLogitsConfig",
+    "ScanConfig",
     "SearchConfig",
+    "ShowConfig",
     "StoreConfig",
     "StridesConfig",
     "StudentConfig",

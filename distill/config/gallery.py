@@ -1,0 +1,72 @@
+"""What `distill.gallery` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from distill.config.checks import at_least, choice, given
+from distill.config.data import DataConfig
+from distill.config.store import StoreConfig
+from distill.errors import UsageError
+
+
+@dataclass(kw_only=True)
+class ShowConfig:
+    rows: int = 18
+    """Rows drawn at random."""
+    extremes: int = 6
+    """Rows of each kind that the scan finds: hardest, most confident, most disputed."""
+    pick: list[int] = field(default_factory=list)
+    """Rows to be shown besides, by number."""
+    epochs: int = 3
+    """Stored epochs shown of each row, spread over those that it has."""
+    classes: int = 6
+    """Kept classes shown one by one; the others are a line together."""
+    size: int | None = None
+    """Side of the replayed views in pixels; null: the teacher's input size."""
+    original: int = 320
+    """Longest side of the original pictures in pixels; larger ones are reduced."""
+    pictures: str = "exact"
+    """How replayed views are kept: `exact`, lossless; `jpeg`, about a third of the bytes."""
+    seed: int = 0
+    """Of the rows drawn at random."""
+
+    def __post_init__(self) -> None:
+        at_least(0, show__rows=self.rows, show__extremes=self.extremes, show__seed=self.seed)
+        at_least(1, show__epochs=self.epochs, show__classes=self.classes, show__size=self.size)
+        at_least(16, show__original=self.original)
+        at_least(0, show__pick=min(self.pick, default=None))
+        choice("show.pictures", self.pictures, ("exact", "jpeg"))
+
+
+@dataclass(kw_only=True)
+class ScanConfig:
+    blocks: int | None = 64
+    """Blocks that are read for histograms and for the rows that stand out, spread over the store; null: all."""
+    epochs: int = 8
+    """Epochs of a row that are compared with one another, at most; with `blocks` null all of them are."""
+
+    def __post_init__(self) -> None:
+        at_least(1, scan__blocks=self.blocks, scan__epochs=self.epochs)
+
+
+@dataclass(kw_only=True)
+class GalleryConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    """`data.path` null: a page without pictures."""
+    store: StoreConfig = field(default_factory=StoreConfig)
+    out: str | None = None
+    """The page, an HTML file."""
+    show: ShowConfig = field(default_factory=ShowConfig)
+    scan: ScanConfig = field(default_factory=ScanConfig)
+    runs: list[str] = field(default_factory=list)
+    """Folders of runs whose training curves are drawn."""
+    max_mb: float = 24.0
+    """Largest page in MB (10^6 bytes): rows that would pass it are left out, and the page says how many."""
+
+    def __post_init__(self) -> None:
+        given("store.path", self.store.path, "the store to be shown")
+        given("out", self.out, "the HTML file to be written")
+        at_least(0.01, max_mb=self.max_mb)
+        if len({run.rstrip("/") for run in self.runs}) < len(self.runs):
+            raise UsageError("runs: the same folder is named twice")

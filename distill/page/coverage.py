@@ -1,0 +1,114 @@
+"""Which blocks of a store are there, as a map that stays small however large the store is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MOST_COLUMNS, MOST_LINES = 96, 60
+
+STATES = {
+    "read": "written, read for this page, sound",
+    "done": "written",
+    "partly": "partly written",
+    "missing": "missing",
+    "damaged": "damaged",
+}
+"""What a cell can be, and what that means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One rectangle of the map: blocks of one line that follow one another and are in the same state."""
+
+    column: int
+    line: int
+    width: int
+    state: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """The map: lines of epochs, columns of blocks."""
+
+    columns: int
+    lines: int
+    cells: tuple[Cell, ...]
+    states: tuple[str, ...]
+    """Those that occur, in the order of `STATES`."""
+    num_epochs: int
+    num_blocks: int
+    num_done: int
+    num_read: int
+    num_damaged: int
+    reduced: bool
+    """Whether a cell stands for several blocks."""
+
+    @property
+    def says(self) -> str:
+        """The map in a sentence."""
+        total = self.num_epochs * self.num_blocks
+        text = f"{self.num_done:,} of {total:,} blocks are written"
+        if self.num_done < total:
+            text += f", {total - self.num_done:,} are missing"
+        if not self.num_read:
+            return text
+        read = "all of them" if self.num_read == self.num_done else f"{self.num_read:,}"
+        return text + f"; {read} read for this page, {self.num_damaged or 'none'} damaged"
+
+
+def coverage(done: npt.NDArray[np.bool_], *, read: npt.NDArray[np.bool_], damaged: npt.NDArray[np.bool_]) -> Coverage:
+    """The map of blocks (E, B): committed, read in full, found damaged."""
+    num_epochs, num_blocks = done.shape
+    edges_e, edges_b = _edges(num_epochs, MOST_LINES), _edges(num_blocks, MOST_COLUMNS)
+    sums = {
+        name: np.add.reduceat(np.add.reduceat(values.astype(np.int64), edges_e[:-1], axis=0), edges_b[:-1], axis=1)
+        for name, values in (("done", done), ("read", read), ("damaged", damaged))
+    }
+    sizes = np.outer(np.diff(edges_e), np.diff(edges_b))
+    states = np.select(
+        [sums["damaged"] > 0, sums["done"] == 0, sums["done"] < sizes, sums["read"] == sizes],
+        ["damaged", "missing", "partly", "read"],
+        default="done",
+    )
+    cells = [cell for line, of_line in enumerate(states) for cell in _cells(line, of_line, edges_e, edges_b)]
+    return Coverage(
+        columns=len(edges_b) - 1,
+        lines=len(edges_e) - 1,
+        cells=tuple(cells),
+        states=tuple(state for state in STATES if (states == state).any()),
+        num_epochs=num_epochs,
+        num_blocks=num_blocks,
+        num_done=int(done.sum()),
+        num_read=int(read.sum()),
+        num_damaged=int(damaged.sum()),
+        reduced=bool((sizes > 1).any()),
+    )
+
+
+def _edges(count: int, most: int) -> npt.NDArray[np.int64]:
+    """0 .. count in at most `most` steps of nearly the same length."""
+    return np.unique(np.linspace(0, count, min(count, most) + 1).round().astype(np.int64))
+
+
+def _cells(
+    line: int, states: npt.NDArray[np.str_], edges_e: npt.NDArray[np.int64], edges_b: npt.NDArray[np.int64]
+) -> list[Cell]:
+    """Of one line; neighbours in the same state are one rectangle."""
+    starts = np.flatnonzero(np.append(True, states[1:] != states[:-1]))
+    ends = np.append(starts[1:], len(states))
+    epochs = _span("epoch", int(edges_e[line]), int(edges_e[line + 1]))
+    return [
+        Cell(
+            column=start, line=line, width=end - start, state=str(states[start]),
+            says=f"{epochs}, {_span('block', int(edges_b[start]), int(edges_b[end]))}: {STATES[str(states[start])]}",
+        )
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]  # fmt: skip
+
+
+def _span(what: str, first: int, end: int) -> str:
+    return f"{what} {first}" if end == first + 1 else f"{what}s {first} to {end - 1}"
