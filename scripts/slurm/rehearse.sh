@@ -121,7 +121,7 @@ sleep 15
 say squeue --format='%.10i %.14j %.10T %.8M %R'
 limit_soon "${fill}_0"
 note "share 1 is killed without a word, as by a node that runs out of memory"
-say pkill --signal KILL --full '^python -m distill.save_logits .*run.share=1/3'
+say pkill --signal KILL --full '^[^ ]*python -m distill.save_logits .*run.share=1/3'
 note "share 2 is taken away, as Slurm does it to a job that is preempted in the mode requeue"
 say scontrol requeue "${fill}_2"
 for share in 1 0; do
