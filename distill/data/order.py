@@ -35,6 +35,7 @@ Rows = npt.NDArray[np.int64]
 
 _SHARDS, _WINDOW = 1, 2
 _KEPT_WINDOWS = 4
+_KEPT_SHUFFLES = 2
 
 
 def permutation(length: int, *, key: tuple[int, int]) -> Rows:
@@ -68,6 +69,7 @@ class Order:
     partial: bool = False
     """Whether rows that do not fill the last step of an epoch make a smaller one; not with repeats."""
     _windows: OrderedDict[tuple[int, int], Rows] = field(default_factory=OrderedDict, repr=False, compare=False)
+    _shuffles: OrderedDict[int, tuple[Rows, Rows]] = field(default_factory=OrderedDict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.partial and self.repeats > 1:
@@ -134,14 +136,14 @@ class Order:
     def window_of(self, step: int) -> tuple[int, int]:
         """Number of the shuffle, and within it of the window, in which an optimiser step begins."""
         shuffle, begin = self._place(step)
-        ends = np.cumsum(self._window_sizes(shuffle))
+        ends = self._shuffle(shuffle)[1]
         return shuffle, int(np.searchsorted(ends, begin // self.unit, side="right"))
 
     def window_rows(self, shuffle: int, window: int) -> list[tuple[int, int]]:
         """First row and end of each shard of a window; of the next shuffle's where this one has no such window."""
         last = -(-(len(self.starts) - 1) // self.window_shards)
         shuffle, window = shuffle + window // last, window % last
-        shards = self._shard_order(shuffle)[window * self.window_shards : (window + 1) * self.window_shards]
+        shards = self._shuffle(shuffle)[0][window * self.window_shards : (window + 1) * self.window_shards]
         return [(int(self.starts[shard]), int(self.starts[shard + 1])) for shard in shards]
 
     def _is_partial(self, step: int) -> bool:
@@ -155,7 +157,7 @@ class Order:
     def _rows(self, shuffle: int, begin: int, end: int) -> Rows:
         """Rows at positions begin..end of a shuffle's order, both multiples of the unit."""
         begin, end = begin // self.unit, end // self.unit
-        ends = np.cumsum(self._window_sizes(shuffle))
+        ends = self._shuffle(shuffle)[1]
         pieces = []
         while begin < end:
             window = int(np.searchsorted(ends, begin, side="right"))
@@ -166,18 +168,21 @@ class Order:
         units = np.concatenate(pieces)
         return np.asarray((units[:, None] * self.unit + np.arange(self.unit)).reshape(-1))
 
-    def _shard_order(self, shuffle: int) -> Rows:
-        return permutation(len(self.starts) - 1, key=(self.seed, shuffle << 32 | _SHARDS))
-
-    def _window_sizes(self, shuffle: int) -> Rows:
-        """Units in each window."""
-        sizes = np.diff(self.starts // self.unit)[self._shard_order(shuffle)]
-        return np.add.reduceat(sizes, np.arange(0, len(sizes), self.window_shards))
+    def _shuffle(self, shuffle: int) -> tuple[Rows, Rows]:
+        """Of a shuffle the shards in their order, and after how many units each window ends; the last two are kept."""
+        if shuffle not in self._shuffles:
+            shards = permutation(len(self.starts) - 1, key=(self.seed, shuffle << 32 | _SHARDS))
+            sizes = np.diff(self.starts // self.unit)[shards]
+            ends = np.cumsum(np.add.reduceat(sizes, np.arange(0, len(sizes), self.window_shards)))
+            self._shuffles[shuffle] = shards, ends
+            if len(self._shuffles) > _KEPT_SHUFFLES:
+                self._shuffles.popitem(last=False)
+        return self._shuffles[shuffle]
 
     def _window(self, shuffle: int, window: int) -> Rows:
         """All units of one window in their order; the last few windows are kept."""
         if (shuffle, window) not in self._windows:
-            shards = self._shard_order(shuffle)[window * self.window_shards : (window + 1) * self.window_shards]
+            shards = self._shuffle(shuffle)[0][window * self.window_shards : (window + 1) * self.window_shards]
             starts = self.starts // self.unit
             units = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards])
             salt = (shuffle << 32 | _WINDOW) ^ (window << 8)
