@@ -54,7 +54,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
 PROGRAMS_INTRODUCTION = """# Programs of `distill`
 
 Settings are `KEY=VALUE`, an unknown one is refused; exit codes are those above, and 75 where a pass was stopped in good
-order. `python -m distill.NAME --help` says the same of every program.
+order. `--help` says the same of every program.
 """
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "gallery": (
