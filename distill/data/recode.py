@@ -3,17 +3,14 @@ ones are laid on a background, because whoever drew them left the colour under t
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from distill.errors import UsageError
+from distill.errors import DamagedImage, UsageError
 from distill.views import decode
-from distill.views.decode import PNG_START
+from distill.views.decode import PNG_START, decode_rgba
 
 DEFAULT_QUALITY = 90
 BACKGROUNDS = {"white": 255, "grey": 128, "black": 0}
@@ -67,26 +64,20 @@ def recode(data: bytes, how: Recode) -> bytes:
 
 
 def is_transparent(data: bytes) -> bool:
-    """Whether a picture is a PNG that is transparent in some place. Files that Pillow cannot read are not."""
-    if not data.startswith(PNG_START) or not (data[25] in (4, 6) or b"tRNS" in data[: data.find(b"IDAT")]):
-        return False
+    """Whether a picture is a PNG that is transparent in some place. Damaged ones are not."""
+    if not data.startswith(PNG_START) or not (data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]):
+        return False  # The type of colour has no alpha, and no colour is said to be transparent.
     try:
-        return bool(np.asarray(_rgba(data))[..., 3].min() < 255)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return bool(decode_rgba(data)[..., 3].min() < 255)
+    except DamagedImage:
         return False
-
-
-def _rgba(data: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data)) as picture:
-            return picture.convert("RGBA")
 
 
 def _on_background(data: bytes, grey: int) -> bytes:
     """The picture over one grey level, as a PNG without transparency."""
-    picture = _rgba(data)
-    whole = Image.alpha_composite(Image.new("RGBA", picture.size, (grey, grey, grey, 255)), picture)
-    ok, encoded = cv2.imencode(".png", cv2.cvtColor(np.asarray(whole.convert("RGB")), cv2.COLOR_RGB2BGR))
+    pixels_hwc = decode_rgba(data).astype(np.uint16)
+    alpha_hw1 = pixels_hwc[..., 3:]
+    whole_hwc = (pixels_hwc[..., :3] * alpha_hw1 + grey * (255 - alpha_hw1) + 127) // 255
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(whole_hwc.astype(np.uint8), cv2.COLOR_RGB2BGR))
     assert ok
     return bytes(encoded)

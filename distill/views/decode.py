@@ -77,6 +77,12 @@ def decode(data: bytes, *, factor: int = 1, rows: int | None = None) -> np.ndarr
     return np.asarray(pixels if factor == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels))
 
 
+def decode_rgba(data: bytes) -> np.ndarray:
+    """The picture with its transparency, uint8 (height, width, 4), for those who lay it on a background before it is
+    packed. Raises DamagedImage."""
+    return _read_strictly(bytes(data), mode="RGBA")
+
+
 def image_size(data: bytes) -> tuple[int, int]:
     """(height, width) in pixels as `decode` gives them, from the header only. Raises DamagedImage."""
     data = bytes(data)
@@ -94,11 +100,11 @@ def _pillow_size(data: bytes) -> tuple[int, int]:
         return picture.height, picture.width
 
 
-def _read_strictly(data: bytes) -> np.ndarray:
-    """uint8 (height, width, 3) RGB by Pillow, which refuses files that end early."""
+def _read_strictly(data: bytes, *, mode: str = "RGB") -> np.ndarray:
+    """uint8 (height, width, channels of the mode) by Pillow, which refuses files that end early."""
     with _open(data) as picture:
         try:
-            return np.array(picture.convert("RGB"))
+            return np.array(picture.convert(mode))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DamagedImage(f"the picture is damaged or cut short ({len(data)} B): {error}") from error
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,10 +16,10 @@ import distill.data.pack
 from distill.data.catalog import Keys, open_catalog
 from distill.data.hold_out import HoldOut, held_out
 from distill.data.pack import pack
-from distill.data.recode import Recode, is_transparent
+from distill.data.recode import Recode, is_transparent, recode
 from distill.data.shard_writing import Done, Task
 from distill.data.shards import ShardReader
-from distill.errors import DistillError, UsageError
+from distill.errors import DamagedImage, DistillError, UsageError
 from distill.views import decode
 from scripts.pack import main as pack_command
 
@@ -141,3 +142,17 @@ def test_a_background_goes_with_shrinking(drawings: Path, tmp_path: Path) -> Non
             assert catalog.key(row) == "disc/opaque.png" or pixels[0, 0].min() > 240
     with pytest.raises(UsageError, match="--background pink"):
         Recode(background="pink")
+
+
+def test_partial_transparency_is_blended_and_damaged_pictures_are_none(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 4, 4), np.uint8)
+    pixels[..., 0], pixels[..., 3] = 200, (0, 51, 128, 255)  # BGRA: blue, more and more opaque
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    assert is_transparent(data)
+    blended = decode(recode(data, Recode(background="white")))
+    exact = np.array([(0, 0, 200)]) * pixels[0, :, 3:] / 255 + 255 - pixels[0, :, 3:].astype(float)
+    assert np.abs(blended[0] - exact).max() <= 0.5
+    for cut in (4, 10, 20, 26, len(data) // 2):
+        assert not is_transparent(data[:cut])
+        with pytest.raises(DamagedImage):
+            recode(data[:cut], Recode(background="white"))
