@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import distill.data.loader
+from distill.data.loader import load
+from distill.errors import DistillError
 from tests.programs import ROOT
 
 CODE = """
@@ -32,3 +40,34 @@ def test_a_process_ends_though_its_loader_is_not_exhausted(end: str, code: int) 
     )
     assert done.stdout == "0 10\n"
     assert done.returncode == code
+
+
+class Numbers(torch.utils.data.Dataset[int]):
+    def __getitem__(self, index: int) -> int:
+        return index * 10
+
+
+@pytest.mark.parametrize("hanging", [1, 99])
+def test_workers_that_hang_when_they_start_are_replaced(
+    hanging: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second worker of each try hangs, in the first tries or in all."""
+    begin = distill.data.loader._begin
+
+    def hangs(begun: Any, worker: int) -> None:
+        with (tmp_path / "starts").open("a") as file:
+            file.write(f"{worker}\n")
+        if worker == 1 and (tmp_path / "starts").read_text().split().count("1") <= hanging:
+            time.sleep(600)
+        begin(begun, worker)
+
+    monkeypatch.setattr(distill.data.loader, "_begin", hangs)
+    monkeypatch.setattr(distill.data.loader, "START_SECONDS", 1.0)
+    items = load(Numbers(), iter(range(100)), workers=2)
+    if hanging == 1:
+        assert list(items) == [index * 10 for index in range(100)]
+    else:
+        with pytest.raises(DistillError, match="did not begin within 1 s, 3 times"):
+            next(items)
+    assert multiprocessing.active_children() == []
+    assert (tmp_path / "starts").read_text().split().count("1") == min(hanging + 1, 3)
