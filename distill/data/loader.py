@@ -34,7 +34,7 @@ def load(
 
     **Arguments:** `prefetch`: items each worker is ahead; `pin`: into page-locked memory.
     """
-    begun, sampler = multiprocessing.RawArray("b", max(1, workers)), _Indices(indices)
+    begun, sampler = multiprocessing.RawArray("b", workers), _Indices(indices)
     loader = DataLoader(
         _Guarded(dataset),
         batch_size=None,
@@ -47,9 +47,7 @@ def load(
         # the first step of a resumed run.
         generator=torch.Generator(),
     )
-    if not workers:
-        sampler.forget()
-    for item in _start(loader, sampler, begun) if workers else loader:
+    for item in _start(loader, sampler, begun):
         if isinstance(item, Exception):
             raise item
         yield item
@@ -65,6 +63,7 @@ def _start(loader: DataLoader[Any], indices: _Indices, begun: Any) -> Iterator[A
     **Arguments:** `begun`: a byte of shared memory for each worker, which sets it. **Raises:** `DistillError`.
     """
     for _ in range(_TRIES):
+        begun[:] = [0] * len(begun)
         others, items = set(multiprocessing.active_children()), iter(loader)
         workers = set(multiprocessing.active_children()) - others
         deadline = time.monotonic() + START_SECONDS
