@@ -6,14 +6,18 @@
         out=runs/probes
     python -m distill.transfer data.path=TRAIN data.val_path=VAL run.dir=runs/a out=runs/probes methods=[finetune] \\
         finetune.settings={train.epochs:30}
+    python -m distill.transfer data.path=TRAIN data.val_path=VAL teacher=efficientnet_lite0 out=runs/probes \\
+        "methods=[linear]" save=teacher.safetensors
 
 Nearest neighbours, a linear probe and few-shot episodes on features that are computed once and kept; full fine-tuning
-of TinyViTs. Results lie in OUT/NAME.json; the table shows every model of OUT that was scored alike. Several processes
-(torchrun) share the features' work. See docs/transfer.md.
+of TinyViTs. `save` writes the model with the linear probe in the place of its classifier, a teacher of TRAIN's classes
+(teacher=saved teacher.weights=FILE). Results lie in OUT/NAME.json; the table shows every model of OUT that was scored
+alike. Several processes (torchrun) share the features' work. See docs/transfer.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,7 @@ from distill.data.catalog import Catalog
 from distill.probes import few_shot, finetune, knn, linear, results
 from distill.probes.extraction import features_of
 from distill.probes.features import Features
-from distill.probes.subject import Subject, check_data, open_subject
+from distill.probes.subject import Subject, check_data, open_subject, save
 from distill.runtime import Runtime
 
 
@@ -44,7 +48,7 @@ def main(config: TransferConfig) -> None:
     if set(config.methods) - {"finetune"}:
         sides = features_of(config, subject, {"train": train, "val": val}, process)
         if process.is_main:
-            scores |= probe(config, *sides, num_classes=train.num_classes, process=process)
+            scores |= probe(config, *sides, subject=subject, class_names=train.class_names, process=process)
             results.write(out, subject.name, result | {results.SCORES: scores})
     if "finetune" in config.methods:
         scores["finetune"] = finetune.score(config, subject)
@@ -70,10 +74,12 @@ def describe(config: TransferConfig, subject: Subject, train: Catalog, val: Cata
 
 
 def probe(
-    config: TransferConfig, train: Features, val: Features, *, num_classes: int, process: Runtime
-) -> dict[str, Any]:
-    """The scores of the probes that are asked for, as JSON values."""
+    config: TransferConfig, train: Features, val: Features, *, subject: Subject, class_names: Sequence[str],
+    process: Runtime,
+) -> dict[str, Any]:  # fmt: skip
+    """The scores of the probes that are asked for, as JSON values; saves what is to be saved."""
     scores: dict[str, Any] = {}
+    num_classes = len(class_names)
     if "knn" in config.methods:
         neighbours = knn.score(train, val, **asdict(config.knn), num_classes=num_classes, device=process.device)
         scores["knn"] = {str(number): asdict(found) for number, found in neighbours.items()}
@@ -81,6 +87,9 @@ def probe(
         fitted = linear.score(train, val, **asdict(config.linear), num_classes=num_classes, device=process.device)
         process.say(linear.describe(fitted))
         scores["linear"] = linear.as_json(fitted)
+        if config.save:
+            save(config, subject.view, fitted.classifier, class_names=class_names)
+            process.say(f"{config.save} written: {subject.name} with {num_classes} classes (teacher=saved)")
     if "few_shot" in config.methods:
         shots = few_shot.score(train, val, **asdict(config.few_shot))
         scores["few_shot"] = {str(number): asdict(found) for number, found in shots.items()}

@@ -14,6 +14,7 @@ from models.errors import ModelError, WeightsError
 from models.features import FeaturePyramid, build_features
 from models.inference import for_inference
 from models.norms import use_norms
+from models.saved_teacher import check_saveable, save_teacher
 from models.saving import describe_weights, save_weights
 from models.teachers import Teacher, build_teacher
 from models.tiny_vit import TinyViT
@@ -30,6 +31,7 @@ __all__ = [
     "build",
     "build_features",
     "build_teacher",
+    "check_saveable",
     "count_macs",
     "count_params",
     "describe_weights",
@@ -37,6 +39,7 @@ __all__ = [
     "load_weights",
     "match_classes",
     "resolve",
+    "save_teacher",
     "save_weights",
     "use_norms",
 ]

@@ -18,6 +18,13 @@ def remove_classifier(net: nn.Module, *, name: str) -> None:
 
     **Raises** ModelError for a network whose classifier is not one linear map.
     """
+    for place in classifier_places(net, name=name):
+        parent, _, child = place.rpartition(".")
+        setattr(net.get_submodule(parent), child, nn.Identity())
+
+
+def classifier_places(net: nn.Module, *, name: str) -> list[str]:
+    """The names under which `net` holds its last linear map; one, unless modules share it. As `remove_classifier`."""
     own: Any = net
     classifier: Any = own.get_classifier() if hasattr(net, "get_classifier") else net.get_submodule("head.fc")
     if isinstance(classifier, nn.Sequential) and len(classifier):
@@ -27,6 +34,4 @@ def remove_classifier(net: nn.Module, *, name: str) -> None:
         raise ModelError(
             f"{name} has no single linear classifier (but {type(classifier).__name__}): it has no features"
         )
-    for place in places:
-        parent, _, child = place.rpartition(".")
-        setattr(net.get_submodule(parent), child, nn.Identity())
+    return places

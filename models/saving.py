@@ -5,19 +5,17 @@ the network for `describe_weights`; timm's names the call that builds it, and is
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from models.config import TinyViTConfig
 from models.errors import ModelError, WeightsError
 from models.published import timm_model
+from models.tensor_files import read_header, write_tensors
 from models.tiny_vit import TinyViT
 
 FORMAT = "distill.tiny_vit"
@@ -58,16 +56,7 @@ def save_weights(
         raise WeightsError(f"metadata may not set {', '.join(taken)}: saving does")
     _parse_metadata(metadata, num_classes=net.num_classes, path=path)
     tensors = {name: _stored(name, tensor, dtype) for name, tensor in net.state_dict().items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        safetensors.torch.save_file(tensors, partial, metadata={**metadata, **own})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"cannot write weights to {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_tensors(tensors, path, metadata={**metadata, **own})
 
 
 def describe_weights(path: str | Path) -> dict[str, Any]:
@@ -80,13 +69,7 @@ def describe_weights(path: str | Path) -> dict[str, Any]:
     **Raises** WeightsError for any other file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"no weights file at {path}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header: dict[str, str] = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
+    header = read_header(path)
     if header.get("format") != FORMAT:
         raise WeightsError(f"{path} does not describe its model: it was not written by save_weights")
     if header.get("format_version") != FORMAT_VERSION:

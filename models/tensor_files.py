@@ -1,10 +1,11 @@
-"""Reads named tensors from a file without running code from it.
+"""Named tensors from a file, without running code from it, and into one.
 
 First step of loading weights; whose names they are is decided in `models.layouts`.
 """
 
 import collections
 import hashlib
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,35 @@ def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, Ten
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
     return _strip_prefixes(_unwrap(_entry(_load_pickled(path), entry, path), path))
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file that appears under its name only when it is complete; one of that name is replaced.
+
+    **Raises** WeightsError where writing fails.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        safetensors.torch.save_file(dict(tensors), partial, metadata=dict(metadata))
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"cannot write weights to {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_header(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says of itself, without its tensors. **Raises** WeightsError for any other file."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
 
 
 def file_sha256(path: str | Path) -> str:

@@ -184,8 +184,8 @@ def test_arms_are_distinct_and_have_one_to_be_held_against(question: questions.Q
 
 def test_differences_are_taken_seed_by_seed() -> None:
     arms = [
-        {"label": "x, labels", "top1": [80.0, 82.0], "seconds": [1.0], "peak_mb": [1.0], "store": None},
-        {"label": "x, distilled", "top1": [81.0, 83.0], "seconds": [1.0], "peak_mb": [1.0], "store": None},
+        {"label": "x, labels", "top1": [80.0, 82.0], "cpu_seconds": [1.0], "peak_mb": [1.0], "store": None},
+        {"label": "x, distilled", "top1": [81.0, 83.0], "cpu_seconds": [1.0], "peak_mb": [1.0], "store": None},
     ]
     table = tables.table({"key": "a", "title": "t", "against": ", labels", "metric": "top1", "arms": arms})
     assert "| x, distilled | 82.00 ± 1.41 | +1.00 ± 0.00 |" in table

@@ -108,6 +108,8 @@ class TransferConfig:
     name: str | None = None
     """Of the model in the table; null: the run's folder, or the teacher's name."""
     methods: list[str] = field(default_factory=lambda: ["knn", "linear", "few_shot"])
+    save: str | None = None
+    """File for the model with the linear probe's classifier: a teacher of these classes, `teacher=saved`."""
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
@@ -125,5 +127,9 @@ class TransferConfig:
             raise UsageError(f"methods=[]: give at least one of {', '.join(METHODS)}")
         for method in self.methods:
             choice("methods", method, METHODS)
+        if self.save is not None and "linear" not in self.methods:
+            raise UsageError(f"save={self.save}: the linear probe is what is saved, and methods= leaves it out")
+        if self.save is not None and not self.save.endswith(".safetensors"):
+            raise UsageError(f"save={self.save}: the file's name must end in .safetensors")
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise UsageError(f"name={self.name}: must be the name of a file, without a slash or a dot before it")

@@ -9,7 +9,7 @@ Shape suffixes: n rows, d features, c classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ class Classifier:
     def __call__(self, values_nd: Tensor) -> Tensor:
         return ((values_nd - self.mean_d) / self.std_d) @ self.weight_cd.T + self.bias_c
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """(c, d) and (c,) float32 on the CPU: the same logits are `x @ weight.T + bias`."""
+        weight_cd = self.weight_cd.double() / self.std_d.double()
+        bias_c = self.bias_c.double() - weight_cd @ self.mean_d.double()
+        return weight_cd.float().cpu(), bias_c.float().cpu()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearProbe:
@@ -53,6 +59,8 @@ class LinearProbe:
     """Whether the last fit came to its end before `max_iterations`."""
     held_out: dict[float, float]
     """Top-1 on the held-out rows, in percent, for each penalty."""
+    classifier: Classifier = field(compare=False, repr=False)
+    """Fitted with the chosen penalty to all training rows."""
 
 
 def score(
@@ -95,6 +103,7 @@ def score(
         at_edge=len(tried) > 1 and best in (min(tried), max(tried)),
         converged=model.converged,
         held_out=tried,
+        classifier=model,
     )
 
 
@@ -110,9 +119,8 @@ def describe(probe: LinearProbe) -> str:
 
 def as_json(probe: LinearProbe) -> dict[str, Any]:
     """The probe's numbers as JSON values."""
-    numbers = asdict(probe)
-    scores: dict[str, Any] = numbers.pop("scores")
-    return scores | numbers | {"held_out": {f"{k:g}": v for k, v in probe.held_out.items()}}
+    numbers = {name: getattr(probe, name) for name in ("penalty", "at_edge", "converged")}
+    return asdict(probe.scores) | numbers | {"held_out": {f"{k:g}": v for k, v in probe.held_out.items()}}
 
 
 def fit(

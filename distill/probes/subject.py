@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from distill import evaluation_pass, run_folder
 from distill.config import EvalChangeConfig, EvalConfig, EvaluateConfig, TransferConfig
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
+from distill.probes.linear import Classifier
 from models.embedding import remove_classifier
 
 
@@ -51,17 +53,9 @@ def open_subject(config: TransferConfig) -> Subject:
     **Raises:** `DistillError` if a run is not finished; `models.ModelError` and `models.WeightsError` for a model that
     cannot be built, or has no features.
     """
-    features = config.features
-    asked = EvaluateConfig(
-        data=config.data,
-        run=config.run,
-        teacher=config.teacher,
-        eval=EvalChangeConfig(
-            batch_size=features.batch_size, crop=features.crop, interpolation=features.interpolation,
-            full=features.full, image_size=features.image_size,
-        ),
-    )  # fmt: skip
-    model, view = evaluation_pass.subject(asked)
+    model, view = _open(config)
+    if config.save:
+        models.check_saveable(model.net, name=model.name)
     weights = None
     if config.run.dir:
         weights = Path(config.run.dir) / run_folder.WEIGHTS
@@ -75,6 +69,34 @@ def open_subject(config: TransferConfig) -> Subject:
     return Subject(
         name=name, model=model, view=view, weights=weights if tiny else None, config=shape, params=params, macs=macs
     )
+
+
+def save(config: TransferConfig, view: EvalConfig, classifier: Classifier, *, class_names: Sequence[str]) -> None:
+    """Writes the configuration's model, which answers with the classes of `classifier`, to `config.save`."""
+    assert config.save
+    weight_cd, bias_c = classifier.folded()
+    model = replace(_open(config)[0], crop=view.crop, interpolation=view.interpolation)
+    path = Path(config.save)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DistillError(f"save={path}: {error.strerror}") from None
+    models.save_teacher(model, path, weight_cd=weight_cd, bias_c=bias_c, class_names=class_names)
+
+
+def _open(config: TransferConfig) -> tuple[models.Teacher, EvalConfig]:
+    """The model with its classifier, and how pictures are shown to it."""
+    features = config.features
+    asked = EvaluateConfig(
+        data=config.data,
+        run=config.run,
+        teacher=config.teacher,
+        eval=EvalChangeConfig(
+            batch_size=features.batch_size, crop=features.crop, interpolation=features.interpolation,
+            full=features.full, image_size=features.image_size,
+        ),
+    )  # fmt: skip
+    return evaluation_pass.subject(asked)
 
 
 def check_data(train: Catalog, val: Catalog) -> None:

@@ -28,7 +28,7 @@ def collect(
     costs = [json.loads(path.read_text()) for path in plan.costs.values()]
     return {
         "about": about(), "cores": os.cpu_count(), "seeds": seeds, "scale": asdict(scale), "questions": asked,
-        "costs": costs, "trainings": len(trainings), "training_seconds": sum(cell["seconds"] for cell in trainings),
+        "costs": costs, "trainings": len(trainings), "cpu_seconds": sum(cell["cpu_seconds"] for cell in trainings),
     }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def _arm(label: str, found: list[dict[str, Any]]) -> dict[str, Any]:
     scores = {name: [cell["scores"][name] for cell in found] for name in SCORES if name in found[0]["scores"]}
     settings = {name: value for name, value in found[0]["cell"].items() if name != "seed"}
     return {
-        "label": label, **scores, "seconds": [cell["seconds"] for cell in found],
+        "label": label, **scores, "cpu_seconds": [cell["cpu_seconds"] for cell in found],
         "peak_mb": [cell["peak_mb"] for cell in found], "seeds": [cell["cell"]["seed"] for cell in found],
         "store": found[0].get("store"), "settings": settings,
     }  # fmt: skip
@@ -77,9 +77,9 @@ def fill(page: Path, results: dict[str, Any]) -> None:
 
 def sentence(results: dict[str, Any]) -> str:
     """How much was trained, and with what."""
-    about, hours = results["about"], results["training_seconds"] / 3600
+    about, hours = results["about"], results["cpu_seconds"] / 3600
     return (
-        f"{results['trainings']} trainings, {results['seeds']} seeds an arm, {hours:.1f} hours of training in all on a "
+        f"{results['trainings']} trainings, {results['seeds']} seeds an arm, {hours:.1f} hours of CPU time in all on a "
         f"machine of {results['cores']} cores; Python {about['python']}, torch {about['torch']}.\n"
     )
 

@@ -22,7 +22,7 @@ def table(question: dict[str, Any]) -> str:
     stored = any(arm["store"] for arm in arms)
     columns = ["arm", *(NAMES[name] for name in scores), f"difference in {_short(question['metric'])}"]
     columns += ["bytes a view", "classes", "mass kept"] if stored else []
-    columns += ["seconds", "peak MB"]
+    columns += ["CPU seconds", "peak MB"]
     lines = [f"### ({question['key']}) {question['title']}", "", _line(columns), "|---" * len(columns) + "|"]
     for arm in arms:
         reference = reference_of(arm, arms, question["against"])
@@ -30,7 +30,7 @@ def table(question: dict[str, Any]) -> str:
         cells.append(_difference(arm, reference, question["metric"]))
         if stored:
             cells += _facts(arm["store"])
-        cells += [f"{statistics.mean(arm['seconds']):.0f}", f"{statistics.mean(arm['peak_mb']):.0f}"]
+        cells += [f"{statistics.mean(arm['cpu_seconds']):.0f}", f"{statistics.mean(arm['peak_mb']):.0f}"]
         lines.append(_line(cells))
     return "\n".join([*lines, ""])
 

@@ -1,7 +1,10 @@
 #!/bin/bash
 # Rehearses the scripts beside it on a Slurm of its own: two nodes on this machine, CPUs only, small pictures.
 #
-#   scripts/slurm/rehearse.sh [FOLDER]        # default runs/slurm; 10 to 15 minutes on 2 cores
+#   scripts/slurm/rehearse.sh [FOLDER]        # default runs/slurm
+#
+# Jobs must last longer than the shortest limit that Slurm can set, a minute. EPOCHS and STEPS suit two cores with nothing
+# else to do; with less to spare take fewer, and more minutes of notice: EPOCHS=8 STEPS=200 NOTICE=3 is for a busy machine.
 #
 # It needs root, Slurm and MUNGE (Debian: apt-get install slurmctld slurmd slurm-client munge), and `python` with this
 # project's packages on PATH. It starts munged, slurmctld and two slurmds with a configuration in FOLDER, in the
@@ -99,10 +102,10 @@ PYTHON
 # Over the #SBATCH lines of the scripts stand these. A job that is to meet its limit gets a short one when it is at work,
 # because nobody knows how long a busy machine takes to start it.
 export SBATCH_TIMELIMIT=60 SBATCH_SIGNAL=B:USR1@30
-limit_soon() { # limit_soon JOB: two to three minutes from now; Slurm looks at limits twice a minute
+limit_soon() { # limit_soon JOB: NOTICE minutes from now, less what has passed of this one; Slurm looks twice a minute
     local minutes
     minutes=$(squeue --noheader --jobs="$1" --format=%M | awk -F: '{print (NF > 2 ? $1 * 60 : 0) + $(NF - 1)}')
-    say scontrol update JobId="$1" TimeLimit=$((minutes + 3))
+    say scontrol update JobId="$1" TimeLimit=$((minutes + ${NOTICE:-1}))
 }
 logs=$work/logs
 export SBATCH_OUTPUT="$logs/%x-%A_%a.log"
@@ -113,7 +116,7 @@ python scripts/pack.py "$work/images/train" "$work/train" --workers 1 2>/dev/nul
 
 # --- teacher pass: three shares; one is killed, all meet the time limit, the check comes last ----------------------------
 teacher=(teacher=tiny_vit teacher.weights=scripts/demo/teacher.safetensors view=fashion data.path="$work/train"
-    store.topk=3 store.epochs="${EPOCHS:-12}" store.rows_per_block=250 data.workers=0 batch_size=50 compute.threads=1)
+    store.topk=3 store.epochs="${EPOCHS:-40}" store.rows_per_block=250 data.workers=0 batch_size=50 compute.threads=1)
 say scripts/slurm/submit_teacher.sh 3 "${teacher[@]}" store.path="$work/teacher.zarr" | tee "$work/submitted"
 read -r fill check < <(sed -n 's/.*array \([0-9]*\) .*job \([0-9]*\) checks.*/\1 \2/p' "$work/submitted")
 for share in 0 1 2; do wait_for 900 has_line "blocks to do" "$logs/teacher-${fill}_$share.log"; done
@@ -139,7 +142,7 @@ say python -m logitstore diff "$work/teacher.zarr" "$work/whole.zarr"
 
 # --- student pass: two nodes of one process; it meets the time limit ----------------------------------------------------
 student=(data.path="$work/train" store.path="$work/teacher.zarr" student=tiny_vit_micro student.image_size=28
-    train.steps="${STEPS:-300}" train.batch_size=32 optim.base_batch=null data.workers=0 run.log_every=10 compute.threads=1)
+    train.steps="${STEPS:-3000}" train.batch_size=32 optim.base_batch=null data.workers=0 run.log_every=10 compute.threads=1)
 export PROCESSES=1 HEAD=127.0.0.1 # node1 is a name that only this Slurm knows.
 say sbatch --nodes=2 scripts/slurm/student.sbatch "${student[@]}" run.dir="$work/student" | tee "$work/submitted"
 job=$(awk '/Submitted/ {print $NF}' "$work/submitted")

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 
+import logitstore
 import models
 from distill.data.catalog import Catalog, open_catalog
 from distill.data.pack import pack
@@ -197,6 +198,27 @@ def test_a_run_is_probed_and_fine_tuned_on_other_classes(
     assert tuned["mean"] == [0.5, 0.5, 0.5]
     with pytest.raises(UsageError, match=r"train\.epoks"):
         call("transfer", [*base, "finetune.settings={train.epoks:1}"])
+
+
+def test_the_linear_probe_becomes_a_teacher(data_path: Path, val_path: Path, tmp_path: Path) -> None:
+    own, store = tmp_path / "deeper" / "own.safetensors", tmp_path / "own.zarr"
+    base = [f"data.path={data_path}", f"data.val_path={val_path}", f"out={tmp_path / 'out'}", "data.workers=0"]
+    base += ["compute.threads=1", "teacher=efficientnet_lite0", "features.image_size=64", "methods=[linear]"]
+    call("transfer", [*base, "linear.penalties=[1e-2]", f"save={own}"])
+    probed = json.loads((tmp_path / "out" / "efficientnet_lite0.json").read_text())["scores"]["linear"]
+    saved = ["teacher=saved", f"teacher.weights={own}", "data.workers=0", "compute.threads=1"]
+    call("evaluate", [f"data.val_path={val_path}", *saved, f"json={tmp_path / 'told.json'}"])
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["top1"] == pytest.approx(probed["top1"])
+    call("save_logits", [f"data.path={data_path}", f"store.path={store}", *saved, "store.topk=2"])
+    assert logitstore.open(store).spec.num_classes == 3
+    assert logitstore.open(store).spec.teacher["class_names"] == ["anchor", "bell", "cup"]
+    for words_, message in (
+        ([f"save={own}", "methods=[knn]"], "methods= leaves it out"),
+        ([f"save={tmp_path / 'own.pth'}"], r"must end in \.safetensors"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            call("transfer", [*base, *words_])
 
 
 def test_features_damaged_on_disk_are_found_out(data_path: Path, val_path: Path, teacher_weights: Path,
