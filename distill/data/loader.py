@@ -94,7 +94,9 @@ def _begin(begun: Any, worker: int) -> None:
 @atexit.register
 def _end_workers() -> None:
     """Ends workers that are left when this process ends, after an error say: it would send them SIGTERM, to which they
-    are deaf, and wait for ever. Runs before that, because it was registered after it."""
+    are deaf, and wait for ever. Runs before that, because it was registered after it. From now on torch's handler would
+    call that a fault, with a traceback after the program's last word."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()

@@ -32,14 +32,24 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("raise ValueError", 1), ("pass", 0)])
-def test_a_process_ends_though_its_loader_is_not_exhausted(end: str, code: int) -> None:
-    """Workers are deaf to the SIGTERM with which a process that ends would end them."""
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("sys.exit(3)", 3, ""),
+        ("raise ValueError('x') from None", 1, "ValueError: x"),
+        ("pass", 0, ""),
+        ("sys.exit('stopped')", 1, "stopped"),
+    ],
+)
+def test_a_process_ends_though_its_loader_is_not_exhausted(end: str, code: int, said: str) -> None:
+    """Workers are deaf to the SIGTERM with which a process that ends would end them; that they are ended is no fault,
+    and not spoken of."""
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(end=end)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.stdout == "0 10\n"
     assert done.returncode == code
+    assert done.stderr.strip().rpartition("\n")[2] == said
 
 
 class Numbers(torch.utils.data.Dataset[int]):
