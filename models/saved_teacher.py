@@ -56,7 +56,9 @@ def save_teacher(
             "class_names": list(class_names)}  # fmt: skip
     places = classifier_places(teacher.net, name=teacher.name)
     if isinstance(teacher.net, TinyViT):
-        net: nn.Module = TinyViT(dataclasses.replace(teacher.net.config, num_classes=len(class_names)))
+        net: nn.Module = TinyViT(
+            dataclasses.replace(teacher.net.config, num_classes=len(class_names), image_size=teacher.image_size)
+        )
     else:
         facts["architecture"] = _architecture(teacher.net)
         net = _empty(facts, path)

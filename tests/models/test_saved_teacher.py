@@ -70,17 +70,19 @@ def test_a_lite_teacher_is_saved_under_the_names_of_timm(tmp_path: Path) -> None
         torch.testing.assert_close(theirs.eval()(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_tiny_vit_is_saved_as_any_tiny_vit(small: models.TinyViT, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [32, 40])
+def test_a_tiny_vit_is_saved_as_any_tiny_vit(size: int, small: models.TinyViT, tmp_path: Path) -> None:
     told = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop": 1.0, "interpolation": "bilinear"}
     path = tmp_path / "a.safetensors"
     models.save_weights(small, path, metadata={key: json.dumps(value) for key, value in told.items()})
-    teacher = models.build_teacher(kind="tiny_vit", weights=path)
+    teacher = models.build_teacher(kind="tiny_vit", weights=path, image_size=size)
     pixels, expected = save(teacher, tmp_path / "own.safetensors")
     for kind in ("saved", "tiny_vit"):
         own = models.build_teacher(kind=kind, weights=tmp_path / "own.safetensors")
         with torch.no_grad():
             torch.testing.assert_close(own.net(pixels), expected, rtol=1e-4, atol=1e-4)
         assert (own.class_names, own.std, own.interpolation) == (NAMES, (0.4, 0.5, 0.6), "bilinear")
+        assert own.image_size == size
 
 
 def test_what_cannot_be_saved_is_refused(tmp_path: Path) -> None:
