@@ -142,7 +142,7 @@ say python -m logitstore diff "$work/teacher.zarr" "$work/whole.zarr"
 
 # --- student pass: two nodes of one process; it meets the time limit ----------------------------------------------------
 student=(data.path="$work/train" store.path="$work/teacher.zarr" student=tiny_vit_micro student.image_size=28
-    train.steps="${STEPS:-3000}" train.batch_size=32 optim.base_batch=null data.workers=0 run.log_every=10 compute.threads=1)
+    train.steps="${STEPS:-1200}" train.batch_size=32 optim.base_batch=null data.workers=0 run.log_every=10 compute.threads=1)
 export PROCESSES=1 HEAD=127.0.0.1 # node1 is a name that only this Slurm knows.
 say sbatch --nodes=2 scripts/slurm/student.sbatch "${student[@]}" run.dir="$work/student" | tee "$work/submitted"
 job=$(awk '/Submitted/ {print $NF}' "$work/submitted")
