@@ -87,7 +87,8 @@ def test_killed_and_started_again_every_question_is_answered(tmp_path: Path) -> 
         assert all(np.isfinite(arm[question["metric"]]).all() for arm in question["arms"])
         assert f"({question['key']}) {question['title']}" in text
         assert (tmp_path / f"{question['key']}.png").stat().st_size > 5000
-        assert page.read_text().count(f"results-{question['key']}.png") == 1
+        assert page.read_text().count(f"(results/{question['key']}.png)") == 1
+        assert (page.parent / "results" / f"{question['key']}.png").exists()
         assert question["arms"][1]["label"] in page.read_text()
     assert results["costs"][0]["ratio"] > 0
     cells = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}

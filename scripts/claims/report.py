@@ -54,14 +54,16 @@ def _arm(label: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def fill(page: Path, results: dict[str, Any]) -> None:
-    """Puts each question's table, and its picture beside the page, where `page` has `<!-- KEY -->` .. `<!-- end -->`.
+    """Puts each question's table and picture where `page` has `<!-- KEY -->` .. `<!-- end -->`.
+
+    Pictures and the results file go to a folder of the page's name beside it.
 
     **Raises:** `UsageError` if it has no such place for one of them.
     """
     text = page.read_text()
     parts = {"about": sentence(results)}
     for question in results["questions"]:
-        picture = f"![{question['title']}]({page.stem}-{question['key']}.png)"
+        picture = f"![{question['title']}]({page.stem}/{question['key']}.png)"
         parts[question["key"]] = f"{picture}\n\n{_without_heading(tables.table(question))}"
     if results["costs"]:
         parts["costs"] = _without_heading(tables.cost_table(results["costs"]))
@@ -71,8 +73,11 @@ def fill(page: Path, results: dict[str, Any]) -> None:
             raise UsageError(f"{page} has no line <!-- {key} --> with a line <!-- end --> after it")
         text = place.sub(lambda found, body=body: f"{found[1]}\n{body}\n{found[2]}", text)
     page.write_text(text)
+    folder = page.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "results.json", results)
     for question in results["questions"]:
-        plots.plot(question, page.with_name(f"{page.stem}-{question['key']}.png"))
+        plots.plot(question, folder / f"{question['key']}.png")
 
 
 def sentence(results: dict[str, Any]) -> str:
