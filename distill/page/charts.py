@@ -125,7 +125,7 @@ def nice_ticks(values: Sequence[float], *, most: int = 5) -> list[float]:
     greatest."""
     low, high = min(values), max(values)
     if high - low <= 1e-12 * max(abs(low), abs(high), 1e-12):
-        high = low + (abs(low) or 1.0)
+        high = max(high, low + (abs(low) if abs(low) > 1e-12 else 1.0))
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     for factor in (1, 2, 2.5, 5, 10, 20):
         step = factor * power

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -186,6 +186,8 @@ def test_thinned_points_keep_mean_and_end() -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
+@example([4.8e-52, 8.1e-93])
+@example([5e-324])
 def test_ticks_are_few_even_and_reach_past_the_values(values: list[float]) -> None:
     ticks = charts.nice_ticks(values)
     assert 2 <= len(ticks) <= 7
