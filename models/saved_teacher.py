@@ -1,6 +1,6 @@
 """A teacher of classes of one's own: a known network with another last linear map, in a file that says all of it.
 
-Written where a linear probe was fitted to a model's features (`distill.transfer` with `linear.save`), read by
+Written where a linear probe was fitted to a model's features (`distill.transfer` with `save`), read by
 `models.build_teacher(kind="saved")`. A TinyViT is saved as any TinyViT is; of timm's models the header names the
 architecture.
 """

@@ -1,4 +1,5 @@
-"""What is probed: a run's student, a teacher or any timm model, and all that decides its features."""
+"""What is probed: a run's student, a teacher or any timm model, all that decides its features, and the same model saved
+with a probe's classes."""
 
 from __future__ import annotations
 
