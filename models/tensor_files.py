@@ -5,11 +5,12 @@ First step of loading weights; whose names they are is decided in `models.layout
 
 import collections
 import hashlib
+import json
 import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
@@ -51,12 +52,17 @@ def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, Ten
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file that appears under its name only when it is complete; one of that name is replaced.
 
+    The same tensors and metadata give the same bytes, so that a teacher or a student that is made again keeps its
+    SHA-256, by which stores and model cards know it.
+
     **Raises** WeightsError where writing fails.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         safetensors.torch.save_file(dict(tensors), partial, metadata=dict(metadata))
         with partial.open("rb+") as file:
+            _sort_metadata(file)
+            file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
@@ -91,6 +97,22 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _sort_metadata(file: BinaryIO) -> None:
+    """Puts the metadata of a safetensors file in order of its keys, in place.
+
+    The library writes them in an order drawn anew in each process; tensors it sorts. The format is eight bytes with
+    the length of a header in JSON, padded with spaces, then the tensors' bytes.
+    """
+    size_bytes = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size_bytes))
+    metadata = header.pop("__metadata__", {})
+    ordered = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode().ljust(size_bytes)
+    if len(text) == size_bytes:  # else it would run into the tensors; the order then stays as the library wrote it
+        file.seek(8)
+        file.write(text)
 
 
 class _Inert:
