@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from logitstore.layout import BLOCK_FILES, SAMPLE_ARRAYS, SAMPLE_SHARD_ROWS, arrays, documents
-from logitstore.spec import StoreSpec
+from logitstore.spec import INNER_ROWS, StoreSpec
 
 _MEASURED_TOPK = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 BYTES_A_VIEW = {
@@ -14,12 +14,15 @@ BYTES_A_VIEW = {
 }
 """Measured: bytes a view at 1,000 classes, all files of a block, for those kept classes. See docs/store.md."""
 MEASURED_CLASSES = 1000
+BYTES_A_BLOCK = 850
+"""Measured: what a block costs beside its rows: indexes, checksums, marker, and compression that begins anew. Within
+3 % for k = 3 to 100 in log8 and blocks of 256 rows or more (docs/store.md)."""
 BYTES_A_SAMPLE = 12.0
 """Key hashes do not compress, labels hardly do."""
 
 
 def bytes_per_view(*, topk: int, num_classes: int, encoding: str) -> float:
-    """Estimate from the measured table: linear between its values, in proportion beyond.
+    """Estimate from the measured table, for blocks of 4,096 rows: linear between its values, in proportion beyond.
 
     Other numbers of classes change what an index costs, by the difference of log2(classes) in bits.
     """
@@ -42,6 +45,7 @@ def plan(spec: StoreSpec, *, images_per_s: float | None = None, gpus: int = 1) -
     """
     views = spec.num_samples * spec.num_epochs
     each = bytes_per_view(topk=spec.topk, num_classes=spec.num_classes, encoding=spec.encoding)
+    each += BYTES_A_BLOCK * max(spec.num_blocks / spec.num_samples - 1 / INNER_ROWS, 0.0)
     blocks = spec.num_epochs * spec.num_blocks
     parts = len(SAMPLE_ARRAYS) * -(-spec.num_samples // SAMPLE_SHARD_ROWS)
     gpu_seconds = views / images_per_s if images_per_s else None

@@ -4,6 +4,7 @@
     python scripts/bench_store.py --outputs runs/outputs.npy --json bench_store.json
     python scripts/bench_store.py --outputs runs/outputs.npy --sizes     # the table of `logitstore plan`
     python scripts/bench_store.py --outputs runs/outputs.npy --sizes --classes 21841
+    python scripts/bench_store.py --outputs runs/outputs.npy --sizes --rows-per-block 512
     python scripts/bench_store.py --scale
 
 Everything is measured side by side in one process on one core, warm from the page cache, the best of several repeats.
@@ -77,10 +78,14 @@ def seconds(work: Callable[[], object], *, repeats: int = 5) -> float:
     return min(times)
 
 
-def write_store(path: Path, rows: dict[str, np.ndarray], *, encoding: str, classes: int = NUM_CLASSES) -> float:
+def write_store(
+    path: Path, rows: dict[str, np.ndarray], *, encoding: str, classes: int = NUM_CLASSES, rows_per_block: int = 4096
+) -> float:
     """Writes one epoch; rows a second, compression and flushes included."""
     n, topk = rows["indices"].shape
-    spec = logitstore.StoreSpec(num_samples=n, num_epochs=1, num_classes=classes, topk=topk, encoding=encoding)
+    spec = logitstore.StoreSpec(
+        num_samples=n, num_epochs=1, num_classes=classes, topk=topk, encoding=encoding, rows_per_block=rows_per_block
+    )
     logitstore.create(path, spec, keys=np.arange(n), labels=np.zeros(n, int))
     begin = time.perf_counter()
     with logitstore.writer(path) as writer:
@@ -100,7 +105,9 @@ def divergence(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
         return np.where(np.exp(p) > 0, np.exp(p) * (p - q), 0).sum(axis=1)
 
 
-def bench_sizes(work: Path, logprobs_nc: np.ndarray, *, sizes: tuple[int, ...]) -> dict[str, float]:
+def bench_sizes(
+    work: Path, logprobs_nc: np.ndarray, *, sizes: tuple[int, ...], rows_per_block: int
+) -> dict[str, float]:
     """Bytes a view alone, for each k and encoding, with the ratio to the published record."""
     facts: dict[str, float] = {
         "top_100_mass": float(np.exp(kept_rows(logprobs_nc, topk=100)["logprobs"]).sum(1).mean())
@@ -109,7 +116,8 @@ def bench_sizes(work: Path, logprobs_nc: np.ndarray, *, sizes: tuple[int, ...]) 
         base = kept_rows(logprobs_nc, topk=topk)
         for encoding in ("log8", "float16"):
             path = work / f"size-{encoding}-{topk}.zarr"
-            write_store(path, base, encoding=encoding, classes=logprobs_nc.shape[1])
+            classes = logprobs_nc.shape[1]
+            write_store(path, base, encoding=encoding, classes=classes, rows_per_block=rows_per_block)
             size = describe_store(logitstore.open(path))["bytes_per_view"]
             end = f"k{topk}" + ("" if encoding == "log8" else "_float16")
             facts |= {f"bytes_per_view_{end}": size, f"ratio_{end}": size / (4 + 4 * topk)}
@@ -252,6 +260,7 @@ def print_table(facts: dict[str, float]) -> None:
 @click.option("--scale", "at_scale", is_flag=True, help="Measure a store of the full size instead.")
 @click.option("--sizes", is_flag=True, help="Measure bytes a view for many k instead.")
 @click.option("--classes", type=int, help="With --sizes: outputs of so many classes made from those of --outputs.")
+@click.option("--rows-per-block", default=4096, show_default=True, help="With --sizes: rows of one block.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for the stores; a temporary one when left out.")
 @click.option("--repeats", default=5, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to a file.")
@@ -260,6 +269,7 @@ def main(
     at_scale: bool,
     sizes: bool,
     classes: int | None,
+    rows_per_block: int,
     work: Path | None,
     repeats: int,
     json_file: Path | None,
@@ -272,7 +282,8 @@ def main(
         elif sizes:
             logprobs_nc = np.load(outputs) if outputs else made_up(8192)
             logprobs_nc = widened(logprobs_nc, classes) if classes else logprobs_nc
-            facts = bench_sizes(folder, logprobs_nc, sizes=SIZES if classes is None else (10, 100))
+            ks = SIZES if classes is None else (10, 100)
+            facts = bench_sizes(folder, logprobs_nc, sizes=ks, rows_per_block=rows_per_block)
         else:
             logprobs_nc = np.load(outputs) if outputs else made_up(8192)
             kind = f"real outputs, {outputs}" if outputs else "made-up outputs (normal logits)"

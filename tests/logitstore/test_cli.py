@@ -247,9 +247,20 @@ def test_plan_is_what_a_store_costs(make_store, make_spec):
     assert facts["folders"] == sum(p.is_dir() for p in found) - 1  # Without the group `samples`.
     assert facts["gpu_hours"] == pytest.approx(10_000 / 100 / 3600)
     assert facts["hours"] == pytest.approx(facts["gpu_hours"] / 4)
-    table = json.loads(run("plan", "--samples", 1000, "--epochs", 1, "--topk", 100, "--json").stdout)
+    table = json.loads(run("plan", "--samples", 4096, "--epochs", 1, "--topk", 100, "--json").stdout)
     assert table["bytes_per_view"] == pytest.approx(127.7)
     assert run("plan", *words).exit_code == 0
+
+
+def test_plan_of_small_blocks_is_what_they_cost(make_store):
+    """The same views in small and in large blocks: the difference is what `plan` says it is, within a third."""
+    stored, planned = {}, {}
+    for rows in (512, 4096):
+        path = make_store(name=f"{rows}.zarr", num_samples=4096, rows_per_block=rows, num_epochs=1)
+        stored[rows] = json.loads(run("info", path, "--json").stdout)["bytes_per_view"]
+        words = ["--samples", 4096, "--epochs", 1, "--topk", 5, "--classes", 30, "--rows-per-block", rows]
+        planned[rows] = json.loads(run("plan", *words, "--json").stdout)["bytes_per_view"]
+    assert planned[512] - planned[4096] == pytest.approx(stored[512] - stored[4096], rel=1 / 3)
 
 
 def test_export_and_import(make_store, tmp_path):
