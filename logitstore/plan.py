@@ -16,7 +16,7 @@ BYTES_A_VIEW = {
 MEASURED_CLASSES = 1000
 BYTES_A_BLOCK = 850
 """Measured: what a block costs beside its rows: indexes, checksums, marker, and compression that begins anew. Within
-3 % for k = 3 to 100 in log8 and blocks of 256 rows or more (docs/store.md)."""
+4 % for k = 3 to 100 in log8 and blocks of 256 rows or more (docs/store.md)."""
 BYTES_A_SAMPLE = 12.0
 """Key hashes do not compress, labels hardly do."""
 

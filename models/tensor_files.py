@@ -102,7 +102,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 def _sort_metadata(file: BinaryIO) -> None:
     """Puts the metadata of a safetensors file in order of its keys, in place.
 
-    The library writes them in an order drawn anew in each process; tensors it sorts. The format is eight bytes with
+    The library writes them in an order drawn anew each time; tensors it sorts. The format is eight bytes with
     the length of a header in JSON, padded with spaces, then the tensors' bytes.
     """
     size_bytes = int.from_bytes(file.read(8), "little")
