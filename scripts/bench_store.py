@@ -2,9 +2,6 @@
 
     python scripts/teacher_outputs.py runs/outputs.npy --views 8192     # real outputs, once
     python scripts/bench_store.py --outputs runs/outputs.npy --json bench_store.json
-    python scripts/bench_store.py --outputs runs/outputs.npy --sizes     # the table of `logitstore plan`
-    python scripts/bench_store.py --outputs runs/outputs.npy --sizes --classes 21841
-    python scripts/bench_store.py --outputs runs/outputs.npy --sizes --rows-per-block 512
     python scripts/bench_store.py --scale
 
 Everything is measured side by side in one process on one core, warm from the page cache, the best of several repeats.
@@ -33,30 +30,12 @@ from logitstore.describe import describe_store
 
 BATCH = 1024
 NUM_CLASSES = 1000
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-MIXTURE = 0.7
-"""Standard deviation of what a made class has of its own, against that of the logits of a view."""
 
 
 def made_up(num_views: int) -> np.ndarray:
     """(n, C) float32 log-probabilities of normal logits."""
     logits = np.random.default_rng(0).normal(size=(num_views, NUM_CLASSES)).astype(np.float32) * 2.5
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-
-
-def widened(logprobs_nc: np.ndarray, num_classes: int) -> np.ndarray:
-    """(n, num_classes) float32 log-probabilities of more classes than the teacher has, made from its real outputs.
-
-    Each of the classes has the logit of one of the teacher's, in turn, and a fixed random mixture of all of them: so
-    the logits keep their rank and, roughly, their spread, and classes have near relatives, as in a larger WordNet.
-    """
-    random = np.random.default_rng(0)
-    known = logprobs_nc.shape[1]
-    mixture = random.normal(size=(known, num_classes)).astype(np.float32) * (MIXTURE / known**0.5)
-    centred = logprobs_nc - logprobs_nc.mean(axis=1, keepdims=True)
-    logits = centred[:, np.arange(num_classes) % known] + centred @ mixture
-    logits -= logits.max(axis=1, keepdims=True)
-    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
 
 def kept_rows(logprobs_nc: np.ndarray, *, topk: int) -> dict[str, np.ndarray]:
@@ -103,26 +82,6 @@ def divergence(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
     q = np.concatenate([stored.logprobs, stored.tail[:, None]], axis=1).astype(np.float64)
     with np.errstate(invalid="ignore"):
         return np.where(np.exp(p) > 0, np.exp(p) * (p - q), 0).sum(axis=1)
-
-
-def bench_sizes(
-    work: Path, logprobs_nc: np.ndarray, *, sizes: tuple[int, ...], rows_per_block: int
-) -> dict[str, float]:
-    """Bytes a view alone, for each k and encoding, with the ratio to the published record."""
-    facts: dict[str, float] = {
-        "top_100_mass": float(np.exp(kept_rows(logprobs_nc, topk=100)["logprobs"]).sum(1).mean())
-    }
-    for topk in sizes:
-        base = kept_rows(logprobs_nc, topk=topk)
-        for encoding in ("log8", "float16"):
-            path = work / f"size-{encoding}-{topk}.zarr"
-            classes = logprobs_nc.shape[1]
-            write_store(path, base, encoding=encoding, classes=classes, rows_per_block=rows_per_block)
-            size = describe_store(logitstore.open(path))["bytes_per_view"]
-            end = f"k{topk}" + ("" if encoding == "log8" else "_float16")
-            facts |= {f"bytes_per_view_{end}": size, f"ratio_{end}": size / (4 + 4 * topk)}
-            shutil.rmtree(path)
-    return facts
 
 
 def record_file(path: Path, rows: dict[str, np.ndarray]) -> np.dtype[Any]:
@@ -258,18 +217,12 @@ def print_table(facts: dict[str, float]) -> None:
 @click.command()
 @click.option("--outputs", type=click.Path(exists=True, path_type=Path), help="Log-probabilities, (n, 1000) .npy.")
 @click.option("--scale", "at_scale", is_flag=True, help="Measure a store of the full size instead.")
-@click.option("--sizes", is_flag=True, help="Measure bytes a view for many k instead.")
-@click.option("--classes", type=int, help="With --sizes: outputs of so many classes made from those of --outputs.")
-@click.option("--rows-per-block", default=4096, show_default=True, help="With --sizes: rows of one block.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for the stores; a temporary one when left out.")
 @click.option("--repeats", default=5, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to a file.")
 def main(
     outputs: Path | None,
     at_scale: bool,
-    sizes: bool,
-    classes: int | None,
-    rows_per_block: int,
     work: Path | None,
     repeats: int,
     json_file: Path | None,
@@ -279,11 +232,6 @@ def main(
     try:
         if at_scale:
             facts = scale(folder)
-        elif sizes:
-            logprobs_nc = np.load(outputs) if outputs else made_up(8192)
-            logprobs_nc = widened(logprobs_nc, classes) if classes else logprobs_nc
-            ks = SIZES if classes is None else (10, 100)
-            facts = bench_sizes(folder, logprobs_nc, sizes=ks, rows_per_block=rows_per_block)
         else:
             logprobs_nc = np.load(outputs) if outputs else made_up(8192)
             kind = f"real outputs, {outputs}" if outputs else "made-up outputs (normal logits)"
