@@ -1,0 +1,1 @@
+"""Hydra YAML: the settings that users start from. Imported as `distill.conf`."""

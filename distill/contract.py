@@ -16,20 +16,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import distill.command
-from distill import run_folder
 from distill.config import ContractConfig
+from distill.config.command import Program, run_program
+from distill.config.durations import limit_of
 from distill.contraction import report
 from distill.contraction.costs import make_pricing, shown
-from distill.contraction.proxy import make_proxy
-from distill.contraction.records import CANDIDATES, Folder
-from distill.contraction.rehearsal import rehearse_search
+from distill.contraction.dry_run import rehearse_search
 from distill.contraction.search import Task, check_targets, make_space, search, seed_architecture
-from distill.contraction.team import Team, start_alone
-from distill.duration import limit_of
-from distill.rehearsal import nothing
-from distill.runtime import Runtime
-from distill.stopping import Stopping
+from distill.contraction.search_dir import CANDIDATES, Folder
+from distill.contraction.task_queue import Team, start_alone
+from distill.contraction.train_candidate import make_proxy
+from distill.runs import run_dir
+from distill.runtime.processes import Runtime
+from distill.runtime.stopping import Stopping
+from distill.student.dry_run import nothing
 
 
 def main(config: ContractConfig) -> None:
@@ -48,7 +48,7 @@ def main(config: ContractConfig) -> None:
         process.finish()
 
 
-def rehearse(config: ContractConfig) -> None:
+def dry_run(config: ContractConfig) -> None:
     """Checks that the search can be done, trains its first architecture for some steps, and prints what the whole would
     take at most. Writes nothing."""
     team = Team()
@@ -56,7 +56,7 @@ def rehearse(config: ContractConfig) -> None:
     task = _make_task(config, process, team, stop=nothing)
     if team.is_main:
         check_targets(task)
-        run_folder.is_there(config)
+        run_dir.is_there(config)
         print(_described(task), flush=True)
         print(rehearse_search(task), flush=True)
     team.meet("end", stop=nothing)
@@ -81,7 +81,7 @@ def _make_task(config: ContractConfig, process: Runtime, team: Team, *, stop: Ca
 def _begin(task: Task) -> str:
     """Checks that the search can be done, and makes its folder."""
     check_targets(task)
-    folder = run_folder.prepare(task.config)
+    folder = run_dir.prepare(task.config)
     (folder / CANDIDATES).mkdir(exist_ok=True)
     print(_described(task), flush=True)
     return "begun"
@@ -96,5 +96,7 @@ def _described(task: Task) -> str:
     )
 
 
+PROGRAM = Program(main, "contract", schema=ContractConfig, about=__doc__, dry_run=dry_run)
+
 if __name__ == "__main__":
-    distill.command.run(main, name="contract", schema=ContractConfig, about=__doc__, dry_run=rehearse)
+    run_program(PROGRAM)

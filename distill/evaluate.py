@@ -19,18 +19,20 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import distill.command
-import models
-from distill import classes, evaluation, evaluation_pass, runtime
+from distill import models
 from distill.config import EvaluateConfig
+from distill.config.command import Program, run_program
 from distill.data.batches import EvalBatches
-from distill.data.records import Records
+from distill.data.damage_log import DamageLog
 from distill.errors import DistillError
-from distill.model_table import model_table
-from distill.progress import Progress
-from distill.throughput import images_per_second
+from distill.evaluation import class_mapping, score, setup
+from distill.evaluation.published_table import model_table
+from distill.models.weights.class_maps import Remapped
+from distill.runtime import processes
+from distill.runtime.measure import images_per_second
+from distill.runtime.model_input import Normalise
+from distill.runtime.progress import Progress
 from distill.views import EvalSpec
-from models.class_maps import Remapped
 
 
 def main(config: EvaluateConfig) -> None:
@@ -38,15 +40,15 @@ def main(config: EvaluateConfig) -> None:
         print(model_table())
         return
     assert config.data.val_path
-    images = evaluation_pass.open_images(config)
-    model, settings = evaluation_pass.subject(config)
+    images = setup.open_images(config)
+    model, settings = setup.subject(config)
     spec = EvalSpec(crop=settings.crop, interpolation=settings.interpolation, full=settings.full)
-    class_map = classes.map_to_data(model, images, classes=config.eval.classes)
+    class_map = class_mapping.map_to_data(model, images, classes=config.eval.classes)
 
-    process = runtime.start(config.compute)
+    process = processes.start(config.compute)
     if class_map:
-        process.say(classes.describe(class_map, images))
-    judges = evaluation_pass.make_judges(config, images, settings, process)
+        process.say(class_mapping.describe(class_map, images))
+    judges = setup.make_judges(config, images, settings, process)
     net = Remapped(model.net, class_map) if class_map else model.net
     cost = {
         "image_size": model.image_size,
@@ -54,18 +56,18 @@ def main(config: EvaluateConfig) -> None:
         "macs": models.count_macs(model.net, model.image_size),
     }
     process.place(net, config.compute)
-    normalise = runtime.Normalise(model.mean, model.std, process=process, compute=config.compute)
-    records = Records(
+    normalise = Normalise(model.mean, model.std, device=process.device, channels_last=config.compute.channels_last)
+    damage_log = DamageLog(
         damaged=config.data.damaged,
-        damage_file=evaluation_pass.damage_file(config.data.val_path),
+        damage_file=setup.damage_file(config.data.val_path),
         digest_file=None,
         rank=process.rank,
     )
     began = time.monotonic()
     with Progress("evaluation", total=len(images), unit="images", shown=process.is_main) as progress:
-        scores = evaluation.evaluate(
+        scores = score.evaluate(
             net, EvalBatches(images, spec=spec, size=model.image_size), batch_size=settings.batch_size,
-            workers=config.data.workers, records=records, runtime=process, normalise=normalise, progress=progress,
+            workers=config.data.workers, damage_log=damage_log, runtime=process, normalise=normalise, progress=progress,
             judges=judges,
         )  # fmt: skip
     numbers = asdict(scores) | cost
@@ -107,5 +109,7 @@ def _sentence(numbers: dict[str, float]) -> str:
     return text
 
 
+PROGRAM = Program(main, "evaluate", schema=EvaluateConfig, about=__doc__)
+
 if __name__ == "__main__":
-    distill.command.run(main, name="evaluate", schema=EvaluateConfig, about=__doc__)
+    run_program(PROGRAM)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-import distill.command
-import models
+from distill import models
 from distill.config import ExportConfig
+from distill.config.command import Program, run_program
 from distill.errors import DistillError
-from distill.export_subject import Subject, open_subject
-from distill.model_card import model_card
-from models.onnx_file import export_onnx
+from distill.exporting.model_card import model_card
+from distill.exporting.source import Subject, open_subject
+from distill.models.deploy.onnx import export_onnx
 
 _SUFFIX = {"onnx": ".onnx", "timm": ".timm.safetensors", "safetensors": ".export.safetensors"}
 
@@ -47,7 +47,8 @@ def _target(config: ExportConfig, subject: Subject) -> Path:
 
 
 def _write(config: ExportConfig, subject: Subject, path: Path) -> float | None:
-    """Writes the file. **Returns:** for ONNX, the largest difference of a logit (see `models.onnx_file.compare`)."""
+    """Writes the file. **Returns:** for ONNX, the largest difference of a logit (see
+    `distill.models.deploy.onnx.compare`)."""
     if config.format != "onnx":
         layout = "timm" if config.format == "timm" else "ours"
         dtype = getattr(torch, config.dtype)
@@ -59,5 +60,7 @@ def _write(config: ExportConfig, subject: Subject, path: Path) -> float | None:
     return difference
 
 
+PROGRAM = Program(main, "export", schema=ExportConfig, about=__doc__)
+
 if __name__ == "__main__":
-    distill.command.run(main, name="export", schema=ExportConfig, about=__doc__)
+    run_program(PROGRAM)

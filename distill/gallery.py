@@ -13,18 +13,18 @@ not. See docs/gallery.md.
 
 from __future__ import annotations
 
-import distill.command
 import logitstore
 from distill.config import GalleryConfig
-from distill.page import charts, choice, curves, document, exhibits, facts, sight
+from distill.config.command import Program, run_program
+from distill.page import charts, curves, document, facts, replayed, row_choice, rows
 from distill.page.classes import Classes, classes_of
 from distill.page.coverage import coverage
 from distill.page.document import Document
-from distill.page.exhibits import Source
+from distill.page.replayed import Notice
+from distill.page.rows import Source
 from distill.page.scan import Scan, scan
-from distill.page.sight import Notice
-from distill.progress import Progress
-from logitstore.describe import describe_store
+from distill.runtime.progress import Progress
+from logitstore.tools.describe import describe_store
 
 _CACHE_BYTES = 256 * 2**20
 
@@ -34,8 +34,8 @@ def main(config: GalleryConfig) -> None:
     out = document.check_target(config.out)
     runs = [curves.read_run(path) for path in config.runs]
     store = logitstore.open(config.store.path, cache_bytes=_CACHE_BYTES)
-    choice.check_pick(config.show, store.spec)
-    seen, classes, done = sight.open_sight(store, config), classes_of(store.spec), store.done()
+    row_choice.check_pick(config.show, store.spec)
+    seen, classes, done = replayed.open_sight(store, config), classes_of(store.spec), store.done()
 
     most = min(int(done.sum()), config.scan.blocks or int(done.sum()))
     with Progress("reading", total=most, unit="blocks") as progress:
@@ -43,11 +43,11 @@ def main(config: GalleryConfig) -> None:
             store, classes, blocks=config.scan.blocks, epochs=config.scan.epochs, most=config.show.extremes,
             progress=progress.advance,
         )  # fmt: skip
-    chosen = choice.choose(config.show, store.spec, done, found)
+    chosen = row_choice.choose(config.show, store.spec, done, found)
     source = Source(store=store, done=done & ~found.damaged, sight=seen, classes=classes, config=config.show)
     with Progress("drawing", total=len(chosen), unit="rows") as progress:
-        shown = exhibits.collect(source, chosen, most_bytes=config.max_mb * 1e6, progress=progress.advance)
-    proof = sight.prove(store, seen, exhibits.places(shown, store.spec))
+        shown = rows.collect(source, chosen, most_bytes=config.max_mb * 1e6, progress=progress.advance)
+    proof = replayed.prove(store, seen, rows.places(shown, store.spec))
 
     notices = [*seen.notices, *([proof] if proof else []), *notices_of(store, found)]
     page = Document(
@@ -131,5 +131,7 @@ def kinds(found: Scan, classes: Classes, config: GalleryConfig) -> dict[str, tup
     }
 
 
+PROGRAM = Program(main, "gallery", schema=GalleryConfig, about=__doc__)
+
 if __name__ == "__main__":
-    distill.command.run(main, name="gallery", schema=GalleryConfig, about=__doc__)
+    run_program(PROGRAM)

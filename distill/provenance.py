@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -15,37 +13,10 @@ import xxhash
 import zarr
 
 import logitstore
-import models
 from distill import views
-from distill.config import DataConfig, TeacherConfig
-from distill.data.catalog import Catalog, open_catalog
-from distill.data.remote import Cache, default_folder
-from distill.errors import DistillError, UsageError
+from distill.data.catalog import Catalog
 from distill.views import ViewSpec
-
-
-def view_spec(settings: dict[str, Any]) -> ViewSpec:
-    """The ViewSpec of the `view` settings. **Raises:** `UsageError` that names a wrong one."""
-    try:
-        return ViewSpec.from_json(settings)
-    except (DistillError, ValueError) as error:
-        raise UsageError(f"view: {error}") from None
-
-
-def teacher(config: TeacherConfig) -> models.Teacher:
-    """Builds the teacher of the `teacher` settings with its weights, on the CPU."""
-    settings = {name: value for name, value in asdict(config).items() if value is not None}
-    for name in ("mean", "std"):
-        if name in settings:
-            settings[name] = tuple(settings[name])
-    return models.build_teacher(**settings)
-
-
-def catalog(config: DataConfig, path: str) -> Catalog:
-    """Opens a data set, a folder or a URL, with the cache that the `data` settings describe."""
-    folder = Path(config.cache).expanduser() if config.cache else default_folder()
-    cache = Cache(folder=folder, limit_bytes=config.cache_bytes, retries=config.retries, timeout=config.timeout)
-    return open_catalog(path, cache=cache)
+from distill.views.digest import view_digest
 
 
 def data(catalog: Catalog) -> dict[str, Any]:
@@ -86,15 +57,3 @@ def student(catalog: Catalog, store: logitstore.Store | None) -> dict[str, Any]:
         "store": {"path": str(store.path), "fingerprint": digest, **about, "view": spec.view},
         "teacher": {name: value for name, value in spec.teacher.items() if name != "class_names"},
     }
-
-
-def view_digest(view: ViewSpec) -> str:
-    """Digest of a fixed set of synthetic pictures under a ViewSpec: equal wherever its views come out alike."""
-    digests = [views.spec_digest(view), *([views.mix_digest(view.mix)] if view.mix else [])]
-    return "-".join(f"{digest:016x}" for digest in digests)
-
-
-def block_rows(wanted: int, num_samples: int) -> int:
-    """Rows of a block: as wanted, or for a small data set no more than it takes, in steps that a store allows."""
-    step = 1024 if num_samples <= logitstore.INNER_ROWS else logitstore.INNER_ROWS
-    return min(wanted, -(-num_samples // step) * step)

@@ -18,27 +18,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import distill.command
-import models
-from distill import provenance, rehearsal, run_folder, runtime, summary, trackers
+from distill import models, provenance
 from distill.config import TrainStudentConfig
+from distill.config.command import Program, run_program
+from distill.config.durations import limit_of
 from distill.data.loader import load
-from distill.duration import limit_of
 from distill.errors import Stopped
-from distill.journal import Journal
-from distill.loop import Training, train
-from distill.progress import Progress
-from distill.runtime import Runtime
-from distill.stopping import MARKER, Stopping
-from distill.student_pass import StudentPass, describe, make_pass, make_records, make_training, results
+from distill.runs import run_dir, summary
+from distill.runtime import processes, trackers
+from distill.runtime.processes import Runtime
+from distill.runtime.progress import Progress
+from distill.runtime.stopping import MARKER, Stopping
+from distill.student import dry_run
+from distill.student.loop import Training, train
+from distill.student.run_state import RunState
+from distill.student.setup import StudentPass, describe, make_damage_log, make_pass, make_training, results
 
 
 def main(config: TrainStudentConfig) -> None:
     assert config.data.path and config.run.dir
     began = time.monotonic()
     trackers.check(config.run.trackers)
-    process = runtime.start(
-        config.compute, trackers=config.run.trackers, tracker_folder=Path(config.run.dir) / run_folder.TRACKERS
+    process = processes.start(
+        config.compute, trackers=config.run.trackers, tracker_folder=Path(config.run.dir) / run_dir.TRACKERS
     )
     marker = Path(config.run.dir) / MARKER
     if process.is_main:
@@ -46,16 +48,16 @@ def main(config: TrainStudentConfig) -> None:
     with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
         work = make_pass(config, process)
         training = make_training(config, process, work.num_classes)
-        folder = process.from_main(lambda: run_folder.prepare(config))
-        if (folder / run_folder.WEIGHTS).exists():
-            process.say(f"{folder} is a finished run: its student is in {folder / run_folder.WEIGHTS}")
+        folder = process.from_main(lambda: run_dir.prepare(config))
+        if (folder / run_dir.WEIGHTS).exists():
+            process.say(f"{folder} is a finished run: its student is in {folder / run_dir.WEIGHTS}")
             process.finish()
             return
-        journal = Journal(
+        journal = RunState(
             folder, training, plan=work.plan, order=work.order, catalog=work.catalog, process=process,
             keep=config.run.keep, began=began,
         )  # fmt: skip
-        reason = run(config, work, training, journal, process=process, stopping=stopping)
+        reason = train_to_end(config, work, training, journal, process=process, stopping=stopping)
         how = f"{reason}, after step {training.step} of {work.plan.total_steps}. The same command goes on from there"
         if process.is_main and reason:
             marker.write_text(how + "\n")
@@ -66,15 +68,15 @@ def main(config: TrainStudentConfig) -> None:
         raise Stopped(how)
 
 
-def run(
-    config: TrainStudentConfig, work: StudentPass, training: Training, journal: Journal, *, process: Runtime,
+def train_to_end(
+    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, *, process: Runtime,
     stopping: Stopping,
 ) -> str | None:  # fmt: skip
     """Trains from where the run stands. **Returns:** why it was stopped, or None at its end."""
     process.say(describe(config, work, process, training))
-    settings = dict(run_folder.leaves(asdict(config)))
+    settings = dict(run_dir.leaves(asdict(config)))
     trackers.start(
-        process, config.run.trackers, folder=journal.folder / run_folder.TRACKERS, settings=settings, step=training.step
+        process, config.run.trackers, folder=journal.folder / run_dir.TRACKERS, settings=settings, step=training.step
     )
     plan, evaluator = work.plan, work.evaluator
     evaluate = (lambda: journal.evaluate(evaluator)) if evaluator else None
@@ -82,40 +84,40 @@ def run(
         evaluate()  # It was stopped or killed before that was done.
     indices = work.order.indices(training.step, plan.total_steps)
     batches = load(work.batches, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
-    records = make_records(config, process, digests=config.data.digests)
+    damage_log = make_damage_log(config, process, digests=config.data.digests)
     with Progress(
         "student pass", total=plan.total_steps, unit="steps", done=training.step, shown=process.is_main
     ) as progress:
         reason = train(
-            training, plan, batches, runtime=process, records=records, log=journal.log, save=journal.save,
+            training, plan, batches, runtime=process, damage_log=damage_log, log=journal.log, save=journal.save,
             evaluate=evaluate, stop=stopping.agreed, progress=progress,
         )  # fmt: skip
-    if note := records.summary():
+    if note := damage_log.summary():
         print(note, flush=True)
     return reason
 
 
 def finish(
-    config: TrainStudentConfig, work: StudentPass, training: Training, journal: Journal, process: Runtime
+    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, process: Runtime
 ) -> None:
     """Writes the summary and the trained weights, these last: where they are, a run is finished."""
     folder, scores = journal.folder, journal.scores(training.step)
     scores = {name: value for name, value in scores.items() if name not in ("step", "epoch")}
     totals = {"steps": training.step, "seconds": round(journal.seconds, 1), **scores}
-    (folder / run_folder.SUMMARY).write_text(json.dumps(totals, indent=1) + "\n")
+    (folder / run_dir.SUMMARY).write_text(json.dumps(totals, indent=1) + "\n")
     journal.close()
     summary.write(folder, described=describe(config, work, process, training), totals=totals, best=journal.best)
     about = metadata(config, work)
     if config.run.best_weights and (state := journal.best_state()):
         # Those that top-1 was measured of.
-        best = copy.deepcopy(results(config, training)[run_folder.WEIGHTS])
+        best = copy.deepcopy(results(config, training)[run_dir.WEIGHTS])
         best.load_state_dict(state["average" if config.eval.weights == "ema" else "model"])
-        models.save_weights(best, folder / run_folder.BEST_WEIGHTS, metadata=about | {"step": str(state["step"])})
+        models.save_weights(best, folder / run_dir.BEST_WEIGHTS, metadata=about | {"step": str(state["step"])})
     for name, net in results(config, training).items():
         models.save_weights(net, folder / name, metadata=about)
     if scores:
         print(f"top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} % of {scores['num_images']} images")
-    print(f"{folder / run_folder.WEIGHTS} written", flush=True)
+    print(f"{folder / run_dir.WEIGHTS} written", flush=True)
 
 
 def metadata(config: TrainStudentConfig, work: StudentPass) -> dict[str, str]:
@@ -133,7 +135,7 @@ def metadata(config: TrainStudentConfig, work: StudentPass) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in about.items()}
 
 
+PROGRAM = Program(main, "train_student", schema=TrainStudentConfig, about=__doc__, dry_run=dry_run.dry_run)
+
 if __name__ == "__main__":
-    distill.command.run(
-        main, name="train_student", schema=TrainStudentConfig, about=__doc__, dry_run=rehearsal.rehearse_student
-    )
+    run_program(PROGRAM)

@@ -22,24 +22,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import distill.command
-from distill import provenance, runtime
+from distill import inputs
 from distill.config import TransferConfig
+from distill.config.command import Program, run_program
 from distill.data.catalog import Catalog
 from distill.probes import few_shot, finetune, knn, linear, results
 from distill.probes.extraction import features_of
 from distill.probes.features import Features
-from distill.probes.subject import Subject, check_data, open_subject, save
-from distill.runtime import Runtime
+from distill.probes.probed_model import Subject, check_data, open_subject, save
+from distill.runtime import processes
+from distill.runtime.processes import Runtime
 
 
 def main(config: TransferConfig) -> None:
     assert config.data.path and config.data.val_path and config.out
-    train = provenance.catalog(config.data, config.data.path)
-    val = provenance.catalog(config.data, config.data.val_path)
+    train = inputs.open_catalog(config.data, config.data.path)
+    val = inputs.open_catalog(config.data, config.data.val_path)
     check_data(train, val)
     subject = open_subject(config)
-    process = runtime.start(config.compute)
+    process = processes.start(config.compute)
     if "finetune" in config.methods:
         finetune.check(config, subject, process)
     out = Path(config.out)
@@ -96,5 +97,7 @@ def probe(
     return scores
 
 
+PROGRAM = Program(main, "transfer", schema=TransferConfig, about=__doc__)
+
 if __name__ == "__main__":
-    distill.command.run(main, name="transfer", schema=TransferConfig, about=__doc__)
+    run_program(PROGRAM)

@@ -17,33 +17,34 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import distill.command
 import logitstore
-from distill import provenance, runtime
-from distill.comparison import compare_with_teacher
+from distill import inputs
 from distill.config import OneViewConfig, VerifyLogitsConfig
+from distill.config.command import Program, run_program
 from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
-from distill.progress import Progress
-from distill.proving import Prover, explain_failure
-from distill.replay import view_spec_of
+from distill.replay.open_store import view_spec_of
+from distill.replay.proofs import Prover, explain_failure
+from distill.runtime import processes
+from distill.runtime.progress import Progress
+from distill.teacher.recheck import compare_with_teacher
 from distill.views import describe, describe_mix, draw, image_size
 
 
 def main(config: VerifyLogitsConfig) -> None:
     assert config.data.path and config.store.path
-    catalog = provenance.catalog(config.data, config.data.path)
+    catalog = inputs.open_catalog(config.data, config.data.path)
     store = logitstore.open(config.store.path)
     if config.show.row is not None:
         show_view(store, catalog, config.show, row=config.show.row)
         return
-    process = runtime.start(config.compute)
+    process = processes.start(config.compute)
     if process.world > 1:
         raise DistillError("distill.verify_logits runs as one process: start it without torchrun")
     faults = check_proofs(store, catalog, blocks=config.check.blocks)
     if config.check.rows:
-        teacher = provenance.teacher(config.teacher)
+        teacher = inputs.open_teacher(config.teacher)
         faults += compare_with_teacher(store, catalog, teacher, config=config, process=process)
     if faults:
         raise DistillError(f"{store.path} failed the verification:\n  " + "\n  ".join(faults))
@@ -91,5 +92,7 @@ def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, 
     print(f"{path}: the view at {size} x {size} pixels")
 
 
+PROGRAM = Program(main, "verify_logits", schema=VerifyLogitsConfig, about=__doc__)
+
 if __name__ == "__main__":
-    distill.command.run(main, name="verify_logits", schema=VerifyLogitsConfig, about=__doc__)
+    run_program(PROGRAM)

@@ -11,7 +11,6 @@ it. This package knows blocks of rows and nothing of pictures or models.
     rows = store.read(epoch=0, rows=slice(0, 256))
 """
 
-from logitstore.check import Report, check
 from logitstore.create import create, grow
 from logitstore.errors import (
     BlockExists,
@@ -29,13 +28,14 @@ from logitstore.errors import (
     StoreUnreachable,
     UnsupportedVersion,
 )
-from logitstore.layout import FORMAT_VERSION
-from logitstore.recode import recode
-from logitstore.repair import Repair, repair
+from logitstore.format.layout import FORMAT_VERSION
 from logitstore.rows import Rows, TailModel
 from logitstore.spec import INNER_ROWS, StoreSpec, differences
 from logitstore.store import Store, open
-from logitstore.transfer import Transfer, copy, merge
+from logitstore.tools.check import Report, check
+from logitstore.tools.recode import recode
+from logitstore.tools.repair import Repair, repair
+from logitstore.tools.transfer import Transfer, copy, merge
 from logitstore.writer import Writer, writer
 
 __all__ = [

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from logitstore import files, shard
 from logitstore.errors import NotAStore, SpecError, StoreExists
-from logitstore.folder import TEMPORARY, Folder
-from logitstore.layout import (
+from logitstore.format import shard
+from logitstore.format.layout import (
     ROOT_DOCUMENT,
     SAMPLE_ARRAYS,
     SAMPLE_SHARD_ROWS,
@@ -27,10 +26,12 @@ from logitstore.layout import (
     documents,
     once_arrays,
 )
+from logitstore.format.metadata import metadata_faults, read_spec
 from logitstore.lock import writing_alone
-from logitstore.metadata import metadata_faults, read_spec
 from logitstore.rows import TailModel
 from logitstore.spec import StoreSpec
+from logitstore.storage import local
+from logitstore.storage.folder import TEMPORARY, Folder
 from logitstore.store import Store
 
 Array = NDArray[Any]
@@ -50,7 +51,7 @@ def create(
     Raises `StoreExists` when there is anything at `path`, `SpecError` when keys, labels or tail model do not fit the
     spec, `StoreFull`.
     """
-    _require_room(files.at(path))
+    _require_room(local.at(path))
     columns = {
         SAMPLE_ARRAYS[0]: _column("keys", keys, np.dtype("<u8"), spec, least=0),
         SAMPLE_ARRAYS[1]: _column("labels", labels, np.dtype("<i4"), spec, least=-1),
@@ -71,18 +72,18 @@ def create_like(path: str | Path, store: Store, *, spec: StoreSpec | None = None
 
 
 def _create(path: str | Path, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
-    folder = files.at(path)
+    folder = local.at(path)
     _require_room(folder)
     if folder.local is None:
         _lay_out(folder, spec, columns)
         return
     target = folder.local
-    with files.disk_errors(target, "creating"):
+    with local.disk_errors(target, "creating"):
         target.parent.mkdir(parents=True, exist_ok=True)
     building = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        _lay_out(files.at(building), spec, columns)
-        with files.disk_errors(target, "creating"):
+        _lay_out(local.at(building), spec, columns)
+        with local.disk_errors(target, "creating"):
             building.rename(target)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -99,7 +100,7 @@ def grow(path: str | Path, *, epochs: int) -> StoreSpec:
 
     **Returns** the spec as it is then. Raises as `open` does, `SpecError`, `StoreLocked`, `StoreFull`.
     """
-    folder = files.at(path)
+    folder = local.at(path)
     with writing_alone(folder):
         spec = read_spec(folder)
         faults = metadata_faults(folder, spec)

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from logitstore.errors import StoreLocked
-from logitstore.files import disk_errors
-from logitstore.folder import Folder
-from logitstore.layout import LOCK_KEY
+from logitstore.format.layout import LOCK_KEY
+from logitstore.storage.folder import Folder
+from logitstore.storage.local import disk_errors
 
 _held: dict[Path, int] = {}
 """Lock files this process holds and its pid: record locks do not exclude their own process."""

@@ -13,17 +13,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from logitstore import codec, files
-from logitstore.blocks import BlockFiles, Marker
-from logitstore.cache import Cache
 from logitstore.errors import DamagedBlock, MissingBlocks, NotAStore, OutOfRange
-from logitstore.folder import Folder
-from logitstore.gather import RowsLike, gather, row_numbers
-from logitstore.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS
-from logitstore.metadata import metadata_faults, read_spec
+from logitstore.format import codec
+from logitstore.format.blocks import BlockFiles, Marker
+from logitstore.format.cache import Cache
+from logitstore.format.gather import RowsLike, gather, row_numbers
+from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS
+from logitstore.format.metadata import metadata_faults, read_spec
 from logitstore.ranges import compact
 from logitstore.rows import Rows, TailModel
 from logitstore.spec import StoreSpec
+from logitstore.storage import local
+from logitstore.storage.folder import Folder
 
 CACHE_BYTES = 64 * 2**20
 """Default bound of a reader's memory for inner chunks."""
@@ -38,7 +39,7 @@ def open(path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> "Store":
 
     Raises `StoreMissing`, `NotAStore`, `UnsupportedVersion` or `StoreUnreachable`.
     """
-    folder = files.at(path)
+    folder = local.at(path)
     spec = read_spec(folder)
     faults = metadata_faults(folder, spec)
     if faults:
@@ -201,4 +202,4 @@ def require_block(spec: StoreSpec, block: int) -> None:
 
 
 def _restore(path: str, spec: StoreSpec, cache_bytes: int) -> Store:
-    return Store(files.at(path if files.is_url(path) else Path(path)), spec=spec, cache_bytes=cache_bytes)
+    return Store(local.at(path if local.is_url(path) else Path(path)), spec=spec, cache_bytes=cache_bytes)

@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from logitstore import codec, shard
 from logitstore.errors import BlockExists, OutOfRange, SpecError, StoreError
-from logitstore.layout import BLOCK_FILES, LOCK_KEY, MARKERS, arrays
+from logitstore.format import codec, shard
+from logitstore.format.layout import BLOCK_FILES, LOCK_KEY, MARKERS, arrays
 from logitstore.lock import Lock
 from logitstore.spec import StoreSpec
 from logitstore.store import open as open_store

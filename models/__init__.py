@@ -7,24 +7,25 @@ teacher = models.build_teacher(kind="efficientnet_lite0")
 
 from typing import Any
 
-from models.class_maps import ClassMap, match_classes
-from models.config import TinyViTConfig, resolve
-from models.counting import count_macs, count_params
-from models.errors import ModelError, WeightsError
-from models.features import FeaturePyramid, build_features
-from models.inference import for_inference
-from models.norms import use_norms
-from models.saved_teacher import check_saveable, save_teacher
-from models.saving import describe_weights, save_weights
-from models.teachers import Teacher, build_teacher
-from models.tiny_vit import TinyViT
-from models.weights import load_weights
+from distill.models.cost.counting import count_macs, count_params
+from distill.models.deploy.folded import for_inference
+from distill.models.errors import ModelError, WeightsError
+from distill.models.features.pyramid import FeaturePyramid, build_features
+from distill.models.image_model import ImageModel
+from distill.models.teachers.build import build_teacher
+from distill.models.teachers.saved import check_saveable, save_teacher
+from distill.models.tinyvit.config import TinyViTConfig, resolve
+from distill.models.tinyvit.network import TinyViT
+from distill.models.tinyvit.norms import use_norms
+from distill.models.weights.class_maps import ClassMap, match_classes
+from distill.models.weights.load import load_weights
+from distill.models.weights.save import describe_weights, save_weights
 
 __all__ = [
     "ClassMap",
     "FeaturePyramid",
+    "ImageModel",
     "ModelError",
-    "Teacher",
     "TinyViT",
     "TinyViTConfig",
     "WeightsError",

@@ -25,11 +25,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench_pictures import Way, ours, timms, torchvisions
-from bench_pool import make_pool
-from bench_profile import operation_rows, profile_rows
+from scripts.bench.pool import make_pool
+from scripts.bench.transforms import Way, ours, timms, torchvisions
+from scripts.bench.view_profile import operation_rows, profile_rows
 
 PICTURES = 48
 """A turn of a row; a multiple of the number of sizes in the pool."""
@@ -106,7 +106,7 @@ def ratios(times: Times) -> dict[str, float]:
 def loader_ratios(pool: Path) -> dict[str, float]:
     """The rows of `bench_loader.py` on the same files; none where that script is missing."""
     try:
-        from bench_loader import loader_rows
+        from scripts.bench.loader import loader_rows
     except ModuleNotFoundError:
         return {}
     rows: dict[str, float] = loader_rows(pool)

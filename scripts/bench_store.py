@@ -1,6 +1,6 @@
 """Benchmark of the store: bytes a view, rows written and read a second, against fixed records and a raw memory map.
 
-    python scripts/teacher_outputs.py runs/outputs.npy --views 8192     # real outputs, once
+    python scripts/bench/teacher_outputs.py runs/outputs.npy --views 8192     # real outputs, once
     python scripts/bench_store.py --outputs runs/outputs.npy --json bench_store.json
     python scripts/bench_store.py --scale
 
@@ -26,7 +26,7 @@ import click
 import numpy as np
 
 import logitstore
-from logitstore.describe import describe_store
+from logitstore.tools.describe import describe_store
 
 BATCH = 1024
 NUM_CLASSES = 1000
@@ -95,7 +95,7 @@ def record_file(path: Path, rows: dict[str, np.ndarray]) -> np.dtype[Any]:
 
 
 def read_records(path: Path, record: np.dtype[Any], places: np.ndarray) -> None:
-    """Records read one by one: seek, read, split, as a data set does that returns one sample at a time."""
+    """DamageLog read one by one: seek, read, split, as a data set does that returns one sample at a time."""
     with path.open("rb") as file:
         for first in range(0, len(places), BATCH):
             parts = []

@@ -7,7 +7,7 @@
     python scripts/bench_train.py --quick              # small networks, few turns: shows that it runs, measures nothing
 
 All rows of a pair take turns in one process; a ratio is the median of the ratios within each turn, so other work on the
-machine disturbs it little. What each ratio compares is in `bench_models.py` and `bench_passes.py`; what was tried is in
+machine disturbs it little. What each ratio compares is in `models.py` and `passes.py`; what was tried is in
 docs/training-speed.md.
 """
 
@@ -20,17 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import bench_models
-import bench_passes
 import click
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from distill.allocator import keep_freed_memory
+from distill.runtime.allocator import keep_freed_memory
+from scripts.bench import models, passes
 
 QUICK_STUDENT = (
     "student=tiny_vit_micro", "student.dims=[8,16,24,32]", "student.depths=[1,1,1,1]", "student.heads=[1,1,2,2]",
@@ -46,7 +44,7 @@ QUICK_STUDENT = (
 @click.option("--model", default="tiny_vit_5m", show_default=True, help="A published TinyViT, at 224 pixels.")
 @click.option("--compile", "compiled", is_flag=True, help="Add rows of both sides under torch.compile.")
 @click.option("--system-allocator", is_flag=True, help="Leave the C library's allocator as it is, for both sides.")
-@click.option("--no-passes", is_flag=True, help="Leave out the rows of bench_passes.py.")
+@click.option("--no-passes", is_flag=True, help="Leave out the rows of passes.py.")
 @click.option("--quick", is_flag=True, help="Small and few: shows that everything runs.")
 def main(
     target: Path | None, batch: int | None, threads: int, turns: int | None, model: str, compiled: bool,
@@ -62,19 +60,19 @@ def main(
     batch = batch or (2 if quick else 256 if on_gpu else 16)
     where = torch.cuda.get_device_name() if on_gpu else f"CPU, {threads} threads"
     title = f"{model} at 224, batch {batch}, {where}, {turns} turns"
-    setting = bench_models.Setting(device=device, name=model, image_size=224, batch=batch, compiled=False)
+    setting = models.Setting(device=device, name=model, image_size=224, batch=batch, compiled=False)
     ratios, rates = _models(setting, turns, title)
     if compiled:
         more = _models(replace(setting, compiled=True), turns, f"{title}, torch.compile")
         ratios, rates = ratios | more[0], rates | more[1]
     if not no_passes:
-        passes = bench_passes.Setting(
+        pass_setting = passes.Setting(
             student=QUICK_STUDENT if quick else (f"student={model}",), image_size=32 if quick else 224, batch=batch,
             precision="bf16" if on_gpu else "no", threads=threads, workers=8 if on_gpu else 0,
             steps=20 if on_gpu and not quick else 2, turns=turns, rows=24 * batch if on_gpu else 6 * batch,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
-            found = bench_passes.pass_ratios(Path(folder), passes)
+            found = passes.pass_ratios(Path(folder), pass_setting)
         ratios |= {key: value for key, value in found.items() if "_vs_" in key}
         more_rates = {key: value for key, value in found.items() if "_vs_" not in key}
         _print(f"Passes, {title}", ("row", "median images/s"), {key: f"{v:.1f}" for key, v in more_rates.items()})
@@ -84,13 +82,13 @@ def main(
         target.write_text(json.dumps(ratios | {f"images_per_s: {key}": v for key, v in rates.items()}, indent=1) + "\n")
 
 
-def _models(setting: bench_models.Setting, turns: int, title: str) -> tuple[dict[str, float], dict[str, float]]:
+def _models(setting: models.Setting, turns: int, title: str) -> tuple[dict[str, float], dict[str, float]]:
     """Measures and prints; returns ratios and median rates."""
     suffix = "_compiled" if setting.compiled else ""
-    rates = bench_models.take_turns(setting, turns=turns)
+    rates = models.take_turns(setting, turns=turns)
     medians = {f"{name}{suffix}": median(values) for name, values in rates.items()}
     _print(title, ("row", "median images/s"), {name: f"{value:.1f}" for name, value in medians.items()})
-    return bench_models.ratios(rates, suffix=suffix), medians
+    return models.ratios(rates, suffix=suffix), medians
 
 
 def _print(title: str, head: tuple[str, str], rows: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ if [ ! -f "$work/val/catalog/catalog.json" ]; then
     rm -rf "$work/images" "$work/train" "$work/val"
     say python scripts/demo/fashion_mnist.py unpack "$work/images"
     for split in train val; do
-        say python scripts/pack.py "$work/images/$split" "$work/$split" --workers 1
+        say python -m distill.pack "$work/images/$split" "$work/$split" --workers 1
     done
 fi
 

@@ -1,6 +1,6 @@
 """A headless Chromium for tests of pages; tests that use it are skipped, saying so, where there is none.
 
-Debian's `chromium` and `chromium-driver`; `scripts/install_browser.sh` installs them. Screenshots are kept in the
+Debian's `chromium` and `chromium-driver`; `scripts/dev/install_browser.sh` installs them. Screenshots are kept in the
 folder that DISTILL_TEST_ARTEFACTS names, else in tests/artefacts.
 """
 
@@ -72,7 +72,7 @@ def browser(profile: Path) -> Iterator[Browser]:
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pages are not tested in a browser")
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and chromedriver):
-        pytest.skip("no chromium: pages are not tested in a browser (scripts/install_browser.sh installs one)")
+        pytest.skip("no chromium: pages are not tested in a browser (scripts/dev/install_browser.sh installs one)")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     # Containers often give a browser neither a sandbox nor shared memory; the pages are the tests' own.

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from distill.data.catalog import Catalog, open_catalog
-from distill.data.pack import pack
+from distill.data.packing.pack import pack
 
 CLASSES = ("anchor", "bell", "cup")
 WORDNET = ("n01440764", "n01443537", "n01484850")
@@ -63,7 +63,7 @@ def catalog(data_path: Path) -> Catalog:
 @pytest.fixture(scope="session")
 def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny TinyViT for 32 px with random weights, as `distill.train_student` would leave it."""
-    import models
+    from distill import models
 
     torch.manual_seed(0)
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
@@ -89,7 +89,7 @@ def wordnet_path(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny TinyViT for 32 px and the 21,841 classes of ImageNet-21k, with random weights."""
-    import models
+    from distill import models
 
     torch.manual_seed(1)
     net = models.build("tiny_vit", num_classes=21841, image_size=32, **TINY)

@@ -25,7 +25,7 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
-from distill import command
+from distill.config import command
 from logitstore.cli import main as logitstore_command
 from tests.programs import ROOT, SCHEMAS
 

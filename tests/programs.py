@@ -16,8 +16,9 @@ import psutil
 import pytest
 from accelerate.state import AcceleratorState
 
-import distill.loop
-from distill import command, config
+import distill.student.loop
+from distill import config
+from distill.config import command
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS: dict[str, type[Any]] = {
@@ -73,7 +74,7 @@ def fresh_state() -> Iterator[None]:
 
 def break_off(words: list[str], *, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains a student inside this process until an error ends the run after so many steps."""
-    step = distill.loop._step
+    step = distill.student.loop._step
 
     def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
         if training.step == after:
@@ -81,7 +82,7 @@ def break_off(words: list[str], *, after: int, monkeypatch: pytest.MonkeyPatch) 
         return step(training, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(distill.loop, "_step", failing_step)
+        patch.setattr(distill.student.loop, "_step", failing_step)
         with pytest.raises(KeyboardInterrupt):
             call("train_student", words)
 

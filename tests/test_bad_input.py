@@ -14,24 +14,22 @@ import pytest
 import timm
 import torch
 
-import distill.command
-import distill.data.pictures
+import distill.data.images
 import distill.train_student
 import logitstore
-import models
+from distill import models
+from distill.config.command import Program, run_program
 from distill.data.catalog import open_catalog
-from distill.data.pack import pack
+from distill.data.packing.pack import pack
 from tests.conftest import write_images
 from tests.programs import ROOT, SCHEMAS, call, student_words, teacher_words
 
 
 def fails(capsys: pytest.CaptureFixture[str], program: str, words: list[str], *, code: int = 1) -> str:
     """Runs a program to its failure and returns the message."""
-    main = importlib.import_module(f"distill.{program}").main
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [program, *words])
-        with pytest.raises(SystemExit) as stop:
-            distill.command.run(main, name=program, schema=SCHEMAS[program], about="")
+    module = importlib.import_module(f"distill.{program}")
+    with pytest.raises(SystemExit) as stop:
+        run_program(module.PROGRAM, words)
     err = capsys.readouterr().err
     assert stop.value.code == code, err
     messages = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -252,8 +250,8 @@ def test_views_that_do_not_replay_stop_the_student_unless_allowed(
 ) -> None:
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=2")
     with pytest.MonkeyPatch.context() as patch:
-        render = distill.data.pictures.render
-        patch.setattr(distill.data.pictures, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
+        render = distill.data.images.render
+        patch.setattr(distill.data.images, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
         message = fails(capsys, "train_student", words)
         assert "as the teacher saw them" in message
         assert "store.check=warn" in message
@@ -262,12 +260,10 @@ def test_views_that_do_not_replay_stop_the_student_unless_allowed(
 
 
 def test_programs_explain_themselves(capsys: pytest.CaptureFixture[str]) -> None:
-    for program, schema in SCHEMAS.items():
+    for program in SCHEMAS:
         module = importlib.import_module(f"distill.{program}")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [program, "--help"])
-            with pytest.raises(SystemExit) as stop:
-                distill.command.run(module.main, name=program, schema=schema, about=module.__doc__)
+        with pytest.raises(SystemExit) as stop:
+            run_program(module.PROGRAM, ["--help"])
         out = capsys.readouterr().out
         assert stop.value.code == 0
         assert f"python -m distill.{program} " in out
@@ -275,10 +271,8 @@ def test_programs_explain_themselves(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_configuration_can_be_printed(data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        words = [*student_words(data_path, tmp_path / "run"), "--print-config"]
-        patch.setattr(sys, "argv", ["train_student", *words])
-        distill.command.run(distill.train_student.main, name="train_student", schema=SCHEMAS["train_student"], about="")
+    words = [*student_words(data_path, tmp_path / "run"), "--print-config"]
+    run_program(distill.train_student.PROGRAM, words)
     assert "batch_size: 16" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
@@ -290,15 +284,15 @@ def test_models_errors_reach_the_user(data_path: Path, tmp_path: Path, capsys: p
 
 
 def test_whoever_interrupts_a_pass_is_told_that_it_goes_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(config: object) -> None:
         raise KeyboardInterrupt
 
     for program, goes_on in (("train_student", True), ("save_logits", True), ("evaluate", False)):
         words = {"evaluate": ["table=true"], "save_logits": ["data.path=x", "store.path=y"]}
-        monkeypatch.setattr(sys, "argv", [program, *words.get(program, ["data.path=x", "run.dir=y"])])
+        program_of = Program(interrupted, program, schema=SCHEMAS[program], about="")
         with pytest.raises(SystemExit) as stop:
-            distill.command.run(interrupted, name=program, schema=SCHEMAS[program], about="")
+            run_program(program_of, words.get(program, ["data.path=x", "run.dir=y"]))
         assert stop.value.code == 130
         assert ("the same command goes on" in capsys.readouterr().err) == goes_on

@@ -126,7 +126,7 @@ def run_program(module: str, words: list[str]) -> tuple[int, str]:
         ("python scripts/pack.py a b --no-such-option", "no-such-option"),
         ("python scripts/pack.py a", "DST|TARGET"),
         ("python scripts/packing.py a b", "there is no"),
-        ("python scripts/prove_weights.py runs --fast", "knows no --fast"),
+        ("python scripts/prove/weights.py runs --fast", "knows no --fast"),
         ("logitstore look teacher.zarr", "no such command"),
         ("logitstore info teacher.zarr; logitstore show teacher.zarr", "row"),
         ("logitstore plan --samples many --epochs 1", "many"),

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 import logitstore
 from distill.data.catalog import open_catalog
-from distill.data.pack import pack
-from distill.metrics import read_metrics
+from distill.data.packing.pack import pack
+from distill.runs.metric_log import read_metrics
 from logitstore.cli import main as logitstore_command
 from scripts.demo.photographs import main as make_photographs
 from tests.programs import call

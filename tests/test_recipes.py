@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-import models
-from distill import command, config
+from distill import config, models
+from distill.config import command
 from distill.errors import UsageError
-from distill.metrics import read_metrics
+from distill.runs.metric_log import read_metrics
 from tests.programs import ROOT, TINY_STUDENT, call, teacher_words
 
 FOLDER = ROOT / "conf" / "experiment"

@@ -17,13 +17,14 @@ import pytest
 from click.testing import CliRunner
 
 import logitstore
-from distill import command, config, train_student
+from distill import config, train_student
+from distill.config import command
 from distill.errors import DistillError
-from distill.metrics import read_metrics
-from scripts.claims import pictures, questions, scoring, stores, tables
-from scripts.claims.settings import VIEWS, Answers, Store, Training, fingerprint, teacher_words
-from scripts.claims.training import run_path, train_cell, words_of
-from scripts.reproduce_small import main as reproduce_small
+from distill.runs.metric_log import read_metrics
+from scripts.studies.claims import images, questions, scoring, stores, tables
+from scripts.studies.claims.settings import VIEWS, Answers, Store, Training, fingerprint, teacher_words
+from scripts.studies.claims.training import run_path, train_cell, words_of
+from scripts.studies.reproduce_small import main as reproduce_small
 from tests.programs import ROOT, break_off, call, fresh_state
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "reproduce_small.py")]
@@ -38,7 +39,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("claims")
     judged = questions.training(TINY, 0).judged
     for data in (BASE.of.data, judged):
-        pictures.make_data(folder, data)
+        images.make_data(folder, data)
     whole = replace(BASE.of, view="whole", epochs=1)
     with fresh_state():
         for of in (BASE.of, whole):
@@ -144,7 +145,7 @@ def test_answers_of_whole_pictures_go_with_the_replayed_views(work: Path) -> Non
 def test_a_store_is_what_the_teacher_pass_itself_writes(work: Path, tmp_path: Path) -> None:
     """Between them lie the answers in float16: now and then a code at the edge of a step falls on the other side."""
     call("save_logits", [
-        f"data.path={pictures.data_path(work, BASE.of.data)}", *teacher_words("fashion"), *VIEWS["mild"],
+        f"data.path={images.data_path(work, BASE.of.data)}", *teacher_words("fashion"), *VIEWS["mild"],
         f"store.path={tmp_path / 't.zarr'}", "store.topk=3", f"store.epochs={BASE.epochs}", "batch_size=64",
         "data.workers=0", "compute.threads=1",
     ])  # fmt: skip
@@ -160,8 +161,8 @@ def test_a_store_is_what_the_teacher_pass_itself_writes(work: Path, tmp_path: Pa
 
 def test_data_packed_class_after_class_is_in_that_order(tmp_path: Path) -> None:
     data = questions.data_of(TINY, shuffled=False)
-    pictures.make_data(tmp_path, data)
-    labels = np.load(pictures.data_path(tmp_path, data) / "catalog" / "labels.npy")
+    images.make_data(tmp_path, data)
+    labels = np.load(images.data_path(tmp_path, data) / "catalog" / "labels.npy")
     assert (np.diff(labels) >= 0).all()
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import models
-from distill.data.coco import AnnotatedPictures, read_annotations
+from distill import models
 from distill.errors import DamagedImage, DistillError
-from scripts.train_detector import batches, main
+from scripts.detector.coco import AnnotatedPictures, read_annotations
+from scripts.detector.train_detector import batches, main
 
 skimage = pytest.importorskip("skimage")
 PHOTOS = Path(skimage.__file__).parent / "data"

@@ -8,10 +8,10 @@ from distill.config.compute import ComputeConfig
 from distill.config.contraction import (
     ContractConfig,
     ContractRunConfig,
-    LeastConfig,
     LimitsConfig,
+    MinimumConfig,
     SearchConfig,
-    StridesConfig,
+    StepSizeConfig,
 )
 from distill.config.data import DataConfig
 from distill.config.evaluation import EvalChangeConfig, EvaluateConfig
@@ -42,9 +42,9 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "GalleryConfig",
-    "LeastConfig",
     "LimitsConfig",
     "LossConfig",
+    "MinimumConfig",
     "NewStoreConfig",
     "OneViewConfig",
     "OptimConfig",
@@ -53,8 +53,8 @@ __all__ = [
     "ScanConfig",
     "SearchConfig",
     "ShowConfig",
+    "StepSizeConfig",
     "StoreConfig",
-    "StridesConfig",
     "StudentConfig",
     "TeacherConfig",
     "TeacherRunConfig",

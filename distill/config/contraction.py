@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass, field
 from distill.config.checks import at_least, choice, given
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
+from distill.config.durations import limit_of
 from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig
 from distill.config.optim import OptimConfig
 from distill.config.store import StoreConfig
 from distill.config.training import TrainConfig
-from distill.duration import limit_of
 from distill.errors import UsageError
 
 
 @dataclass(kw_only=True)
-class StridesConfig:
+class StepSizeConfig:
     """By how much a factor falls at a step; 0: it stays as it is."""
 
     dims: int = 32
@@ -34,7 +34,7 @@ class StridesConfig:
 
 
 @dataclass(kw_only=True)
-class LeastConfig:
+class MinimumConfig:
     """Below these no factor falls. Lists are of the four stages; the first window is not used."""
 
     dims: list[int] = field(default_factory=lambda: [32, 32, 32, 32])
@@ -130,8 +130,8 @@ class ContractConfig:
     store: StoreConfig = field(default_factory=StoreConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     """The architecture that the search starts from; `student.init`: its weights."""
-    strides: StridesConfig = field(default_factory=StridesConfig)
-    least: LeastConfig = field(default_factory=LeastConfig)
+    strides: StepSizeConfig = field(default_factory=StepSizeConfig)
+    least: MinimumConfig = field(default_factory=MinimumConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -21,7 +21,7 @@ class ShowConfig:
     epochs: int = 3
     """Stored epochs shown of each row, spread over those that it has."""
     classes: int = 6
-    """Kept classes shown one by one; the others are a line together."""
+    """Top-k classes shown one by one; the others are a line together."""
     size: int | None = None
     """Side of the replayed views in pixels; null: the teacher's input size."""
     original: int = 320

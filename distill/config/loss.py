@@ -12,7 +12,7 @@ from distill.errors import UsageError
 class LossConfig:
     tail: str = "stored"
     """The classes that the store does not keep: `stored`, as the store says, `learned` if it has learned them and else
-    `uniform`; or one of `uniform`, `learned`, `bucket`, `dropped`; see `distill.losses`."""
+    `uniform`; or one of `uniform`, `learned`, `bucket`, `dropped`; see `distill.targets.losses`."""
     temperature: float = 1.0
     """Both distributions are softened by it."""
 

@@ -23,7 +23,8 @@ class OptimConfig:
     """Where the fall begins that follows warm-up: `after_warmup`, or `from_start`: the cosine runs over the whole of
     training and warm-up hides its beginning, as published."""
     layer_decay: float = 1.0
-    """Learning rates fall by this factor from each block to the one below it (`optim.rate_scales`); 1: they do not."""
+    """Learning rates fall by this factor from each block to the one below it (`optim.layer_lr_scales`); 1: they do
+    not."""
     weight_decay: float = 0.05
     """Not applied to biases, norms and attention biases."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])

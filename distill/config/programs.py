@@ -8,15 +8,15 @@ from typing import Any
 from distill.config.checks import at_least, given
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
+from distill.config.durations import limit_of
 from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig, TeacherConfig
 from distill.config.optim import OptimConfig
+from distill.config.shares import share_of
 from distill.config.store import NewStoreConfig, StoreConfig
 from distill.config.training import EvalConfig, RunConfig, TrainConfig
 from distill.config.verification import CheckConfig, OneViewConfig
-from distill.duration import limit_of
 from distill.errors import UsageError
-from distill.share import share_of
 
 
 @dataclass(kw_only=True)

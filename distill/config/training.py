@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from distill.config.checks import at_least, choice
-from distill.duration import limit_of
+from distill.config.durations import limit_of
 from distill.errors import UsageError
 
 

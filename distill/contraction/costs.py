@@ -1,8 +1,9 @@
 """What candidates cost, and the limits that costs are held to.
 
 Costs and limits are mappings from the name of a measure to a number, smaller being cheaper; a network is within limits
-if no cost is above its limit. `params` and `macs` come from the architecture alone (`models.cost`); `latency_ms` and
-`image_ms` are measured on the device, of a network without training, since time does not depend on weights.
+if no cost is above its limit. `params` and `macs` come from the architecture alone (`distill.models.cost.formula`);
+`latency_ms` and `image_ms` are measured on the device, of a network without training, since time does not depend on
+weights.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from distill.config import ContractConfig, LimitsConfig
-from distill.runtime import Normalise, Runtime
-from distill.throughput import images_per_second
-from models import TinyViT, TinyViTConfig
-from models.cost import cost_of
+from distill.models import TinyViT, TinyViTConfig
+from distill.models.cost.formula import cost_of
+from distill.runtime.measure import images_per_second
+from distill.runtime.model_input import Normalise
+from distill.runtime.processes import Runtime
 
 Costs = Mapping[str, float]
 MEASURED = ("latency_ms", "image_ms")
@@ -95,7 +97,9 @@ class Pricing:
 def make_pricing(config: ContractConfig, process: Runtime) -> Pricing:
     """Pricing that measures what the limits ask for on this process's device."""
     names = tuple(name for name in targets_of(config.limits) if name in MEASURED)
-    normalise = Normalise(config.student.mean, config.student.std, process=process, compute=config.compute)
+    normalise = Normalise(
+        config.student.mean, config.student.std, device=process.device, channels_last=config.compute.channels_last
+    )
     sizes = {"latency_ms": 1, "image_ms": config.search.measure_batch}
 
     def measure(architecture: TinyViTConfig, name: str) -> float:

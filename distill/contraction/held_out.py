@@ -14,17 +14,17 @@ from torch.utils.data import Dataset
 
 from distill.data.batches import Batch
 from distill.data.catalog import Catalog
+from distill.data.damage_log import DamageLog
+from distill.data.images import Pictures
 from distill.data.loader import load
 from distill.data.pairs import Rows, pairs_of
-from distill.data.pictures import Pictures
-from distill.data.records import Records
 from distill.errors import DistillError, UsageError
-from distill.evaluation import ask
-from distill.keep import Kept
-from distill.loop import Plan
-from distill.replay import Replay
-from distill.runtime import Runtime
-from models import TinyViT
+from distill.models import TinyViT
+from distill.replay.open_store import Replay
+from distill.runtime.model_input import forward
+from distill.runtime.processes import Runtime
+from distill.student.loop import Plan
+from distill.targets.sparse import SparseTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class HeldOut(Dataset[Batch]):
             np.full(len(rows), epoch), rows, spec=self.spec, seeds_of=self._seeds, pairs=self.pairs
         )
         stored = self.store.read(epoch=epoch, rows=rows)
-        kept = Kept(*(torch.from_numpy(values) for values in (stored.indices, stored.logprobs, stored.tail)))
+        kept = SparseTargets(*(torch.from_numpy(values) for values in (stored.indices, stored.logprobs, stored.tail)))
         fields["weights_b"] *= (kept.logprobs_bk[:, 0] > float("-inf")).float()
         return Batch(kept=kept, **fields)
 
@@ -76,7 +76,7 @@ class HeldOut(Dataset[Batch]):
 @torch.inference_mode()
 def score(
     net: TinyViT, dataset: HeldOut, split: Split, *, epochs: tuple[int, ...], batch_size: int, workers: int,
-    plan: Plan, records: Records, runtime: Runtime,
+    plan: Plan, damage_log: DamageLog, runtime: Runtime,
 ) -> dict[str, float]:  # fmt: skip
     """Holds a network, in evaluation mode, against the store on the held-out rows.
 
@@ -92,11 +92,11 @@ def score(
     ]
     sums: Tensor = torch.zeros(3, dtype=torch.float64, device=runtime.device)
     for batch in load(dataset, parts, workers=workers, pin=runtime.pin):
-        records.note(batch)
+        damage_log.record(batch)
         assert batch.kept is not None
         kept = batch.kept.to(runtime.device)
         weights_b = batch.weights_b.to(runtime.device)
-        logits_bc = ask(net, batch, normalise=plan.normalise, runtime=runtime)
+        logits_bc = forward(net, batch.pixels_bhwc, normalise=plan.normalise, accelerator=runtime.accelerator)
         losses_b = plan.target_loss(logits_bc, kept) * weights_b
         same_b = (logits_bc.argmax(dim=1) == kept.indices_bk[:, 0]) * weights_b
         sums += torch.stack([losses_b.sum(), same_b.sum(), weights_b.sum()]).double()

@@ -13,8 +13,8 @@ import random
 from collections.abc import Iterator
 
 from distill.contraction.costs import Costs, Pricing, price, within
-from models import TinyViTConfig
-from models.contraction import FACTORS, WIDTHS, Space, floors, lowered, raised
+from distill.models import TinyViTConfig
+from distill.models.contraction.space import FACTORS, WIDTHS, Space, floors, lowered, raised
 
 _POOL = 3
 """Neighbours that are found for every one wanted."""

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from distill.contraction.costs import Costs, shown
-from distill.contraction.proxy import student_of
-from distill.contraction.records import Folder, Trained, write_text
 from distill.contraction.search import Found, Task
-from models.contraction import changes
+from distill.contraction.search_dir import Folder, Trained, write_text
+from distill.contraction.train_candidate import student_of
+from distill.models.contraction.space import changes
 
 REPORT, PLOT, SUMMARY = "report.md", "pareto.png", "summary.json"
 STUDENT, WEIGHTS = Path("conf/student/contracted.yaml"), "contracted.safetensors"

@@ -17,18 +17,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import models
+from distill import models
 from distill.config import ContractConfig
 from distill.contraction.costs import Pricing, price, round_limits, shown, targets_of, within
 from distill.contraction.proposals import propose, reachable
-from distill.contraction.proxy import Proxy, train_candidate
-from distill.contraction.records import Candidate, Folder, Round, Trained
-from distill.contraction.team import Team
+from distill.contraction.search_dir import Candidate, Folder, Round, Trained
+from distill.contraction.task_queue import Team
+from distill.contraction.train_candidate import Proxy, train_candidate
 from distill.errors import DistillError
-from distill.progress import Progress
-from models import TinyViT, TinyViTConfig
-from models.contraction import FACTORS, Space, floors, head_dim_of
-from models.slicing import slice_weights
+from distill.models import TinyViT, TinyViTConfig
+from distill.models.contraction.slicing import slice_weights
+from distill.models.contraction.space import FACTORS, Space, floors, head_dim_of
+from distill.runtime.progress import Progress
 
 _FLOORS_MEASURED = 8
 

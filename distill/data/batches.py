@@ -19,12 +19,12 @@ from torch.utils.data import Dataset
 
 import logitstore
 from distill.data.catalog import Catalog
-from distill.data.folder import Images
+from distill.data.image_folder import Images
+from distill.data.images import Pictures
 from distill.data.order import Order, Rows
 from distill.data.pairs import pairs_of
-from distill.data.pictures import Pictures
 from distill.data.seeds import view_seeds
-from distill.keep import Kept
+from distill.targets.sparse import SparseTargets
 from distill.views import EvalSpec, ViewSpec, eval_view
 
 
@@ -49,7 +49,7 @@ class Batch:
     """(b,) float32, where views are mixed: what each picture keeps of its own, the weight of its own label."""
     seeds_b: Tensor | None = None
     """(b,) int64 holding the bits of the uint64 view seeds."""
-    kept: Kept | None = None
+    kept: SparseTargets | None = None
     digests: tuple[int, ...] = ()
     """Digests of the first pictures' pixels, as many as were asked for."""
     damage: tuple[tuple[int, int, str], ...] = ()
@@ -132,7 +132,7 @@ class TrainBatches(Dataset[Batch]):
             return self.store.read(epoch=epoch, rows=rows).seeds
         return view_seeds(rows, base=self.seed, epoch=epoch, num_samples=len(self.pictures.catalog))
 
-    def _stored(self, epochs: Rows, rows: Rows) -> tuple[np.ndarray, Kept | None]:
+    def _stored(self, epochs: Rows, rows: Rows) -> tuple[np.ndarray, SparseTargets | None]:
         """Seeds, and what the store keeps of each view."""
         seeds = np.empty(len(rows), np.uint64)
         parts: list[tuple[np.ndarray, logitstore.Rows]] = []
@@ -151,7 +151,7 @@ class TrainBatches(Dataset[Batch]):
         def gathered(name: str) -> Tensor:
             return torch.from_numpy(np.concatenate([getattr(stored, name) for _, stored in parts])[back])
 
-        return seeds, Kept(gathered("indices"), gathered("logprobs"), gathered("tail"))
+        return seeds, SparseTargets(gathered("indices"), gathered("logprobs"), gathered("tail"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,13 +157,13 @@ def _fetched(remote: Remote) -> Path:
 def _open(path: Path) -> Catalog:
     folder = path / FOLDER
     if not path.is_dir():
-        raise DistillError(f"no data set at {path}: pack an image folder with `python scripts/pack.py SRC {path}`")
+        raise DistillError(f"no data set at {path}: pack an image folder with `python -m distill.pack SRC {path}`")
     try:
         head = json.loads((folder / "catalog.json").read_text())
     except FileNotFoundError:
         raise DistillError(
             f"{path} has no {FOLDER}/catalog.json: it is not a packed data set, or its packing did not finish. "
-            "Start the same `python scripts/pack.py SRC DST` again, which goes on, or pack into a new folder"
+            "Start the same `python -m distill.pack SRC DST` again, which goes on, or pack into a new folder"
         ) from None
     except json.JSONDecodeError as error:
         raise DistillError(f"{folder / 'catalog.json'} is not valid JSON ({error}): pack the data set again") from None

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 import logitstore
-from models.class_maps import are_synset_ids, ids_of_count
-from models.teachers import NUM_22K, imagenet_names
+from distill.models.teachers.build import NUM_22K, imagenet_names
+from distill.models.weights.class_maps import are_synset_ids, ids_of_count
 
 _SUBSETS = {1000: "imagenet-1k", NUM_22K: "imagenet-22k"}
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from distill import run_folder
 from distill.errors import DistillError
+from distill.runs import run_dir
 
 MOST_POINTS = 300
 """Of one line."""
@@ -44,8 +44,8 @@ class Run:
 def read_run(path: str) -> Run:
     """Reads a run's folder, finished or not. **Raises:** `DistillError` if it is none, or has no metrics yet."""
     folder = Path(path)
-    config = run_folder.read_config(folder)
-    values = _metrics(folder / run_folder.METRICS)
+    config = run_dir.read_config(folder)
+    values = _metrics(folder / run_dir.METRICS)
     lines = {}
     for key, (_, factor) in PANELS.items():
         points = [(float(line["epoch"]), factor * float(line[key])) for line in values if key in line]
@@ -53,7 +53,7 @@ def read_run(path: str) -> Run:
             lines[key] = thinned(points)
     if not lines:
         raise DistillError(f"{folder} has no line of metrics yet: let the run go on, or leave it out of runs=[..]")
-    finished = (folder / run_folder.SUMMARY).exists()
+    finished = (folder / run_dir.SUMMARY).exists()
     last = values[-1]
     facts = [("steps", f"{int(last.get('step', 0)):,}" + ("" if finished else " so far"))]
     facts += [(PANELS[key][0], f"{points[-1][1]:.4g}") for key, points in lines.items()]

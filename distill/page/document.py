@@ -19,12 +19,12 @@ import jinja2
 
 from distill.errors import DistillError
 from distill.page.charts import Histogram, Panel
-from distill.page.choice import KINDS
 from distill.page.coverage import STATES, Coverage
 from distill.page.curves import Run
-from distill.page.exhibits import Exhibit
 from distill.page.facts import Table, Tile
-from distill.page.sight import Notice
+from distill.page.replayed import Notice
+from distill.page.row_choice import KINDS
+from distill.page.rows import Example
 
 GENERATOR = "distill.gallery"
 _MARK = f'<meta name="generator" content="{GENERATOR}">'
@@ -44,7 +44,7 @@ class Document:
     histograms: Sequence[Histogram]
     runs: Sequence[Run]
     panels: Sequence[Panel]
-    exhibits: Sequence[Exhibit]
+    exhibits: Sequence[Example]
     kinds: dict[str, tuple[str, str]]
     """Kind of row -> its name and what it means."""
     exact: bool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.page.scan import Scan
-from logitstore.terminal import human_bytes
+from logitstore.commands.terminal import human_bytes
 
 _LONGEST_LIST = 8
 
@@ -31,7 +31,7 @@ class Table:
 
 
 def tiles(facts: Mapping[str, Any], found: Scan) -> list[Tile]:
-    """The figures at the top. **Arguments:** `facts`: of `logitstore.describe.describe_store`."""
+    """The figures at the top. **Arguments:** `facts`: of `logitstore.tools.describe.describe_store`."""
     spec = facts["spec"]
     total, there = facts["blocks_total"], facts["blocks_committed"]
     blocks = "block" if total == 1 else "blocks"
@@ -40,7 +40,7 @@ def tiles(facts: Mapping[str, Any], found: Scan) -> list[Tile]:
     shown = [
         Tile("Views", f"{facts['views_committed']:,}", f"{spec['num_samples']:,} rows, {spec['num_epochs']:,} epochs"),
         Tile("Written", f"{_whole_percent(there, total)} %", f"{there:,} of {total:,} {blocks}"),
-        Tile("Kept", f"{spec['topk']:,} of {spec['num_classes']:,}", _selection(spec)),
+        Tile("Top-k", f"{spec['topk']:,} of {spec['num_classes']:,}", _selection(spec)),
         Tile(
             "Size",
             f"{about}{human_bytes(facts['bytes_total'])}",
@@ -49,7 +49,7 @@ def tiles(facts: Mapping[str, Any], found: Scan) -> list[Tile]:
     ]
     if found.views > found.empty:
         kept, entropy, top1 = (found.spreads[name].mean for name in ("kept_mass", "entropy", "top1"))
-        shown.append(Tile("Kept mass", f"{100 * kept:.1f} %", "mean over the views read"))
+        shown.append(Tile("Mass of the top-k", f"{100 * kept:.1f} %", "mean over the views read"))
         shown.append(Tile("First class", f"{100 * top1:.1f} %", f"mean probability; entropy {entropy:.2f} nats"))
     if found.by_label and found.labelled:
         shown.append(Tile("Teacher right", f"{100 * found.agreed / found.labelled:.1f} %", "first class is the label"))

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 import logitstore
 from distill.page.classes import Classes
-from distill.page.dispute import disagreement
+from distill.page.disagreement import disagreement
 from distill.page.ranking import Ranking
-from logitstore.stats import QUANTITIES, quantities
+from logitstore.tools.stats import QUANTITIES, quantities
 
 BINS = 30
 """No finer than the steps in which `log8` keeps a tail of about a half, or bars between them would be empty."""
@@ -55,7 +55,7 @@ class Scan:
     damaged: Bools
     """(E, B) which of them are damaged."""
     spreads: dict[str, Spread]
-    """By quantity, as `logitstore.stats.QUANTITIES` names them, over all views."""
+    """By quantity, as `logitstore.tools.stats.QUANTITIES` names them, over all views."""
     confident: Ranking
     """By the probability of the first class, a mean over epochs."""
     hard: Ranking

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill import evaluation_pass
 from distill.config import TransferConfig
 from distill.data.batches import EvalBatches
 from distill.data.catalog import Catalog
-from distill.data.records import Records
+from distill.data.damage_log import DamageLog
 from distill.errors import DistillError
+from distill.evaluation import setup
 from distill.probes import features
 from distill.probes.features import Features
-from distill.probes.subject import Subject
-from distill.runtime import Normalise, Runtime
+from distill.probes.probed_model import Subject
+from distill.runtime.model_input import Normalise
+from distill.runtime.processes import Runtime
 from distill.views import EvalSpec
 
 
@@ -50,18 +51,19 @@ def _compute(
 ) -> None:  # fmt: skip
     model, view = subject.model, subject.view
     spec = EvalSpec(crop=view.crop, interpolation=view.interpolation, full=view.full)
-    records = Records(
+    damage_log = DamageLog(
         damaged=config.data.damaged,
-        damage_file=evaluation_pass.damage_file(catalog.where),
+        damage_file=setup.damage_file(catalog.where),
         digest_file=None,
         rank=process.rank,
     )
     features.compute(
         model.net, EvalBatches(catalog, spec=spec, size=model.image_size), num_rows=num_rows, about=about,
-        cache=_cache(config), batch_size=config.features.batch_size, workers=config.data.workers, records=records,
-        normalise=Normalise(model.mean, model.std, process=process, compute=config.compute), process=process,
+        cache=_cache(config), batch_size=config.features.batch_size, workers=config.data.workers, damage_log=damage_log,
+        normalise=Normalise(model.mean, model.std, device=process.device, channels_last=config.compute.channels_last),
+        process=process,
     )  # fmt: skip
-    if note := records.summary():
+    if note := damage_log.summary():
         print(note, flush=True)
 
 

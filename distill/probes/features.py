@@ -24,13 +24,14 @@ import torch
 import xxhash
 from torch import nn
 
-from distill import evaluation
 from distill.data.batches import EvalBatches
+from distill.data.damage_log import DamageLog
 from distill.data.loader import load
-from distill.data.records import Records
 from distill.errors import DistillError
-from distill.progress import Progress
-from distill.runtime import Normalise, Runtime
+from distill.evaluation import score
+from distill.runtime.model_input import Normalise, forward
+from distill.runtime.processes import Runtime
+from distill.runtime.progress import Progress
 
 VERSION = 1
 _FEATURES, _READABLE, _ABOUT = "features.npy", "readable.npy", "about.json"
@@ -62,7 +63,7 @@ def compute(
     cache: Path,
     batch_size: int,
     workers: int,
-    records: Records,
+    damage_log: DamageLog,
     normalise: Normalise,
     process: Runtime,
 ) -> None:
@@ -78,14 +79,16 @@ def compute(
     process.accelerator.wait_for_everyone()
     values_nd = np.load(part / _FEATURES, mmap_mode="r+")
     readable_n = np.load(part / _READABLE, mmap_mode="r+")
-    parts = evaluation.rows_of_process(num_rows, batch_size=batch_size, runtime=process)
+    parts = score.rows_of_process(num_rows, batch_size=batch_size, runtime=process)
     with (
         torch.inference_mode(),
         Progress("features", total=num_rows, unit="images", shown=process.is_main) as progress,
     ):
         for rows, batch in zip(parts, load(dataset, parts, workers=workers, pin=process.pin), strict=True):
-            records.note(batch)
-            values_bd = evaluation.ask(net, batch, normalise=normalise, runtime=process).flatten(1).float()
+            damage_log.record(batch)
+            values_bd = (
+                forward(net, batch.pixels_bhwc, normalise=normalise, accelerator=process.accelerator).flatten(1).float()
+            )
             if not values_bd.isfinite().all():
                 raise DistillError(
                     f"a feature of rows {rows.start} to {rows.stop - 1} in {about['data']} is not finite"

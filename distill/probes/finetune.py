@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import distill.command
-from distill import run_folder
+import distill.config.command
 from distill.config import TrainStudentConfig, TransferConfig
 from distill.errors import DistillError, Stopped, UsageError
-from distill.probes.subject import Subject
-from distill.runtime import Runtime
+from distill.probes.probed_model import Subject
+from distill.runs import run_dir
+from distill.runtime.processes import Runtime
 
 
 def check(config: TransferConfig, subject: Subject, process: Runtime) -> None:
@@ -33,7 +33,7 @@ def check(config: TransferConfig, subject: Subject, process: Runtime) -> None:
             "distill.train_student` with student.init"
         )
     # Refused now and not after the probes.
-    distill.command.load("train_student", TrainStudentConfig, words(config, subject))
+    distill.config.command.load("train_student", TrainStudentConfig, words(config, subject))
 
 
 def words(config: TransferConfig, subject: Subject) -> list[str]:
@@ -74,11 +74,11 @@ def score(config: TransferConfig, subject: Subject) -> dict[str, Any]:
     command = [sys.executable, "-m", "distill.train_student", *words(config, subject)]
     code = subprocess.run(command, check=False).returncode
     run = folder(config, subject)
-    if code == distill.command.STOPPED:
+    if code == distill.config.command.STOPPED:
         raise Stopped(f"the fine-tuning in {run}; the same command goes on from there")
     if code:
         raise DistillError(f"the fine-tuning in {run} ended with exit code {code}; its message is above")
-    summary = json.loads((run / run_folder.SUMMARY).read_text())
+    summary = json.loads((run / run_dir.SUMMARY).read_text())
     return {name: summary[name] for name in ("top1", "top5", "steps", "seconds")} | {"settings": config.finetune.all()}
 
 

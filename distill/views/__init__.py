@@ -5,18 +5,18 @@
 """
 
 from distill.views.decode import Picture, decode, image_size
+from distill.views.describe import describe
 from distill.views.digest import spec_digest
 from distill.views.draw import draw, eval_view
 from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_share, pair_order
 from distill.views.policies import Policy
-from distill.views.policy import RandAugment
-from distill.views.policy_three import ThreeAugment
-from distill.views.policy_wide import TrivialAugment
 from distill.views.proof import block_proof, pixel_digest, software
+from distill.views.randaugment import RandAugment
 from distill.views.render import render
 from distill.views.spec import EvalSpec, ViewSpec
+from distill.views.three_augment import ThreeAugment
+from distill.views.trivial_augment import TrivialAugment
 from distill.views.view import Box, Erase, Operation, View
-from distill.views.words import describe
 
 __all__ = [
     "Box",

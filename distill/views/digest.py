@@ -13,6 +13,7 @@ import numpy as np
 
 from distill.views.decode import image_size
 from distill.views.draw import draw
+from distill.views.mix import mix_digest
 from distill.views.proof import block_proof, pixel_digest
 from distill.views.random import WORD
 from distill.views.render import render
@@ -81,3 +82,9 @@ def synthetic_picture(height: int, width: int) -> np.ndarray:
     rings = ((row - height // 2) ** 2 + (column - width // 3) ** 2) // 64 % 256
     speckle = (row * 2654435761 + column * 40503) // 7 % 256
     return np.stack([slope, rings, (slope + speckle) // 2], axis=-1).astype(np.uint8)
+
+
+def view_digest(view: ViewSpec) -> str:
+    """Digest of a fixed set of synthetic pictures under a ViewSpec: equal wherever its views come out alike."""
+    digests = [spec_digest(view), *([mix_digest(view.mix)] if view.mix else [])]
+    return "-".join(f"{digest:016x}" for digest in digests)

@@ -21,7 +21,7 @@ import math
 from itertools import permutations
 
 from distill.errors import DistillError
-from distill.views.policy import FACTOR_GRID
+from distill.views.randaugment import FACTOR_GRID
 from distill.views.random import chance, integer, log_uniform, to_grid, uniform, words
 from distill.views.spec import INTERPOLATIONS, EvalSpec, Range, ViewSpec
 from distill.views.view import MOVING, RELATIVE, Box, Erase, Operation, View

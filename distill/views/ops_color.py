@@ -9,7 +9,7 @@ integers or of single float64 steps, are left where the picture decides (auto co
 import cv2
 import numpy as np
 
-from distill.views.policy import FACTOR_GRID
+from distill.views.randaugment import FACTOR_GRID
 from distill.views.view import Operation
 
 Pixels = np.ndarray

@@ -9,9 +9,9 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 from distill.errors import UsageError
-from distill.views.policy import RandAugment
-from distill.views.policy_three import ThreeAugment
-from distill.views.policy_wide import TrivialAugment
+from distill.views.randaugment import RandAugment
+from distill.views.three_augment import ThreeAugment
+from distill.views.trivial_augment import TrivialAugment
 
 
 class Policy(Protocol):

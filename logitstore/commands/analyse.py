@@ -6,11 +6,19 @@ from typing import Any
 import click
 
 from logitstore import open as open_store
-from logitstore import stats as statistics
-from logitstore.compare import compare
-from logitstore.plan import plan as plan_store
+from logitstore.commands.terminal import (
+    AS_JSON,
+    STORE,
+    human_bytes,
+    print_histogram,
+    print_json,
+    print_pairs,
+    progress_bar,
+)
 from logitstore.spec import TOPK_ENCODINGS, StoreSpec
-from logitstore.terminal import AS_JSON, STORE, human_bytes, print_histogram, print_json, print_pairs, progress_bar
+from logitstore.tools import stats as statistics
+from logitstore.tools.compare import compare
+from logitstore.tools.plan import plan as plan_store
 
 
 @click.command()
@@ -63,7 +71,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
 @click.command()
 @click.option("--samples", type=click.IntRange(min=1), required=True, help="N, images of the data set.")
 @click.option("--epochs", type=click.IntRange(min=1), required=True, help="E, stored epochs.")
-@click.option("--topk", type=click.IntRange(min=1), default=10, show_default=True, help="Kept classes of a view.")
+@click.option("--topk", type=click.IntRange(min=1), default=10, show_default=True, help="Top-k classes of a view.")
 @click.option("--classes", type=click.IntRange(min=1), default=1000, show_default=True, help="Classes of the teacher.")
 @click.option("--encoding", type=click.Choice(TOPK_ENCODINGS), default="log8", show_default=True)
 @click.option("--rows-per-block", type=click.IntRange(min=1), default=4096, show_default=True)

@@ -7,13 +7,13 @@ import click
 
 from logitstore import grow as grow_store
 from logitstore import open as open_store
-from logitstore.recode import recode as recode_store
-from logitstore.repair import repair as repair_store
+from logitstore.commands.terminal import AS_JSON, EPOCHS, STORE, parse_epochs, print_json, progress_bar
 from logitstore.spec import TOPK_ENCODINGS
-from logitstore.terminal import AS_JSON, EPOCHS, STORE, parse_epochs, print_json, progress_bar
-from logitstore.transfer import Transfer
-from logitstore.transfer import copy as copy_store
-from logitstore.transfer import merge as merge_stores
+from logitstore.tools.recode import recode as recode_store
+from logitstore.tools.repair import repair as repair_store
+from logitstore.tools.transfer import Transfer
+from logitstore.tools.transfer import copy as copy_store
+from logitstore.tools.transfer import merge as merge_stores
 
 
 @click.command()
@@ -77,7 +77,7 @@ def copy(source: str, target: str, epochs: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--topk", type=click.IntRange(min=1), help="Kept classes; the mass of the others goes to the tail.")
+@click.option("--topk", type=click.IntRange(min=1), help="Top-k classes; the mass of the others goes to the tail.")
 @click.option("--encoding", type=click.Choice(TOPK_ENCODINGS), help="As it is when left out.")
 @EPOCHS
 @AS_JSON

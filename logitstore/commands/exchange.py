@@ -5,11 +5,11 @@ from dataclasses import asdict
 import click
 
 from logitstore import open as open_store
-from logitstore.export import FORMATS
-from logitstore.export import export as export_rows
+from logitstore.commands.terminal import AS_JSON, STORE, print_json, progress_bar
 from logitstore.spec import TOPK_ENCODINGS
-from logitstore.terminal import AS_JSON, STORE, print_json, progress_bar
-from logitstore.tinyvit import import_tinyvit as import_files
+from logitstore.tools.export import FORMATS
+from logitstore.tools.export import export as export_rows
+from logitstore.tools.import_tinyvit import import_tinyvit as import_files
 
 
 def _row_range(_: click.Context, __: click.Parameter, text: str | None) -> range | None:

@@ -8,11 +8,11 @@ from typing import Any
 import click
 from rich.table import Table
 
-from logitstore import check as check_store
-from logitstore import describe
 from logitstore import open as open_store
-from logitstore.check import Report
-from logitstore.terminal import AS_JSON, STORE, console, print_json, print_pairs, progress_bar
+from logitstore.commands.terminal import AS_JSON, STORE, console, print_json, print_pairs, progress_bar
+from logitstore.tools import describe
+from logitstore.tools.check import Report
+from logitstore.tools.check import check as check_store
 
 
 @click.command()

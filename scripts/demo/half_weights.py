@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-import models
+from distill import models
 
 
 def main(source: str, target: str) -> None:

@@ -13,7 +13,7 @@ import matplotlib
 from rich.console import Console
 from rich.table import Table
 
-from distill.metrics import read_metrics
+from distill.runs.metric_log import read_metrics
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

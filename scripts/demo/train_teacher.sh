@@ -10,7 +10,7 @@ source=${1:-/usr/share/datasets/fashion-mnist}
 work=${WORK:-runs/demo_teacher}
 [ -d "$work/images" ] || python scripts/demo/fashion_mnist.py unpack "$work/images" --source "$source"
 for split in train val; do
-    [ -f "$work/$split/catalog/catalog.json" ] || python scripts/pack.py "$work/images/$split" "$work/$split"
+    [ -f "$work/$split/catalog/catalog.json" ] || python -m distill.pack "$work/images/$split" "$work/$split"
 done
 python -m distill.train_student data.path="$work/train" data.val_path="$work/val" run.dir="$work/run" \
     student=tiny_vit_demo_teacher student.drop_path=0.05 view=fashion eval.full=true \

@@ -112,7 +112,7 @@ export SBATCH_OUTPUT="$logs/%x-%A_%a.log"
 
 # --- data -----------------------------------------------------------------------------------------------------------
 python scripts/demo/fashion_mnist.py unpack "$work/images"
-python scripts/pack.py "$work/images/train" "$work/train" --workers 1 2>/dev/null
+python -m distill.pack "$work/images/train" "$work/train" --workers 1 2>/dev/null
 
 # --- teacher pass: three shares; one is killed, all meet the time limit, the check comes last ----------------------------
 teacher=(teacher=tiny_vit teacher.weights=scripts/demo/teacher.safetensors view=fashion data.path="$work/train"

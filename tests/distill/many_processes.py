@@ -15,12 +15,14 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 import distill.data.shards
-from distill import command, loop, provenance, runtime, student_pass
-from distill.config import TrainStudentConfig
+from distill import inputs
+from distill.config import TrainStudentConfig, command
 from distill.data.loader import load
-from distill.progress import Progress
-from distill.replay import open_replay
-from distill.runtime import Runtime
+from distill.replay.open_store import open_replay
+from distill.runtime import processes
+from distill.runtime.processes import Runtime
+from distill.runtime.progress import Progress
+from distill.student import loop, setup
 from tests.programs import student_words
 
 # Settings beside those of `student_words`. Every global batch is the same whatever the number of processes.
@@ -42,7 +44,7 @@ DAMAGED = (3, 40, 41, 77)
 
 def main(data: Path, store: Path, out: Path) -> None:
     config = settings("sync", data, store, out, world=1)
-    process = runtime.start(config.compute)
+    process = processes.start(config.compute)
     found = {"world": process.world} | {
         name: train(settings(name, data, store, out, world=process.world), process, damaged=name == "frozen")
         for name in CASES
@@ -65,13 +67,13 @@ def train(config: TrainStudentConfig, process: Runtime, *, damaged: bool) -> dic
     """Trains, and returns losses, the first step's gradients, weights, scores and the number of reductions a step."""
     assert config.data.path and config.run.dir
     Path(config.run.dir).mkdir(exist_ok=True)
-    catalog = provenance.catalog(config.data, config.data.path)
+    catalog = inputs.open_catalog(config.data, config.data.path)
     replay = open_replay(config.store, catalog) if config.store.path else None
     num_classes = replay.store.spec.num_classes if replay else 3
-    order = student_pass.make_order(config, catalog, process, replay)
-    plan = student_pass.make_plan(config, order, process, replay)
-    training = student_pass.make_training(config, process, num_classes)
-    evaluator = student_pass.make_evaluator(config, process, num_classes)
+    order = setup.make_order(config, catalog, process, replay)
+    plan = setup.make_plan(config, order, process, replay)
+    training = setup.make_training(config, process, num_classes)
+    evaluator = setup.make_evaluator(config, process, num_classes)
     assert evaluator
     reductions = count_reductions(training)
     gradients: list[dict[str, torch.Tensor]] = []
@@ -79,11 +81,11 @@ def train(config: TrainStudentConfig, process: Runtime, *, damaged: bool) -> dic
         lambda *_: gradients.append({name: p.grad.clone() for name, p in training.net.named_parameters()})
     )
     lines: list[dict[str, Any]] = []
-    dataset = student_pass.make_batches(config, catalog, order, process, replay)
+    dataset = setup.make_batches(config, catalog, order, process, replay)
     with unreadable(DAMAGED if damaged else ()):
         loop.train(
             training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=process,
-            records=student_pass.make_records(config, process, digests=None), log=lines.append, save=lambda: None,
+            damage_log=setup.make_damage_log(config, process, digests=None), log=lines.append, save=lambda: None,
             evaluate=None, stop=lambda: None, progress=Progress("", total=1, unit="", shown=False),
         )  # fmt: skip
     return {

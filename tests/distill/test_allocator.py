@@ -8,7 +8,7 @@ import pytest
 CODE = """
 import resource, sys
 import torch
-from distill.allocator import keep_freed_memory
+from distill.runtime.allocator import keep_freed_memory
 
 kept = keep_freed_memory() if sys.argv[1] == "keep" else None
 faults = []

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.checkpoint import (
+from distill.errors import DistillError
+from distill.runs.checkpoint import (
     DamagedCheckpoint,
     checkpoint_path,
     list_checkpoints,
@@ -15,7 +16,6 @@ from distill.checkpoint import (
     load_newest,
     save_checkpoint,
 )
-from distill.errors import DistillError
 
 
 def state(step: int) -> dict[str, object]:

@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-import models
-from distill import classes, evaluation, runtime
+from distill import models
 from distill.config import ComputeConfig
 from distill.data.batches import Batch
 from distill.data.catalog import Keys
-from distill.data.folder import Folder, open_folder
-from distill.data.pack import pack
+from distill.data.image_folder import Folder, open_folder
+from distill.data.packing.pack import pack
 from distill.errors import DistillError, UsageError
-from distill.judges import Calibration, Real
-from distill.model_table import model_table
-from distill.real_labels import SHIPPED, open_real_labels
+from distill.evaluation import class_mapping, score
+from distill.evaluation.metrics import Calibration, Real
+from distill.evaluation.published_table import model_table
+from distill.evaluation.real_labels import SHIPPED, open_real_labels
+from distill.models.cost import published
+from distill.models.weights import class_maps
+from distill.runtime import processes
 from distill.views import EvalSpec, eval_view, image_size, render
-from models import class_maps, published
 from tests.conftest import TINY, write_images
 from tests.programs import call, run
 
@@ -142,7 +144,7 @@ def test_processes_share_rows_without_rest(num_rows: int, world: int) -> None:
             self.rank, self.world = rank, world
 
     parts = [
-        evaluation.rows_of_process(num_rows, batch_size=4, runtime=Process(rank))  # type: ignore[arg-type]
+        score.rows_of_process(num_rows, batch_size=4, runtime=Process(rank))  # type: ignore[arg-type]
         for rank in range(world)
     ]
     rows = [row for part in parts for rows in part for row in rows]
@@ -199,12 +201,14 @@ def test_models_whose_class_names_are_ids_need_no_list(folder: Path, tmp_path: P
     teacher = models.build_teacher(kind="tiny_vit", weights=save_tiny(tmp_path / "a.safetensors", num_classes=3))
     images = replace(open_folder(folder), class_names=("n01440764", "n02123045", "n04399382"))
     named = replace(teacher, class_names=("n04399382", "n01440764", "n02123045"))
-    class_map = classes.map_to_data(named, images, classes="wordnet")
+    class_map = class_mapping.map_to_data(named, images, classes="wordnet")
     assert class_map is not None
     assert class_map.sources == (1, 2, 0)
-    assert classes.map_to_data(replace(teacher, class_names=images.class_names), images, classes="wordnet") is None
+    assert (
+        class_mapping.map_to_data(replace(teacher, class_names=images.class_names), images, classes="wordnet") is None
+    )
     with pytest.raises(models.ModelError, match="known for classifiers of 1000 or 21841 classes, this one has 3"):
-        classes.map_to_data(teacher, images, classes="wordnet")
+        class_mapping.map_to_data(teacher, images, classes="wordnet")
 
 
 def validation(*, count: int, names: tuple[str, ...] | None = None) -> Folder:
@@ -217,8 +221,8 @@ def validation(*, count: int, names: tuple[str, ...] | None = None) -> Folder:
 
 
 @pytest.fixture(scope="module")
-def process() -> runtime.Runtime:
-    return runtime.start(ComputeConfig())
+def process() -> processes.Runtime:
+    return processes.start(ComputeConfig())
 
 
 def batch_of(rows: list[int], *, weights: list[float] | None = None, labels: list[int] | None = None) -> Batch:
@@ -229,7 +233,7 @@ def batch_of(rows: list[int], *, weights: list[float] | None = None, labels: lis
     )  # fmt: skip
 
 
-def test_real_labels_go_by_file_name_and_leave_empty_ones_out(tmp_path: Path, process: runtime.Runtime) -> None:
+def test_real_labels_go_by_file_name_and_leave_empty_ones_out(tmp_path: Path, process: processes.Runtime) -> None:
     answers = [[7], [], [1, 2, 3], [5], [9]]  # of pictures 1 to 5; row 0 is picture 5
     (tmp_path / "real.json").write_text(json.dumps(answers))
     labels = open_real_labels(str(tmp_path / "real.json"), validation(count=5))
@@ -263,7 +267,7 @@ def test_real_labels_of_other_things_are_refused(tmp_path: Path) -> None:
         open_real_labels(str(path), validation(count=3)).of([0])
 
 
-def test_calibration_on_numbers_worked_by_hand(process: runtime.Runtime) -> None:
+def test_calibration_on_numbers_worked_by_hand(process: processes.Runtime) -> None:
     judge = Calibration(bins=10, device=torch.device("cpu"))
     confidences, labels = [0.75, 0.72, 0.95, 0.95, 0.6], [0, 1, 0, -1, 0]
     logits = torch.tensor([[math.log(c), math.log(1 - c)] for c in confidences])

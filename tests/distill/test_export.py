@@ -12,12 +12,11 @@ import timm
 import torch
 
 import logitstore
-import models
-from distill import provenance
+from distill import models, provenance
 from distill.data.catalog import Catalog
 from distill.errors import DistillError, UsageError
-from models.class_maps import synset_ids
-from models.tensor_files import file_sha256
+from distill.models.weights.class_maps import synset_ids
+from distill.models.weights.tensor_files import file_sha256
 from tests.conftest import TINY
 from tests.programs import call, student_words, teacher_words
 

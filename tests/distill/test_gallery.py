@@ -18,10 +18,10 @@ from PIL import Image
 
 import logitstore
 from distill.data.catalog import Catalog
-from distill.data.pack import pack
+from distill.data.packing.pack import pack
 from distill.errors import DistillError, UsageError
 from distill.views import pixel_digest
-from logitstore.tinyvit import import_tinyvit
+from logitstore.tools.import_tinyvit import import_tinyvit
 from tests.conftest import write_images
 from tests.distill.page.conftest import answers, harm
 from tests.distill.page.test_parts import write_run

@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import distill.loop
+import distill.student.loop
 import distill.train_student
-from distill import summary
-from distill.checkpoint import list_checkpoints, load_checkpoint
 from distill.errors import DistillError, UsageError
-from distill.evaluation import Scores
-from distill.metrics import Best, Meter, MetricLog, read_metrics
+from distill.evaluation.score import Scores
+from distill.runs import summary
+from distill.runs.checkpoint import list_checkpoints, load_checkpoint
+from distill.runs.metric_log import Best, MetricLog, read_metrics
+from distill.student.meter import Meter
 from tests.programs import break_off, call, run, student_words
 
 
@@ -35,7 +36,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def evaluate(*_: Any, **__: Any) -> Scores:
         return Scores(top1=to_come.pop(0), top5=100.0, loss=1.0, num_images=150)
 
-    monkeypatch.setattr("distill.evaluation.evaluate", evaluate)
+    monkeypatch.setattr("distill.evaluation.score.evaluate", evaluate)
     return to_come
 
 
@@ -115,7 +116,7 @@ def test_an_interval_cut_in_two_gives_the_line_of_a_whole_one() -> None:
 def stopped_run(data: Path, folder: Path, *more: str) -> list[str]:
     """A run of one process and 32 rows a step that was stopped after 5 steps. **Returns:** its words."""
     words = words_of(data, folder, "data.rows=150", "train.batch_size=32", *more)
-    step = distill.loop._step
+    step = distill.student.loop._step
 
     def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
         if training.step == 5:
@@ -123,7 +124,7 @@ def stopped_run(data: Path, folder: Path, *more: str) -> list[str]:
         return step(training, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill.loop, "_step", failing_step)
+        patch.setattr(distill.student.loop, "_step", failing_step)
         with pytest.raises(KeyboardInterrupt):
             call("train_student", [*words, "run.save_every=5"])
     return words
@@ -212,7 +213,7 @@ def test_an_unknown_or_absent_tracker_is_refused(
         call("train_student", words_of(data_path, tmp_path / "run", "run.trackers=[tensorbored]"))
     find = importlib.util.find_spec
     absent = lambda name, *rest: None if name == "comet_ml" else find(name, *rest)  # noqa: E731
-    monkeypatch.setattr("distill.trackers.find_spec", absent)
+    monkeypatch.setattr("distill.runtime.trackers.find_spec", absent)
     with pytest.raises(DistillError, match=r"run\.trackers=comet_ml: .*pip install comet-ml"):
         call("train_student", words_of(data_path, tmp_path / "run", "run.trackers=[comet_ml]"))
     assert not (tmp_path / "run").exists()

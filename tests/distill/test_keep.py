@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill.keep import Kept, Selection, keep, keep_topk, uniforms
+from distill.targets.selection import Selection, select_targets, select_topk, uniforms
+from distill.targets.sparse import SparseTargets
 
 
-def weights(kept: Kept, num_classes: int) -> torch.Tensor:
+def weights(kept: SparseTargets, num_classes: int) -> torch.Tensor:
     """(b, c) float64 of what is kept, drawn classes sharing the tail."""
     drawn = kept.logprobs_bk.isposinf()
     shares = kept.tail_b.double().exp() / drawn.sum(dim=1).clamp(min=1)
@@ -23,7 +24,7 @@ def test_the_mean_over_seeds_is_the_dense_distribution(kind: str, sharpness: flo
     torch.manual_seed(0)
     logits = sharpness * torch.randn(1, 40, dtype=torch.float64)
     repeats = 20_000
-    kept = keep(
+    kept = select_targets(
         logits.expand(repeats, -1), Selection(kind=kind, topk=8, draws=8), seeds_b=np.arange(repeats, dtype=np.uint64)
     )
     found = weights(kept, 40)
@@ -36,7 +37,7 @@ def test_the_mean_over_seeds_is_the_dense_distribution(kind: str, sharpness: flo
 def test_hybrid_has_the_least_error_of_splits_of_its_size() -> None:
     torch.manual_seed(1)
     probs = (2 * torch.randn(1, 60, dtype=torch.float64)).softmax(dim=1).sort(dim=1, descending=True).values[0]
-    kept = keep(probs.log()[None], Selection(kind="hybrid", topk=10), seeds_b=np.zeros(1, np.uint64))
+    kept = select_targets(probs.log()[None], Selection(kind="hybrid", topk=10), seeds_b=np.zeros(1, np.uint64))
     exact = int((~kept.logprobs_bk.isposinf()).sum())
 
     def squared_error(first: int) -> float:
@@ -52,7 +53,7 @@ def test_hybrid_has_the_least_error_of_splits_of_its_size() -> None:
 def test_counts_are_whole_and_next_to_their_expectation() -> None:
     torch.manual_seed(2)
     logits = 2 * torch.randn(50, 30)
-    kept = keep(logits, Selection(kind="sample", topk=20, draws=20), seeds_b=np.arange(50, dtype=np.uint64))
+    kept = select_targets(logits, Selection(kind="sample", topk=20, draws=20), seeds_b=np.arange(50, dtype=np.uint64))
     counts = weights(kept, 30) * 20
     torch.testing.assert_close(counts, counts.round(), rtol=0, atol=1e-5)
     assert ((counts - 20 * logits.double().softmax(dim=1)).abs() < 1 + 1e-5).all()
@@ -63,16 +64,16 @@ def test_the_same_seed_draws_the_same() -> None:
     logits = torch.randn(5, 100)
     selection = Selection(kind="hybrid", topk=10)
     seeds = np.array([1, 2, 3, 2**63, 2**64 - 1], np.uint64)
-    one, other = keep(logits, selection, seeds_b=seeds), keep(logits, selection, seeds_b=seeds)
+    one, other = select_targets(logits, selection, seeds_b=seeds), select_targets(logits, selection, seeds_b=seeds)
     assert torch.equal(one.indices_bk, other.indices_bk)
-    again = keep(logits[[3]], selection, seeds_b=seeds[[3]])
+    again = select_targets(logits[[3]], selection, seeds_b=seeds[[3]])
     assert torch.equal(one.indices_bk[[3]], again.indices_bk)
 
 
 def test_room_for_all_classes_keeps_them_exactly() -> None:
     logits = torch.randn(4, 7)
-    kept = keep(logits, Selection(kind="hybrid", topk=7), seeds_b=np.zeros(4, np.uint64))
-    torch.testing.assert_close(kept.logprobs_bk, keep_topk(logits, topk=7).logprobs_bk)
+    kept = select_targets(logits, Selection(kind="hybrid", topk=7), seeds_b=np.zeros(4, np.uint64))
+    torch.testing.assert_close(kept.logprobs_bk, select_topk(logits, topk=7).logprobs_bk)
     assert kept.tail_b.isneginf().all()
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import logitstore
-from distill.keep import Kept, keep_nothing, keep_topk
-from distill.losses import TailTables, label_loss, mixed_label_loss, soft_target_loss
+from distill.targets.losses import TailDistributions, label_loss, mixed_label_loss, soft_target_loss
+from distill.targets.selection import no_targets, select_topk
+from distill.targets.sparse import SparseTargets
 
 
-def dense_target(kept: Kept, num_classes: int) -> torch.Tensor:
+def dense_target(kept: SparseTargets, num_classes: int) -> torch.Tensor:
     """(b, c) float64: kept probabilities, and the tail spread evenly over the other classes."""
     target = torch.zeros(len(kept), num_classes, dtype=torch.float64)
     for row in range(len(kept)):
@@ -24,9 +25,9 @@ def dense_target(kept: Kept, num_classes: int) -> torch.Tensor:
     return target / target.sum(dim=1, keepdim=True)  # Single-precision logarithms sum to 1 only nearly.
 
 
-def random_kept(num_rows: int, num_classes: int, topk: int, *, sharpness: float) -> Kept:
-    kept = keep_topk(sharpness * torch.randn(num_rows, num_classes, dtype=torch.float64), topk=topk)
-    return Kept(kept.indices_bk, kept.logprobs_bk.double(), kept.tail_b.double())
+def random_kept(num_rows: int, num_classes: int, topk: int, *, sharpness: float) -> SparseTargets:
+    kept = select_topk(sharpness * torch.randn(num_rows, num_classes, dtype=torch.float64), topk=topk)
+    return SparseTargets(kept.indices_bk, kept.logprobs_bk.double(), kept.tail_b.double())
 
 
 @pytest.mark.parametrize(("num_classes", "topk"), [(10, 1), (10, 9), (10, 10), (1000, 10), (21841, 100)])
@@ -49,14 +50,14 @@ def test_absent_entries_count_as_other_classes() -> None:
     cut = kept.logprobs_bk.clone()
     cut[:, 4:] = float("-inf")
     tail = (kept.tail_b.exp() + kept.logprobs_bk[:, 4:].exp().sum(dim=1)).log()
-    shorter = Kept(kept.indices_bk, cut, tail)
+    shorter = SparseTargets(kept.indices_bk, cut, tail)
     logits = torch.randn(4, 20, dtype=torch.float64, requires_grad=True)
     dense = -(dense_target(shorter, 20) * logits.log_softmax(dim=1)).sum(dim=1)
     torch.testing.assert_close(soft_target_loss(logits, shorter), dense, rtol=0, atol=1e-9)
 
 
 def test_keeping_nothing_is_the_uniform_distribution_with_finite_gradient() -> None:
-    kept = keep_nothing(3, topk=5)
+    kept = no_targets(3, topk=5)
     logits = torch.randn(3, 12, requires_grad=True)
     loss = soft_target_loss(logits, kept)
     torch.testing.assert_close(loss, -logits.log_softmax(dim=1).mean(dim=1))
@@ -66,7 +67,7 @@ def test_keeping_nothing_is_the_uniform_distribution_with_finite_gradient() -> N
 
 
 def test_half_precision_logits_are_taken_to_float32() -> None:
-    kept = keep_topk(torch.randn(4, 50), topk=5)
+    kept = select_topk(torch.randn(4, 50), topk=5)
     logits = torch.randn(4, 50).bfloat16()
     assert soft_target_loss(logits, kept).dtype == torch.float32
     torch.testing.assert_close(soft_target_loss(logits, kept), soft_target_loss(logits.float(), kept))
@@ -74,7 +75,7 @@ def test_half_precision_logits_are_taken_to_float32() -> None:
 
 def test_top_k_keeps_the_distribution() -> None:
     logits = 4 * torch.randn(16, 100, dtype=torch.float64)
-    kept = keep_topk(logits, topk=7)
+    kept = select_topk(logits, topk=7)
     probs = logits.softmax(dim=1)
     top = probs.topk(7, dim=1)
     assert torch.equal(kept.indices_bk, top.indices)
@@ -86,13 +87,13 @@ def test_top_k_keeps_the_distribution() -> None:
 def test_a_sure_teacher_keeps_its_tail() -> None:
     logits = torch.zeros(1, 1000)
     logits[0, 3] = 40.0
-    kept = keep_topk(logits, topk=1)
+    kept = select_topk(logits, topk=1)
     expected = torch.log(torch.tensor(999.0)) - 40.0
     torch.testing.assert_close(kept.tail_b[0], expected, rtol=1e-5, atol=0)
 
 
 def test_all_classes_kept_leave_no_tail() -> None:
-    kept = keep_topk(torch.randn(2, 6), topk=6)
+    kept = select_topk(torch.randn(2, 6), topk=6)
     assert torch.isneginf(kept.tail_b).all()
 
 
@@ -133,7 +134,7 @@ def tail_model(num_classes: int, *, groups: int) -> logitstore.TailModel:
     return logitstore.TailModel(groups=random.integers(0, groups, num_classes), logprobs=logprobs.astype(np.float32))
 
 
-def learned_target(kept: Kept, model: logitstore.TailModel) -> torch.Tensor:
+def learned_target(kept: SparseTargets, model: logitstore.TailModel) -> torch.Tensor:
     """(b, c) float64: kept probabilities, and the tail spread by the group's distribution over the other classes."""
     num_classes = model.logprobs.shape[1]
     target = torch.zeros(len(kept), num_classes, dtype=torch.float64)
@@ -175,7 +176,7 @@ def test_learned_tail(num_classes: int, topk: int, temperature: float, groups: i
     torch.manual_seed(4)
     kept = random_kept(6, num_classes, topk, sharpness=3.0)
     model = tail_model(num_classes, groups=groups)
-    tables = TailTables.of(model, temperature=temperature, device=torch.device("cpu"))
+    tables = TailDistributions.of(model, temperature=temperature, device=torch.device("cpu"))
     logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
     target = softened(learned_target(kept, model), temperature)
     dense = -(target * (logits / temperature).log_softmax(dim=1)).sum(dim=1) * temperature**2
@@ -186,7 +187,7 @@ def test_learned_tail(num_classes: int, topk: int, temperature: float, groups: i
 def test_a_learned_tail_that_is_even_is_the_even_tail() -> None:
     kept = random_kept(6, 40, 5, sharpness=2.0)
     even = logitstore.TailModel(groups=np.zeros(40, np.int64), logprobs=np.full((1, 40), -np.log(40), np.float32))
-    tables = TailTables.of(even, temperature=1.0, device=torch.device("cpu"))
+    tables = TailDistributions.of(even, temperature=1.0, device=torch.device("cpu"))
     logits = torch.randn(6, 40, dtype=torch.float64)
     expected = soft_target_loss(logits, kept)
     torch.testing.assert_close(
@@ -203,7 +204,7 @@ def test_one_bucket_for_the_others(num_classes: int, topk: int, temperature: flo
     cut[0, topk // 2 :] = float("-inf")  # A row with entries that hold nothing, which name class 0.
     indices = kept.indices_bk.masked_fill(cut.isneginf(), 0)
     gone = kept.logprobs_bk.masked_fill(~cut.isneginf(), float("-inf")).logsumexp(dim=1)
-    kept = Kept(indices, cut, kept.tail_b.logaddexp(gone))
+    kept = SparseTargets(indices, cut, kept.tail_b.logaddexp(gone))
     logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
     target = softened(dense_target(kept, num_classes), temperature)
     student = (logits / temperature).softmax(dim=1)
@@ -233,7 +234,7 @@ def test_dropped_tail(num_classes: int, topk: int, temperature: float) -> None:
 @pytest.mark.parametrize("tail", ["uniform", "bucket", "dropped"])
 def test_rows_that_keep_nothing_have_finite_gradients(tail: str) -> None:
     logits = torch.randn(3, 12, requires_grad=True)
-    loss = soft_target_loss(logits, keep_nothing(3, topk=5), tail=tail)
+    loss = soft_target_loss(logits, no_targets(3, topk=5), tail=tail)
     assert torch.isfinite(loss).all()
     loss.sum().backward()
     assert logits.grad is not None
@@ -242,6 +243,6 @@ def test_rows_that_keep_nothing_have_finite_gradients(tail: str) -> None:
 
 def test_max_mass_moves_the_rest_to_the_tail() -> None:
     logits = torch.log(torch.tensor([[0.6, 0.3, 0.05, 0.03, 0.02], [0.21, 0.2, 0.2, 0.2, 0.19]]))
-    kept = keep_topk(logits, topk=4, max_mass=0.89)
+    kept = select_topk(logits, topk=4, max_mass=0.89)
     assert kept.logprobs_bk.isfinite().tolist() == [[True, True, False, False], [True] * 4]
     torch.testing.assert_close(kept.tail_b.exp(), torch.tensor([0.1, 0.19]), rtol=1e-5, atol=1e-6)

@@ -12,12 +12,12 @@ import torch
 import logitstore
 from distill.data.batches import BlockBatches, BlockPart, TrainBatches
 from distill.data.catalog import Catalog
+from distill.data.images import Pictures
 from distill.data.order import Order
 from distill.data.pairs import group_starts, pairs_of
-from distill.data.pictures import Pictures
 from distill.data.seeds import view_seeds
 from distill.errors import DistillError, UsageError
-from distill.metrics import read_metrics
+from distill.runs.metric_log import read_metrics
 from distill.views import MixSpec, ViewSpec, draw, draw_mix, image_size, mix_pixels, own_share, render
 from tests.programs import call, student_words, teacher_words
 
@@ -182,9 +182,9 @@ def test_what_does_not_fit_is_refused(data_path: Path, teacher_weights: Path, st
 def test_a_changed_mix_is_found_by_the_proofs(
     store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import distill.data.pictures
+    import distill.data.images
 
-    monkeypatch.setattr(distill.data.pictures, "mix_pixels", lambda own, other, mixing: own)
+    monkeypatch.setattr(distill.data.images, "mix_pixels", lambda own, other, mixing: own)
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match="do not come out here"):
         call("train_student", words)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import models
+from distill import models
 from distill.config import OptimConfig
-from distill.optim import adamw, rate_scales, schedule, set_rate
+from distill.student.optim import adamw, layer_lr_scales, schedule, set_lr
 from tests.conftest import TINY
 
 
@@ -38,7 +38,7 @@ def test_the_published_cosine_runs_from_the_first_step_and_warm_up_hides_its_beg
 def test_rates_decay_from_layer_to_layer_as_published() -> None:
     """Twelve blocks: the stem as the first, a merging as the block before it, the head as the last."""
     net = models.build("tiny_vit_5m", num_classes=10)
-    scales = rate_scales(net, decay=0.8)
+    scales = layer_lr_scales(net, decay=0.8)
     blocks = [(stage, index) for stage, depth in enumerate((2, 2, 6, 2)) for index in range(depth)]
     expected = {f"stages.{stage}.blocks.{index}.": 0.8 ** (11 - n) for n, (stage, index) in enumerate(blocks)}
     expected |= {"patch_embed.": 0.8**11, "head.": 1.0}
@@ -51,14 +51,14 @@ def test_rates_decay_from_layer_to_layer_as_published() -> None:
 
 def test_a_rate_is_set_to_each_groups_share_of_it() -> None:
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
-    scales = rate_scales(net, decay=0.5)
+    scales = layer_lr_scales(net, decay=0.5)
     optimizer = adamw(net, OptimConfig(layer_decay=0.5, weight_decay=0.05))
-    set_rate(optimizer, 0.1)
+    set_lr(optimizer, 0.1)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in net.named_parameters():
         assert rates[id(parameter)] == pytest.approx(0.1 * scales[name])
     assert len(optimizer.param_groups) == 2 * 4
-    set_rate(adamw(net, OptimConfig()), 0.1)
+    set_lr(adamw(net, OptimConfig()), 0.1)
     assert len(adamw(net, OptimConfig()).param_groups) == 2
 
 

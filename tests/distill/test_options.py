@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import distill.loop
-import models
-from distill.averaging import Average
+import distill.student.loop
+from distill import models
 from distill.config import TrainConfig
 from distill.errors import UsageError
-from distill.metrics import read_metrics
-from models import class_maps
-from models.bias_tables import resize_table
+from distill.models.tinyvit.bias_tables import resize_table
+from distill.models.weights import class_maps
+from distill.runs.metric_log import read_metrics
+from distill.student.ema import Average
 from tests.conftest import TINY, WORDNET
 from tests.programs import call, student_words
 
@@ -67,7 +67,7 @@ def test_an_average_moves_towards_the_weights_and_copies_counters() -> None:
 def test_a_run_with_everything_goes_on_exactly(
     data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = distill.loop._step
+    step = distill.student.loop._step
 
     def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
         if training.step == 7:
@@ -78,7 +78,7 @@ def test_a_run_with_everything_goes_on_exactly(
         words = student_words(data_path, tmp_path / name, f"data.val_path={data_path}", *EVERYTHING)
         if name == "broken":
             with monkeypatch.context() as patch:
-                patch.setattr(distill.loop, "_step", failing_step)
+                patch.setattr(distill.student.loop, "_step", failing_step)
                 with pytest.raises(KeyboardInterrupt):
                     call("train_student", words)
         call("train_student", words)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import distill.loop
-import distill.proving
-import distill.replay
+import distill.replay.open_store
+import distill.replay.proofs
+import distill.student.loop
 import logitstore
 from distill import provenance
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
-from distill.proving import FirstReads, Prover
+from distill.replay.proofs import FirstReads, Prover
 from distill.views import ViewSpec, ops
 from tests.programs import call, student_words, teacher_words
 
@@ -37,14 +37,14 @@ def falsify(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def falsify_at_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    right = distill.loop._step
+    right = distill.student.loop._step
 
     def later(training: Any, *args: Any, **kwargs: Any) -> float:
         if training.step == step:
             falsify(monkeypatch)
         return right(training, *args, **kwargs)
 
-    monkeypatch.setattr(distill.loop, "_step", later)
+    monkeypatch.setattr(distill.student.loop, "_step", later)
 
 
 def test_a_changed_operation_stops_the_run_at_the_start(
@@ -54,7 +54,7 @@ def test_a_changed_operation_stops_the_run_at_the_start(
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match=r"(?s)synthetic pictures.*no library version differs.*store\.check=warn"):
         call("train_student", words)
-    monkeypatch.setattr(distill.replay, "_PROOFS_AT_START", 6)
+    monkeypatch.setattr(distill.replay.open_store, "_PROOFS_AT_START", 6)
     stored = logitstore.open(store_path).spec.software["views"]["digest"]
     monkeypatch.setattr(provenance, "view_digest", lambda spec: stored)
     with pytest.raises(DistillError, match=r"6 proofs fail: epoch 0 block 0, epoch 0 block 1"):
@@ -66,8 +66,10 @@ def test_another_version_of_a_library_is_named(
     store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falsify(monkeypatch)
-    software = distill.proving.views.software()
-    monkeypatch.setattr(distill.proving.views, "software", lambda: software | {"opencv": "9.9", "machine": "abacus"})
+    software = distill.replay.proofs.views.software()
+    monkeypatch.setattr(
+        distill.replay.proofs.views, "software", lambda: software | {"opencv": "9.9", "machine": "abacus"}
+    )
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match=r"machine \S+ there, abacus here; opencv \S+ there, 9\.9 here"):
         call("train_student", words)
@@ -111,7 +113,7 @@ def test_warn_says_it_once_and_off_says_nothing(
 
 def test_workers_prove_too(store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change is made after the checks at the start; workers are forked with it."""
-    right = distill.replay.Prover.failed
+    right = distill.replay.open_store.Prover.failed
 
     def failed(self: Prover, blocks: list[tuple[int, int]], *, pass_damage: bool = False) -> Any:
         if not pass_damage:
@@ -119,7 +121,7 @@ def test_workers_prove_too(store_path: Path, data_path: Path, tmp_path: Path, mo
             return iter(())
         return right(self, blocks, pass_damage=pass_damage)
 
-    monkeypatch.setattr(distill.proving.Prover, "failed", failed)
+    monkeypatch.setattr(distill.replay.proofs.Prover, "failed", failed)
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "data.workers=2")
     with pytest.raises(DistillError, match="do not come out here"):
         call("train_student", words)

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-import distill.command
-import distill.save_logits
-import distill.train_student
-from distill.config import SaveLogitsConfig, TrainStudentConfig
-from distill.duration import as_clock, parse_seconds
+import distill.student.dry_run
+from distill.config import TrainStudentConfig
+from distill.config.command import load, run_program
+from distill.config.durations import as_clock, parse_seconds
 from distill.errors import DistillError, UsageError
-from distill.rehearsal import size_bytes
+from distill.runtime.measure import size_bytes
 from tests.programs import call, student_words, teacher_words
 
 
-def dry_run(program: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def dry_run(program: str, words: list[str]) -> None:
     """Runs `python -m distill.PROGRAM WORDS --dry-run` in this process."""
-    starts: dict[str, Callable[[], None]] = {
-        "train_student": lambda: distill.command.run(
-            distill.train_student.main, name=program, schema=TrainStudentConfig, about="",
-            dry_run=distill.rehearsal.rehearse_student,
-        ),
-        "save_logits": lambda: distill.command.run(
-            distill.save_logits.main, name=program, schema=SaveLogitsConfig, about="",
-            dry_run=distill.save_logits.rehearse,
-        ),
-    }  # fmt: skip
-    monkeypatch.setattr(sys, "argv", [program, *words, "--dry-run"])
-    starts[program]()
+    run_program(importlib.import_module(f"distill.{program}").PROGRAM, [*words, "--dry-run"])
 
 
 def test_a_dry_run_of_a_student_says_what_it_would_take_and_writes_nothing(
@@ -44,7 +31,7 @@ def test_a_dry_run_of_a_student_says_what_it_would_take_and_writes_nothing(
         data_path, tmp_path / "run", "view=crop_flip", f"data.val_path={data_path}", "data.workers=1",
         f"data.digests={tmp_path / 'digests'}", "train.ema_decay=0.9",
     )  # fmt: skip
-    dry_run("train_student", words, monkeypatch)
+    dry_run("train_student", words)
     printed = capfd.readouterr().out
     assert list(tmp_path.iterdir()) == []
     assert "18 steps of 16 rows (16 x 1 processes x 1 accumulated)" in printed
@@ -59,7 +46,7 @@ def test_a_dry_run_names_what_the_run_would_stumble_over(
     words = student_words(data_path, tmp_path / "run", "view=crop_flip", "train.steps=1")
     call("train_student", words)
     with pytest.raises(SystemExit) as stop:
-        dry_run("train_student", [*words, "optim.lr=1"], monkeypatch)
+        dry_run("train_student", [*words, "optim.lr=1"])
     assert stop.value.code == 1
     assert "optim.lr: 0.002 there, 1.0 now" in capfd.readouterr().err
 
@@ -69,13 +56,13 @@ def test_a_dry_run_of_a_teacher_counts_what_is_missing_and_writes_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
-    dry_run("save_logits", words, monkeypatch)
+    dry_run("save_logits", words)
     assert "for the 300 views that the store lacks" in capfd.readouterr().out
     assert list(tmp_path.iterdir()) == []
     call("save_logits", [*words, "store.epochs=1"])
     (tmp_path / "t.zarr" / "proofs" / "c" / "0" / "2").unlink()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    dry_run("save_logits", words, monkeypatch)
+    dry_run("save_logits", words)
     assert "for the 172 views that the store lacks" in capfd.readouterr().out  # 150, and a block of 22.
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -108,6 +95,6 @@ def test_a_folder_of_something_else_is_refused_by_a_dry_run_too(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("")
-    config = distill.command.load("train_student", TrainStudentConfig, student_words(data_path, tmp_path / "run"))
+    config = load("train_student", TrainStudentConfig, student_words(data_path, tmp_path / "run"))
     with pytest.raises(DistillError, match="is not the folder of a run"):
-        distill.rehearsal.rehearse_student(config)
+        distill.student.dry_run.dry_run(config)

@@ -10,8 +10,8 @@ import torch
 
 import logitstore
 from distill.errors import DistillError, UsageError
-from distill.keep import Selection
-from distill.tail_model import TailSums, class_groups
+from distill.targets.selection import Selection
+from distill.teacher.learned_tail import TailSums, class_groups
 from tests.distill.test_verify import verify_words
 from tests.programs import call, run, student_words, teacher_words
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import distill.data.pictures
+import distill.data.images
 from distill.data.batches import TrainBatches
 from distill.data.catalog import Catalog
 from distill.data.order import Order
 from distill.errors import UsageError
-from distill.teacher_pass import list_tasks
+from distill.teacher.run import list_tasks
 from distill.views import ViewSpec
 from tests.distill.test_teacher_pass import content
 from tests.programs import call, student_words, teacher_words
@@ -37,13 +37,13 @@ def test_a_store_is_the_same_from_fewer_decodings(
     words = ("store.epochs=3", *view)
     call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "one.zarr", *words))
     reads: Counter[int] = Counter()
-    read = distill.data.pictures.ShardReader.read
+    read = distill.data.images.ShardReader.read
 
-    def counted(self: distill.data.pictures.ShardReader, row: int) -> bytes:
+    def counted(self: distill.data.images.ShardReader, row: int) -> bytes:
         reads[row] += 1
         return read(self, row)
 
-    monkeypatch.setattr(distill.data.pictures.ShardReader, "read", counted)
+    monkeypatch.setattr(distill.data.images.ShardReader, "read", counted)
     more = (*words, "store.epochs_per_read=2")
     call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "two.zarr", *more))
     assert set(reads.values()) == {2}  # epochs 0 and 1 together, then 2
@@ -52,13 +52,13 @@ def test_a_store_is_the_same_from_fewer_decodings(
 
 def test_repeats_give_the_same_views_from_fewer_decodings(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, views, reads = ViewSpec(), [], []
-    read = distill.data.pictures.ShardReader.read
+    read = distill.data.images.ShardReader.read
 
-    def counted(self: distill.data.pictures.ShardReader, row: int) -> bytes:
+    def counted(self: distill.data.images.ShardReader, row: int) -> bytes:
         reads[-1] += 1
         return read(self, row)
 
-    monkeypatch.setattr(distill.data.pictures.ShardReader, "read", counted)
+    monkeypatch.setattr(distill.data.images.ShardReader, "read", counted)
     for repeats in (1, 3):
         order = Order(starts=catalog.starts, seed=0, batch_size=30, repeats=repeats)
         dataset = TrainBatches(catalog, order=order, rank=0, spec=spec, size=32, seed=1, digest=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import logitstore
+from distill.config.shares import Share, share_of
 from distill.errors import DistillError, Stopped, UsageError
-from distill.share import Share, share_of
 from tests.distill.test_teacher_pass import content
 from tests.programs import call, run, spawn, teacher_words
 

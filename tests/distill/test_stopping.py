@@ -15,13 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import distill.loop
+import distill.student.loop
 import logitstore
-from distill.checkpoint import list_checkpoints
-from distill.command import STOPPED, exit_codes
+from distill.config.command import STOPPED, exit_codes
 from distill.data.loader import load
 from distill.errors import Stopped, UsageError
-from distill.metrics import read_metrics
+from distill.runs.checkpoint import list_checkpoints
+from distill.runs.metric_log import read_metrics
 from tests.programs import call, run, spawn, student_words, teacher_words
 
 CLOCK = ("images_per_s", "data_wait")
@@ -48,14 +48,14 @@ def whole(data_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def at_step(patch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
     """Does something in the middle of one optimiser step."""
-    step = distill.loop._step
+    step = distill.student.loop._step
 
     def acting_step(training: Any, *args: Any, **kwargs: Any) -> float:
         if training.step == number:
             act()
         return step(training, *args, **kwargs)
 
-    patch.setattr(distill.loop, "_step", acting_step)
+    patch.setattr(distill.student.loop, "_step", acting_step)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -14,9 +14,9 @@ import yaml
 from safetensors.torch import load_file
 
 import logitstore
-from distill.checkpoint import list_checkpoints
 from distill.errors import DistillError
-from distill.metrics import read_metrics
+from distill.runs.checkpoint import list_checkpoints
+from distill.runs.metric_log import read_metrics
 from tests.programs import break_off, call, kill_at_work, run, student_words, teacher_words
 
 
@@ -119,7 +119,7 @@ def test_a_run_stopped_between_epochs_goes_on_exactly(
 def test_kills_at_random_moments_change_no_loss(
     data_path: Path, store_path: Path, tmp_path: Path, accumulate: int
 ) -> None:
-    """A small version of `scripts/prove_kills.py`; with drop path, whose random numbers must come again too."""
+    """A small version of `scripts/prove/kills.py`; with drop path, whose random numbers must come again too."""
     more = (
         f"store.path={store_path}", "train.epochs=6", "run.save_every=4", "student.drop_path=0.2",
         f"train.accumulate={accumulate}", f"train.batch_size={15 // accumulate}", "data.workers=1",

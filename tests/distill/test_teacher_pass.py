@@ -14,7 +14,7 @@ import timm
 import torch
 
 import logitstore
-import models
+from distill import models
 from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
@@ -102,7 +102,7 @@ def test_two_processes_store_what_one_does(
 def test_kills_at_random_moments_leave_no_trace(
     store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path, processes: int, kills: int
 ) -> None:
-    """A small version of `scripts/prove_kills.py`."""
+    """A small version of `scripts/prove/kills.py`."""
     path = tmp_path / "t.zarr"
     words = teacher_words(data_path, teacher_weights, path, "data.workers=1")
     chance = random.Random(0)

@@ -12,9 +12,9 @@ import timm
 import torch
 
 import logitstore
-import models
+from distill import models
 from distill.data.catalog import Catalog, open_catalog
-from distill.data.pack import pack
+from distill.data.packing.pack import pack
 from distill.errors import DistillError, UsageError
 from distill.probes import features, knn, linear
 from distill.probes.features import Features

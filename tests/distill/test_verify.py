@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-import distill.data.pictures
+import distill.data.images
 import logitstore
-import models
+from distill import models
 from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
@@ -48,8 +48,8 @@ def test_a_good_store_passes(
 def test_other_pixels_fail(
     store_path: Path, data_path: Path, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = distill.data.pictures.render
-    monkeypatch.setattr(distill.data.pictures, "render", lambda *a, **k: np.ascontiguousarray(original(*a, **k)[::-1]))
+    original = distill.data.images.render
+    monkeypatch.setattr(distill.data.images, "render", lambda *a, **k: np.ascontiguousarray(original(*a, **k)[::-1]))
     with pytest.raises(DistillError, match=r"(?s)failed the verification.*6 proofs fail"):
         call("verify_logits", verify_words(data_path, teacher_weights, store_path))
 
@@ -71,7 +71,7 @@ def test_other_logits_fail(
     """The teacher's weights are the same, but it answers differently."""
     original = models.build_teacher
 
-    def changed(**settings: object) -> models.Teacher:
+    def changed(**settings: object) -> models.ImageModel:
         teacher = original(**settings)  # type: ignore[arg-type]
         with torch.no_grad():
             teacher.net.head.fc.bias += torch.tensor([0.5, 0, 0])  # type: ignore[union-attr, operator]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import logitstore
-from logitstore import files, shard
-from logitstore.layout import BLOCK_FILES, arrays
+from logitstore.format import shard
+from logitstore.format.layout import BLOCK_FILES, arrays
+from logitstore.storage import local
 
 
 def ids(report):
@@ -36,7 +37,7 @@ def test_missing_blocks_are_a_fault(make_store):
 
 def test_leftovers_are_notes(make_store):
     path = make_store(missing=((0, 1),))
-    files.stage(path / "seeds/c/0/1", b"half")
+    local.stage(path / "seeds/c/0/1", b"half")
     (path / "tail/c/0/1").write_bytes(b"no marker vouches for this")
     report = logitstore.check(path)
     assert ids(report) == ["missing-blocks"]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from logitstore import StoreSpec, codec
+from logitstore import StoreSpec
+from logitstore.format import codec
 
 ENCODINGS = ("log8", "float16")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import logitstore
-from logitstore.export import export
-from logitstore.tinyvit import import_tinyvit
+from logitstore.tools.export import export
+from logitstore.tools.import_tinyvit import import_tinyvit
 
 
 def test_npz(make_store, tmp_path):

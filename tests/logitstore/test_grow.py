@@ -5,7 +5,7 @@ import pytest
 import zarr
 
 import logitstore
-from logitstore import files
+from logitstore.storage import local
 
 
 def test_a_grown_store_keeps_what_it_has_and_takes_more(make_store, rows_for, content):
@@ -38,7 +38,7 @@ def test_a_growth_that_dies_leaves_the_old_store(make_store, content, monkeypatc
     path = make_store()
     before = content(path)
     written = []
-    write = files.write
+    write = local.write
 
     def dying(target, data):
         if len(written) == survived:
@@ -47,7 +47,7 @@ def test_a_growth_that_dies_leaves_the_old_store(make_store, content, monkeypatc
         write(target, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write", dying)
+        patch.setattr(local, "write", dying)
         with pytest.raises(KeyboardInterrupt):
             logitstore.grow(path, epochs=5)
     assert logitstore.open(path).spec.num_epochs == 2

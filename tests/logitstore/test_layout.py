@@ -9,8 +9,8 @@ import pytest
 import zarr
 
 import logitstore
-from logitstore.layout import FORMAT_VERSION, LOCK_KEY, arrays, documents
-from logitstore.shard import HEADER, MAGIC
+from logitstore.format.layout import FORMAT_VERSION, LOCK_KEY, arrays, documents
+from logitstore.format.shard import HEADER, MAGIC
 
 FORMAT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
 SIZES = {

@@ -1,4 +1,4 @@
-"""The proof of trust, with few acts of each kind; `scripts/prove_store.py` does it with many."""
+"""The proof of trust, with few acts of each kind; `scripts/prove/store.py` does it with many."""
 
 import json
 import subprocess

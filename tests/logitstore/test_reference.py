@@ -1,4 +1,4 @@
-"""docs/commands.md is what `scripts/make_command_reference.py` makes of the commands as they are now."""
+"""docs/commands.md is what `scripts/dev/make_command_reference.py` makes of the commands as they are now."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ sys.stdout.write(make_command_reference.make())
 """
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT).stdout.decode()
     assert _without_sizes(made) == _without_sizes(REFERENCE.read_text(encoding="utf-8")), (
-        "run scripts/make_command_reference.py"
+        "run scripts/dev/make_command_reference.py"
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 import logitstore
-from logitstore import files, remote
 from logitstore.cli import main
+from logitstore.storage import local, remote
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -64,7 +64,7 @@ def test_commands_take_urls(url, make_store, content, tmp_path):
 
 def test_harm_is_noticed_and_repaired_at_a_url(url, make_store):
     logitstore.copy(make_store(), url)
-    folder = files.at(url)
+    folder = local.at(url)
     data = folder.read("tail/c/0/1")
     folder.write("tail/c/0/1", data[:-3] + b"xyz")
     folder.delete("seeds/c/1/2")
@@ -98,7 +98,7 @@ def test_two_writings_mixed_by_writers_without_a_lock_are_noticed(make_store):
     url = f"memory://stores/{uuid.uuid4().hex}/t.zarr"
     logitstore.copy(make_store(), url)
     logitstore.copy(make_store(name="other.zarr"), url + ".other")
-    files.at(url).write("tail/c/0/1", files.at(url + ".other").read("tail/c/0/1"))
+    local.at(url).write("tail/c/0/1", local.at(url + ".other").read("tail/c/0/1"))
     with pytest.raises(logitstore.DamagedBlock, match="different acts of writing"):
         logitstore.open(url).read(epoch=0, rows=9)
 
@@ -120,7 +120,7 @@ def test_only_the_chunks_that_are_needed_are_fetched(monkeypatch):
     monkeypatch.setattr(driver, "cat_file", lambda *a, **k: fetched.append(cat(*a, **k)) or fetched[-1])
     rows = logitstore.open(url).read(epoch=0, rows=[7000, 7001])
     np.testing.assert_array_equal(rows.indices, indices[7000:7002])
-    size = files.at(url).length("indices/c/0/0/0")
+    size = local.at(url).length("indices/c/0/0/0")
     assert size > 300_000
     assert sum(map(len, fetched)) < 0.4 * size
 
@@ -135,7 +135,11 @@ def test_an_address_that_does_not_answer_is_no_damage(s3_bucket, make_store, mon
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(driver, "cat_file", unreachable)
-    for read in (lambda: store.read(epoch=0, rows=0), lambda: logitstore.open(url), lambda: logitstore.repair(url)):
+    for read in (
+        lambda: store.read(epoch=0, rows=0),
+        lambda: logitstore.open(url),
+        lambda: logitstore.repair(url),
+    ):
         with pytest.raises(logitstore.StoreUnreachable, match=r"cannot be reached .*run the same command again"):
             read()
 

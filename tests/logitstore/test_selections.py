@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 import logitstore
 from logitstore.cli import main
-from logitstore.compare import compare
-from logitstore.stats import statistics
+from logitstore.tools.compare import compare
+from logitstore.tools.stats import statistics
 
 SPEC = logitstore.StoreSpec(num_samples=50, num_epochs=1, num_classes=40, topk=6, rows_per_block=32, tail_groups=3)
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import logitstore
-from logitstore import codec, shard
-from logitstore.cache import Cache
+from logitstore.format import codec, shard
+from logitstore.format.cache import Cache
 from logitstore.ranges import compact
 
 FORKING = multiprocessing.get_context("fork")
@@ -172,16 +172,16 @@ def test_create_refuses_columns_that_do_not_fit(tmp_path, make_spec, keys, label
 
 
 def test_a_create_that_dies_leaves_no_store(tmp_path, make_spec, monkeypatch):
-    from logitstore import files
+    from logitstore.storage import local
 
-    write = files.write
+    write = local.write
 
     def dying(path, data):
         if path.parent.name == "proofs":
             raise KeyboardInterrupt
         write(path, data)
 
-    monkeypatch.setattr(files, "write", dying)
+    monkeypatch.setattr(local, "write", dying)
     with pytest.raises(KeyboardInterrupt):
         logitstore.create(tmp_path / "t.zarr", make_spec(), keys=np.zeros(20, np.uint64), labels=np.zeros(20, int))
     assert list(tmp_path.iterdir()) == []

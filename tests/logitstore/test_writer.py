@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import logitstore
-from logitstore import files
+from logitstore.storage import local
 
 
 def test_a_short_last_block_is_one_file_write_each(make_store, rows_for, monkeypatch):
     path = make_store(missing=((0, 2),))
     written = []
-    stage = files.stage
+    stage = local.stage
     monkeypatch.setattr(
-        files, "stage", lambda p, data: written.append(p.relative_to(path).as_posix()) or stage(p, data)
+        local, "stage", lambda p, data: written.append(p.relative_to(path).as_posix()) or stage(p, data)
     )
     with logitstore.writer(path) as writer:
         writer.write(0, 2, **rows_for(writer.spec, 0, 2))
@@ -105,12 +105,12 @@ def test_a_committed_block_is_replaced_only_on_request(make_store, rows_for):
         writer.write(0, 0, **other, replace=True)
     assert logitstore.open(path).read(epoch=0, rows=0).seeds.tolist() == other["seeds"][:1].tolist()
     assert logitstore.check(path).ok
-    assert files.at(path).temporary() == []
+    assert local.at(path).temporary() == []
 
 
 def test_a_replacement_that_dies_leaves_the_block_absent(make_store, rows_for, monkeypatch):
     path = make_store()
-    publish = files.publish
+    publish = local.publish
 
     def dying(temporary, target):
         if "logprobs" in str(target):
@@ -118,7 +118,7 @@ def test_a_replacement_that_dies_leaves_the_block_absent(make_store, rows_for, m
         publish(temporary, target)
 
     with logitstore.writer(path) as writer:
-        monkeypatch.setattr(files, "publish", dying)
+        monkeypatch.setattr(local, "publish", dying)
         with pytest.raises(KeyboardInterrupt):
             writer.write(0, 0, **rows_for(writer.spec, 1, 1), replace=True)
     store = logitstore.open(path)
@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_store_intact(make_store, rows_for, content, monk
         with pytest.raises(logitstore.StoreFull, match=r"(?s)no room left.*run the same command again"):
             writer.write(1, 2, **rows_for(writer.spec, 1, 2))
         assert content(path) == before
-        assert files.at(path).temporary() == []
+        assert local.at(path).temporary() == []
         writer.write(1, 2, **rows_for(writer.spec, 1, 2))
     assert logitstore.check(path).ok
 

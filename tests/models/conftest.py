@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import models
+from distill import models
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.attention import WindowAttention, attend_fused, attend_plain, offset_index
+from distill.models.tinyvit.attention import WindowAttention, attend_fused, attend_plain, offset_index
 
 
 def make(*, dim: int = 12, heads: int = 3, window: int = 3) -> WindowAttention:

@@ -4,8 +4,8 @@ import timm.layers
 import torch
 from torch import Tensor
 
-import models
-from models.bias_tables import resize_table, resize_tables
+from distill import models
+from distill.models.tinyvit.bias_tables import resize_table, resize_tables
 
 SIZES = {224: [7, 7, 14, 7], 384: [12, 12, 24, 12], 512: [16, 16, 32, 16]}
 

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-import models
-from models.norms import use_norms
+from distill import models
+from distill.models.tinyvit.norms import use_norms
 from tests.conftest import TINY
 
 

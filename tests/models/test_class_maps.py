@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import models
-from models import class_maps
+from distill import models
+from distill.models.weights import class_maps
 
 TEDDY = 850
 

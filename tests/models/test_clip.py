@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import Tensor
 
-import models
-from models import clip
+from distill import models
+from distill.models.teachers import clip
 
 KEPT = Path(__file__).parent / "layouts" / "clip_vit_large14_21k.tsv"
 WIDTH, LAYERS, PATCH, GRID, EMBED, CLASSES = 128, 2, 8, 3, 48, 11

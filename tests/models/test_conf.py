@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import models
+from distill import models
 
 CONF = Path(__file__).parents[2] / "conf"
 TEACHER_KEYS = ["kind", "name", "weights", "num_classes", "image_size", "mean", "std", "crop", "interpolation"]

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-import models
+from distill import models
 
 FREE = {
     "dims": [8, 16, 32, 32],

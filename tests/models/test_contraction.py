@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-import models
-from models.config import TinyViTConfig
-from models.contraction import FACTORS, Space, changes, floors, head_dim_of, levels, lowered
-from models.cost import cost_of
+from distill import models
+from distill.models.contraction.space import FACTORS, Space, changes, floors, head_dim_of, levels, lowered
+from distill.models.cost.formula import cost_of
+from distill.models.tinyvit.config import TinyViTConfig
 
 PAPER = Space(
     strides={name: 32 if name.startswith("dims") else 7 if name.startswith("windows") else 1 for name in FACTORS}

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-import models
-from models.bias_tables import resize_table
-from models.conversion import convert
+from distill import models
+from distill.models.tinyvit.bias_tables import resize_table
+from distill.models.weights.convert import convert
 
 
 def test_classes_and_windows_are_changed_together(fill) -> None:  # type: ignore[no-untyped-def]

@@ -5,10 +5,10 @@ import random
 import pytest
 import torch
 
-import models
-from models.config import PUBLISHED, TinyViTConfig
-from models.cost import Cost, cost_of
-from models.tiny_vit import TinyViT
+from distill import models
+from distill.models.cost.formula import Cost, cost_of
+from distill.models.tinyvit.config import PUBLISHED, TinyViTConfig
+from distill.models.tinyvit.network import TinyViT
 
 
 def random_config(chance: random.Random) -> TinyViTConfig:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-import models
+from distill import models
 
 PUBLISHED = [
     ("tiny_vit_5m", 224, "5.39", "1.29"),

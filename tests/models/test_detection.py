@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
-import models
-from models.detection import PyramidBackbone, build_detector
-from models.norms import FrozenBatchNorm
+from distill import models
+from distill.models.features.detection import PyramidBackbone, build_detector
+from distill.models.tinyvit.norms import FrozenBatchNorm
 
 STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 TARGET = {"boxes": torch.tensor([[4.0, 6.0, 30.0, 40.0]]), "labels": torch.tensor([1])}

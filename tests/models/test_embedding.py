@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
-import models
-from models.embedding import remove_classifier
+from distill import models
+from distill.models.features.embedding import remove_classifier
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_byobnet", "tiny_vit_5m_224"])

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-import models
+from distill import models
 
 Fill = Callable[[nn.Module], None]
 

@@ -7,8 +7,8 @@ import torch
 from timm.models.tiny_vit import TinyVit
 from torch import nn
 
-import models
-from models.conversion import convert
+from distill import models
+from distill.models.weights.convert import convert
 
 Fill = Callable[[nn.Module], None]
 SHAPE = {"num_classes": 5, "image_size": 64, "dims": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import models
-from models import layouts
+from distill import models
+from distill.models.weights import layouts
 
 KEPT = Path(__file__).parent / "layouts"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models.norms import FrozenBatchNorm, SyncBatchNorm, use_norms
+from distill import models
+from distill.models.tinyvit.norms import FrozenBatchNorm, SyncBatchNorm, use_norms
 from tests.conftest import TINY
 
 

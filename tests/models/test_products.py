@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models.products import GELU, Depthwise, Linear
+from distill import models
+from distill.models.tinyvit.cpu_layers import GELU, Depthwise, Linear
 
 
 @pytest.mark.parametrize("bias", [True, False])

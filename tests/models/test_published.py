@@ -2,8 +2,8 @@ import pytest
 import timm
 import torch
 
-import models
-from models import published
+from distill import models
+from distill.models.cost import published
 
 
 def test_counts_equal_the_published_table_to_the_printed_digits() -> None:

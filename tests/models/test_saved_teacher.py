@@ -8,13 +8,13 @@ import safetensors.torch
 import timm
 import torch
 
-import models
-from models.embedding import remove_classifier
+from distill import models
+from distill.models.features.embedding import remove_classifier
 
 NAMES = ("ant", "bee", "cat")
 
 
-def save(teacher: models.Teacher, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+def save(teacher: models.ImageModel, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Saves it with three classes of its own; **returns** pixels and what it must answer to them."""
     pixels = torch.randn(2, 3, teacher.image_size, teacher.image_size)
     before = {name: tensor.clone() for name, tensor in teacher.net.state_dict().items()}
@@ -28,7 +28,7 @@ def save(teacher: models.Teacher, path: Path) -> tuple[torch.Tensor, torch.Tenso
         return pixels, teacher.net(pixels).flatten(1) @ weight.T + bias
 
 
-def feature_width(teacher: models.Teacher) -> int:
+def feature_width(teacher: models.ImageModel) -> int:
     classifier = (
         teacher.net.head.fc if isinstance(teacher.net, models.TinyViT) else teacher.net.get_classifier()
     )  # a Conv2d has (out, in, 1, 1)
@@ -100,7 +100,7 @@ def test_what_cannot_be_saved_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_saved_teacher_are_refused(tmp_path: Path) -> None:
-    def build(**options: object) -> models.Teacher:
+    def build(**options: object) -> models.ImageModel:
         return models.build_teacher(kind="saved", **options)
 
     with pytest.raises(models.ModelError, match="needs weights=FILE"):

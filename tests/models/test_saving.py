@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-import models
+from distill import models
 
 METADATA = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.2]", "note": "not JSON"}
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-import models
-from models.contraction import FACTORS, Space, lowered
-from models.slicing import CHANNELS, slice_weights
-from models.tiny_vit import TinyViT
+from distill import models
+from distill.models.contraction.slicing import CHANNELS, slice_weights
+from distill.models.contraction.space import FACTORS, Space, lowered
+from distill.models.tinyvit.network import TinyViT
 
 SEED = models.TinyViTConfig(
     num_classes=5, image_size=32, dims=(16, 32, 48, 48), depths=(2, 2, 2, 2), heads=(1, 2, 3, 3), windows=(4, 4, 4, 2),

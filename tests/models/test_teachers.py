@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import models
-from models.tensor_files import file_sha256
+from distill import models
+from distill.models.weights.tensor_files import file_sha256
 
 LITES = [("efficientnet_lite0", 224), ("efficientnet_lite1", 240), ("efficientnet_lite2", 260)]
 CATS = {"tabby, tabby cat", "tiger cat", "Egyptian cat"}
 
 
-def prepare(pixels_hwc: np.ndarray, teacher: models.Teacher) -> Tensor:
+def prepare(pixels_hwc: np.ndarray, teacher: models.ImageModel) -> Tensor:
     """Evaluation view: resize the short side, crop the centre, normalise."""
     image = Image.fromarray(pixels_hwc)
     size = teacher.image_size

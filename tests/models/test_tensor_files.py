@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from models.tensor_files import file_sha256, read_header, read_tensors, write_tensors
+from distill.models.weights.tensor_files import file_sha256, read_header, read_tensors, write_tensors
 
 TENSORS = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(7), "c": torch.ones(4, dtype=torch.bfloat16)}
 METADATA = {f"key {number}": 'é "quoted"\n\x01 \\ ' * number for number in range(12)} | {"été": "1"}

@@ -8,7 +8,7 @@ import torch
 from timm.models.tiny_vit import TinyVit
 from torch import nn
 
-import models
+from distill import models
 
 Fill = Callable[[nn.Module], None]
 PUBLISHED = [

@@ -9,8 +9,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import models
-from models import layouts
+from distill import models
+from distill.models.weights import layouts
 
 KEPT = Path(__file__).parent / "layouts"
 METADATA = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.2]", "note": "not JSON"}

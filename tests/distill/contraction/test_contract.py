@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-import distill.command
+import distill.config.command
 import distill.contract
-import distill.contraction.proxy
 import distill.contraction.search
-from distill import run_folder
+import distill.contraction.train_candidate
 from distill.config import ContractConfig
 from distill.errors import DistillError, LossNotFinite, Stopped, UsageError
+from distill.runs import run_dir
 from tests.programs import call, fresh_state, kill_at_work, run, student_words, teacher_words
 
 
@@ -74,7 +74,7 @@ def test_a_search_leaves_what_it_says_and_a_student_to_train(
     words = ["--config-dir", str(reference / "conf"), f"student.init={reference / 'contracted.safetensors'}"]
     words += [word for word in student_words(data_path, tmp_path / "run") if not word.startswith("student")]
     call("train_student", [*words, "student=contracted", f"store.path={store_path}", "train.steps=2"])
-    trained = run_folder.read_config(tmp_path / "run").student
+    trained = run_dir.read_config(tmp_path / "run").student
     assert trained.dims == summary["config"]["dims"]
 
 
@@ -82,7 +82,7 @@ def test_a_search_that_stops_goes_on_without_repeating_and_ends_alike(
     reference: Path, data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = contract_words(data_path, store_path, tmp_path / "search")
-    train, trained = distill.contraction.proxy.train_candidate, []
+    train, trained = distill.contraction.train_candidate.train_candidate, []
 
     def dies_at_times(*args: Any, **kwargs: Any) -> Any:
         trained.append(args[1].name)
@@ -135,7 +135,7 @@ def test_fresh_candidates_beams_and_measured_limits(data_path: Path, store_path:
 def test_candidates_that_diverge_are_recorded_and_passed_over(
     data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, tried = distill.contraction.proxy._train, []
+    train, tried = distill.contraction.train_candidate._train, []
 
     def diverges_at_times(*args: Any, **kwargs: Any) -> None:
         tried.append(len(tried))
@@ -143,7 +143,7 @@ def test_candidates_that_diverge_are_recorded_and_passed_over(
             raise LossNotFinite("the loss of step 2 is nan")
         train(*args, **kwargs)
 
-    monkeypatch.setattr(distill.contraction.proxy, "_train", diverges_at_times)
+    monkeypatch.setattr(distill.contraction.train_candidate, "_train", diverges_at_times)
     words = contract_words(data_path, store_path, tmp_path / "search")
     bad = {0}
     with pytest.raises(LossNotFinite, match="candidate 00-00: the loss of step 2 is nan"):
@@ -166,12 +166,12 @@ def test_a_dry_run_says_what_the_search_would_take_and_writes_nothing(
 ) -> None:
     words = contract_words(data_path, store_path, tmp_path / "search", "search.shrink=0.5", "train.steps=4")
     with fresh_state():
-        distill.contract.rehearse(distill.command.load("contract", ContractConfig, words))
+        distill.contract.dry_run(distill.config.command.load("contract", ContractConfig, words))
     said = capfd.readouterr().out
     assert "2 rounds and 9 candidates at most, 1 at a time" in said and "nothing was written" in said
     assert not (tmp_path / "search").exists()
     with fresh_state(), pytest.raises(DistillError, match="out of reach"):
-        distill.contract.rehearse(distill.command.load("contract", ContractConfig, [*words, "limits.params=100"]))
+        distill.contract.dry_run(distill.config.command.load("contract", ContractConfig, [*words, "limits.params=100"]))
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_written(

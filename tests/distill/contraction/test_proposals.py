@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-import models
+from distill import models
 from distill.contraction.costs import Pricing, price, round_limits, within
 from distill.contraction.proposals import propose, reachable
-from models import TinyViTConfig
-from models.contraction import FACTORS, WIDTHS, Space, changes, levels, raised
+from distill.models import TinyViTConfig
+from distill.models.contraction.space import FACTORS, WIDTHS, Space, changes, levels, raised
 
 
 def random_seed(chance: random.Random) -> TinyViTConfig:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import distill.data.pack
-from distill.data.archives import archives_in
+import distill.data.packing.pack
 from distill.data.catalog import open_catalog
-from distill.data.pack import pack
-from distill.data.shard_writing import RECORDS
+from distill.data.packing.archives import archives_in
+from distill.data.packing.pack import pack
+from distill.data.packing.shard_writing import RECORDS
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError
 from scripts.pack import main as pack_command
@@ -222,15 +222,15 @@ def test_a_packing_that_was_killed_goes_on(
     folder: Path, fingerprint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = tar_of_tars(folder, tmp_path), tmp_path / "data"
-    pack_shard = distill.data.pack.pack_shard
+    pack_shard = distill.data.packing.pack.pack_shard
 
-    def dying(task: distill.data.pack.Task) -> distill.data.pack.Done:
+    def dying(task: distill.data.packing.pack.Task) -> distill.data.packing.pack.Done:
         if task.first == 40:
             raise KeyboardInterrupt
         return pack_shard(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(distill.data.pack, "pack_shard", dying)
+        patch.setattr(distill.data.packing.pack, "pack_shard", dying)
         with pytest.raises(KeyboardInterrupt):
             pack(source, target, rows_per_shard=20)
     (target / "shard-000002.tar.part").write_bytes(b"half of one")

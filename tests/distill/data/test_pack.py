@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from distill.data.catalog import Catalog, open_catalog
-from distill.data.pack import pack
-from distill.data.recode import Recode
+from distill.data.packing.pack import pack
+from distill.data.packing.recode import Recode
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError, UsageError
 from distill.views import decode, image_size

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import logitstore
-from distill.page.dispute import disagreement
+from distill.page.disagreement import disagreement
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:

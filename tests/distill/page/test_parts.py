@@ -16,11 +16,11 @@ from PIL import Image
 import logitstore
 from distill.config import GalleryConfig, ShowConfig, StoreConfig
 from distill.errors import DistillError, UsageError
-from distill.page import charts, curves, document, pictures
-from distill.page.answers import answer
-from distill.page.choice import check_pick, choose, draw_rows
+from distill.page import charts, curves, document, images
 from distill.page.classes import classes_of
 from distill.page.coverage import MOST_COLUMNS, MOST_LINES, coverage
+from distill.page.predictions import answer
+from distill.page.row_choice import check_pick, choose, draw_rows
 from distill.page.scan import BINS, Spread, scan
 from tests.distill.page.conftest import MakeStore
 
@@ -209,7 +209,7 @@ def test_a_histogram_of_nothing_is_no_error() -> None:
 # Pictures and document
 
 
-def opened(picture: pictures.Picture) -> np.ndarray:
+def opened(picture: images.Picture) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(base64.b64decode(picture.address.partition(",")[2]))).convert("RGB"))
 
 
@@ -217,13 +217,13 @@ def test_lossless_pictures_hold_every_pixel() -> None:
     random = np.random.default_rng(0)
     for shape in ((224, 224), (1, 1), (7, 31)):
         pixels = random.integers(0, 256, (*shape, 3), np.uint8)
-        np.testing.assert_array_equal(opened(pictures.lossless(pixels, says="noise")), pixels)
+        np.testing.assert_array_equal(opened(images.lossless(pixels, says="noise")), pixels)
 
 
 def test_originals_are_reduced_to_the_longest_side() -> None:
     pixels = np.zeros((400, 100, 3), np.uint8)
-    assert opened(pictures.reduced(pixels, longest=200, says="")).shape == (200, 50, 3)
-    small = pictures.reduced(pixels[:28, :28], longest=200, says="")
+    assert opened(images.reduced(pixels, longest=200, says="")).shape == (200, 50, 3)
+    small = images.reduced(pixels[:28, :28], longest=200, says="")
     assert small.address.startswith("data:image/webp;") and small.pixelated
 
 

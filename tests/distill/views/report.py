@@ -29,7 +29,7 @@ from distill.views import (
     spec_digest,
 )
 from distill.views.digest import TINY_JPEG, synthetic_picture
-from distill.views.policy import INCREASING
+from distill.views.randaugment import INCREASING
 from distill.views.random import integer, normal, uniform, words
 
 EVERYTHING = ViewSpec(

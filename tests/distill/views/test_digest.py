@@ -9,7 +9,7 @@ import distill.views.ops as ops
 from distill.views import RandAugment, TrivialAugment, ViewSpec, spec_digest
 from distill.views.digest import drawable
 from distill.views.ops_color import Pixels
-from distill.views.policy import INCREASING
+from distill.views.randaugment import INCREASING
 from distill.views.view import MOVING
 
 SPEC = ViewSpec(policy=RandAugment(), erase=0.25)

@@ -18,7 +18,7 @@ from torchvision.transforms import ColorJitter
 
 from distill.errors import DistillError
 from distill.views import EvalSpec, RandAugment, ViewSpec, draw, eval_view
-from distill.views.policy import INCREASING
+from distill.views.randaugment import INCREASING
 from distill.views.view import MOVING, RELATIVE
 
 SIZE = (375, 500)

@@ -17,7 +17,7 @@ from distill.views import Operation
 from distill.views.ops import OPERATIONS, Rule, apply
 from distill.views.ops_color import IDENTITY
 from distill.views.ops_geometry import ONE, cosine_and_sine
-from distill.views.policy import DEGREE_GRID, INCREASING
+from distill.views.randaugment import DEGREE_GRID, INCREASING
 from distill.views.view import MOVING
 
 FILL = (124, 116, 104)

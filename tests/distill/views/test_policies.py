@@ -11,9 +11,9 @@ from timm.data.auto_augment import auto_augment_policy_3a
 from distill.views import RandAugment, ThreeAugment, TrivialAugment, ViewSpec, draw
 from distill.views.ops import OPERATIONS
 from distill.views.policies import POLICIES
-from distill.views.policy import MAX_LAYERS
-from distill.views.policy_wide import BINS, WIDE
+from distill.views.randaugment import MAX_LAYERS
 from distill.views.random import words
+from distill.views.trivial_augment import BINS, WIDE
 
 SIZE = (375, 500)
 MANY = 6000

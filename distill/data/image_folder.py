@@ -1,0 +1,82 @@
+"""An image folder, a sub-folder a class, read as it lies: for evaluation, without packing.
+
+    folder/class/image.jpg  ->  rows in sorted order, classes numbered as `pack` numbers them
+
+What a `Catalog` and a `ShardReader` are to packed data, `Folder` and `FolderReader` are here. Nothing is recorded of
+the files, so nothing but their decoding tells damage, and there is no fingerprint: training wants packed data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from distill.data.catalog import FOLDER, Catalog, Keys
+from distill.data.packing.listing import scan
+from distill.data.remote import is_url
+from distill.errors import DamagedImage, DistillError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """The images of a folder, listed. Row n is the n-th file, folder by folder in sorted order."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    labels: npt.NDArray[np.int32]
+    """(N,) index into the class names."""
+    keys: Keys
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def key(self, row: int) -> str:
+        """The row's path relative to the folder."""
+        return self.keys[row].decode()
+
+
+Images = Catalog | Folder
+"""Labelled images that can be evaluated on."""
+
+
+def is_packed(path: str) -> bool:
+    """Whether a path is to be opened as packed data: a URL, a data set with its catalog, or nothing that is there."""
+    return is_url(path) or (Path(path) / FOLDER).exists() or not Path(path).is_dir()
+
+
+def open_folder(path: str | Path) -> Folder:
+    """Lists the images of a folder. **Raises:** `DistillError` if it has none, or one outside a class folder."""
+    try:
+        keys, labels, class_names = scan(Path(path))
+    except DistillError as error:
+        raise DistillError(f"{error}. ({path} has no {FOLDER}/ and was taken for an image folder)") from None
+    return Folder(path=Path(path), class_names=class_names, labels=labels, keys=keys)
+
+
+class FolderReader:
+    """Reads files of a folder by row."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+
+    def read(self, row: int) -> bytes:
+        """The bytes of row `row`'s file. **Raises:** `DamagedImage` if it cannot be read."""
+        try:
+            return (self.folder.path / self.folder.key(row)).read_bytes()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DamagedImage(f"{self.where(row)}: {error}") from None
+
+    def where(self, row: int) -> str:
+        """Names a row for messages."""
+        return f"row {row} ({self.folder.keys[row].decode(errors='replace')}) in {self.folder.where}"

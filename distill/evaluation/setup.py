@@ -1,0 +1,92 @@
+"""The parts of an evaluation, each made from the configuration: images, model, judges.
+
+`evaluate` puts them together and `evaluation` runs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from distill import inputs, models
+from distill.config import EvalConfig, EvaluateConfig
+from distill.data.batches import EvalBatches
+from distill.data.image_folder import Images, is_packed, open_folder
+from distill.data.remote import is_url
+from distill.errors import DistillError
+from distill.evaluation import class_mapping
+from distill.evaluation.metrics import Agreement, Calibration, Real
+from distill.evaluation.real_labels import open_real_labels
+from distill.evaluation.score import Metric
+from distill.models.weights.class_maps import Remapped
+from distill.runs import run_dir
+from distill.runtime.model_input import Normalise
+from distill.runtime.processes import Runtime
+from distill.views import EvalSpec
+
+
+def open_images(config: EvaluateConfig) -> Images:
+    """The labelled images, packed or an image folder."""
+    path = config.data.val_path
+    assert path
+    return inputs.open_catalog(config.data, path) if is_packed(path) else open_folder(path)
+
+
+def damage_file(val_path: str) -> Path:
+    """Beside the data set; of a remote one, in the folder where the program was started."""
+    path = Path(f"{val_path.rstrip('/')}.damaged.jsonl")
+    return Path(path.name) if is_url(val_path) else path
+
+
+def subject(config: EvaluateConfig) -> tuple[models.ImageModel, EvalConfig]:
+    """The model to score, ready to be asked, and how it is evaluated."""
+    if config.teacher:
+        teacher = inputs.open_teacher(
+            replace(config.teacher, image_size=config.eval.image_size or config.teacher.image_size)
+        )
+        return teacher, _changed(config, EvalConfig(crop=teacher.crop, interpolation=teacher.interpolation))
+    assert config.run.dir
+    folder = Path(config.run.dir)
+    trained = run_dir.read_config(folder)
+    weights = folder / run_dir.WEIGHTS
+    if not weights.exists():
+        raise DistillError(f"{folder} has no {run_dir.WEIGHTS} yet: let `distill.train_student` finish the run")
+    student = models.build_teacher(kind="tiny_vit", weights=str(weights), image_size=config.eval.image_size)
+    return student, _changed(config, trained.eval)
+
+
+def _changed(config: EvaluateConfig, settings: EvalConfig) -> EvalConfig:
+    """The settings with what `eval.` says otherwise."""
+    names = {field.name for field in fields(settings)}
+    given = {name: value for name, value in asdict(config.eval).items() if name in names and value is not None}
+    return replace(settings, **given)
+
+
+def make_judges(config: EvaluateConfig, images: Images, settings: EvalConfig, process: Runtime) -> list[Metric]:
+    """Those that the configuration asks for."""
+    judges: list[Metric] = [Calibration(bins=config.eval.bins, device=process.device)]
+    if config.eval.real_labels:
+        judges.append(Real(open_real_labels(config.eval.real_labels, images), device=process.device))
+    if config.against:
+        judges.append(_agreement(config, images, settings, process))
+    return judges
+
+
+def _agreement(config: EvaluateConfig, images: Images, settings: EvalConfig, process: Runtime) -> Agreement:
+    assert config.against
+    teacher = inputs.open_teacher(config.against)
+    class_map = class_mapping.map_to_data(teacher, images, classes=config.eval.classes)
+    net = Remapped(teacher.net, class_map) if class_map else teacher.net
+    process.place(net, config.compute)
+    return Agreement(
+        net.eval(),
+        EvalBatches(
+            images, spec=EvalSpec(crop=teacher.crop, interpolation=teacher.interpolation), size=teacher.image_size
+        ),
+        normalise=Normalise(
+            teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last
+        ),
+        batch_size=settings.batch_size,
+        workers=config.data.workers,
+        runtime=process,
+    )

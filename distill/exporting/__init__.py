@@ -1,0 +1,1 @@
+"""Taking a trained network elsewhere: what is exported (`source`), and the model card beside it (`model_card`)."""

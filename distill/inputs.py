@@ -1,0 +1,51 @@
+"""Opens what a program is given by its settings: the data set, the teacher, the view settings.
+
+Each function takes one group of settings; a wrong value is an error that names it. What is written down about the
+opened things is `provenance`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import logitstore
+from distill import models
+from distill.config.data import DataConfig
+from distill.config.models import TeacherConfig
+from distill.data import catalog
+from distill.data.catalog import Catalog
+from distill.data.remote import Cache, default_folder
+from distill.errors import DistillError, UsageError
+from distill.views.spec import ViewSpec
+
+
+def open_view_spec(settings: dict[str, Any]) -> ViewSpec:
+    """The ViewSpec of the `view` settings. **Raises:** `UsageError` that names a wrong one."""
+    try:
+        return ViewSpec.from_json(settings)
+    except (DistillError, ValueError) as error:
+        raise UsageError(f"view: {error}") from None
+
+
+def open_teacher(config: TeacherConfig) -> models.ImageModel:
+    """Builds the teacher of the `teacher` settings with its weights, on the CPU."""
+    settings = {name: value for name, value in asdict(config).items() if value is not None}
+    for name in ("mean", "std"):
+        if name in settings:
+            settings[name] = tuple(settings[name])
+    return models.build_teacher(**settings)
+
+
+def open_catalog(config: DataConfig, path: str) -> Catalog:
+    """Opens a data set, a folder or a URL, with the cache that the `data` settings describe."""
+    folder = Path(config.cache).expanduser() if config.cache else default_folder()
+    cache = Cache(folder=folder, limit_bytes=config.cache_bytes, retries=config.retries, timeout=config.timeout)
+    return catalog.open_catalog(path, cache=cache)
+
+
+def block_rows(wanted: int, num_samples: int) -> int:
+    """Rows of a block: as wanted, or for a small data set no more than it takes, in steps that a store allows."""
+    step = 1024 if num_samples <= logitstore.INNER_ROWS else logitstore.INNER_ROWS
+    return min(wanted, -(-num_samples // step) * step)

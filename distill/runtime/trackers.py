@@ -1,0 +1,56 @@
+"""Trackers: other programs that are shown a run's metrics, by the names accelerate has for them.
+
+`metrics.jsonl` is always written and is the run's own record; a tracker only gets the same lines.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+from distill.errors import DistillError, UsageError
+from distill.runtime.processes import Runtime
+
+_PROJECT = "distill"
+
+
+def check(names: Sequence[str]) -> None:
+    """**Raises:** `UsageError` for a tracker that accelerate does not know, `DistillError` for one whose package is not
+    installed."""
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise UsageError(f"run.trackers={name}: choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+        if find_spec(name) is None:
+            raise DistillError(
+                f"run.trackers={name}: its package is not installed; pip install {name.replace('_', '-')}"
+            )
+
+
+def start(process: Runtime, names: Sequence[str], *, folder: Path, settings: Mapping[str, Any], step: int) -> None:
+    """Opens the trackers for a run that goes on from `step`; all processes must call.
+
+    **Arguments:** `folder`: theirs, in the run's; `settings`: names and values to show beside the metrics.
+    """
+    if not names:
+        return
+    options: dict[str, dict[str, Any]] = {}
+    if "tensorboard" in names and step:
+        options["tensorboard"] = {"purge_step": step + 1}  # Hides what a killed run logged after its checkpoint.
+    if "wandb" in names and process.is_main:
+        options["wandb"] = {"id": _run_id(folder), "name": folder.parent.name, "dir": str(folder), "resume": "allow"}
+    shown = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in settings.items()}
+    process.accelerator.init_trackers(_PROJECT, config=None if step else shown, init_kwargs=options)
+
+
+def _run_id(folder: Path) -> str:
+    """The run's name at a service, the same whenever it goes on."""
+    path = folder / "run_id"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(secrets.token_hex(4))
+    return path.read_text().strip()

@@ -1,0 +1,191 @@
+"""What a student pass writes while it goes on, and goes on from: checkpoints, metrics, scores.
+
+Only the main process writes. A run goes on from the newest checkpoint that is whole, and its metrics are cut back to
+that step. Whether a step was evaluated, and which was the best, is read from the metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill.data.catalog import Catalog
+from distill.data.order import Order
+from distill.errors import DistillError
+from distill.runs import run_dir
+from distill.runs.checkpoint import DamagedCheckpoint, checkpoint_path, load_checkpoint, load_newest, save_checkpoint
+from distill.runs.metric_log import Best, MetricLog
+from distill.runtime.processes import Runtime
+from distill.student.loop import Plan, Training
+
+
+class RunState:
+    """A run's record, opened at the step from which the run goes on."""
+
+    def __init__(
+        self, folder: Path, training: Training, *, plan: Plan, order: Order, catalog: Catalog, process: Runtime,
+        keep: int, began: float,
+    ) -> None:  # fmt: skip
+        """Restores `training` from the newest whole checkpoint, if there is one. All processes must call.
+
+        **Arguments:** `keep`: newest checkpoints to keep; `began`: `time.monotonic()` at the start.
+        """
+        self.folder, self._checkpoints = folder, folder / run_dir.CHECKPOINTS
+        self._training, self._plan, self._process, self._keep = training, plan, process, keep
+        self._about = {"fingerprint": catalog.fingerprint, "division": division(order)}
+        self._began = began
+        if state := self._newest():
+            check_same_data(state, catalog, folder)
+            note = check_division(state, order, folder)
+            training.restore(state, process)
+            self._began -= state["seconds"]
+            process.say(f"going on from step {training.step}{note}")
+        self._saved = training.step
+        metrics = folder / run_dir.METRICS
+        self._metrics = MetricLog(metrics, resume_step=training.step) if process.is_main else None
+        self._write_best()
+
+    @property
+    def seconds(self) -> float:
+        """What the run has taken, its earlier parts included."""
+        return time.monotonic() - self._began
+
+    @property
+    def best(self) -> Best | None:
+        """At the main process: the best evaluation so far."""
+        return self._metrics.best if self._metrics else None
+
+    def scores(self, step: int) -> dict[str, Any]:
+        """At the main process: the scores of a step; none if it was not evaluated."""
+        return (self._metrics.scores(step) if self._metrics else None) or {}
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Writes a line of metrics, and shows it to the trackers."""
+        if self._metrics:
+            self._metrics.write(values)
+        shown = {name: value for name, value in values.items() if name != "step"}
+        self._process.accelerator.log(shown, step=values["step"])
+
+    def save(self) -> None:
+        """Writes a checkpoint of the step that the run is at, unless there is one. All processes must call."""
+        training = self._training
+        training.meter.settle(self._process)
+        if self._process.is_main and training.step != self._saved:
+            state = training.state(self._process) | self._about | {"seconds": self.seconds}
+            best = self.best
+            save_checkpoint(
+                self._checkpoints, state, step=training.step, keep=self._keep, best=best.step if best else None
+            )
+        self._saved = training.step
+        self._process.accelerator.wait_for_everyone()
+
+    def is_evaluated(self) -> bool:
+        """Whether the step that the run is at has been evaluated. All processes must call."""
+        return self._process.from_main(lambda: bool(self.scores(self._training.step)))
+
+    def evaluate(self, evaluator: Callable[[Training], dict[str, Any]]) -> None:
+        """Scores the student and logs it. All processes must call."""
+        step = self._training.step
+        scores = evaluator(self._training)
+        self.log({"step": step, "epoch": step / self._plan.steps_per_epoch, **scores})
+        self._write_best()
+
+    def best_state(self) -> dict[str, Any] | None:
+        """At the main process: the checkpoint of the best evaluation, if there was any and it is whole."""
+        best = self.best
+        if best is None:
+            return None
+        try:
+            return load_checkpoint(checkpoint_path(self._checkpoints, best.step))
+        except DamagedCheckpoint as error:
+            print(f"warning: {error}", flush=True)
+            return None
+
+    def close(self) -> None:
+        if self._metrics:
+            self._metrics.close()
+
+    def _newest(self) -> dict[str, Any] | None:
+        """The newest whole checkpoint, the same at all processes."""
+        found: list[dict[str, Any]] = []
+
+        def find() -> str | None:
+            newest = load_newest(self._checkpoints)
+            if newest is None:
+                return None
+            found.append(newest[1])
+            return newest[0].name
+
+        name = self._process.from_main(find)
+        if name is None:
+            return None
+        if found:
+            return found[0]
+        try:
+            return load_checkpoint(self._checkpoints / name)
+        except DamagedCheckpoint as error:
+            raise DistillError(f"{error}; the main process can read it: run.dir must be seen by all machines") from None
+
+    def _write_best(self) -> None:
+        """Names the best checkpoint, if it is still there."""
+        path, best = self.folder / run_dir.BEST, self.best
+        if not self._process.is_main:
+            return
+        if best is None or not checkpoint_path(self._checkpoints, best.step).exists():
+            path.unlink(missing_ok=True)
+            return
+        checkpoint = checkpoint_path(Path(run_dir.CHECKPOINTS), best.step)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"step": best.step, "top1": best.top1, "checkpoint": str(checkpoint)}) + "\n")
+        part.rename(path)
+
+
+def check_same_data(state: dict[str, Any], catalog: Catalog, folder: Path) -> None:
+    """**Raises:** `DistillError` if a checkpoint is of a run on other data."""
+    if state["fingerprint"] != catalog.fingerprint:
+        raise DistillError(
+            f"the run in {folder} was trained on other data than {catalog.where}: fingerprint {state['fingerprint']} "
+            f"there, {catalog.fingerprint} here"
+        )
+
+
+def division(order: Order) -> dict[str, int]:
+    """How the rows of a step are divided, and how many there are."""
+    return {
+        "batch_size": order.batch_size,
+        "processes": order.world,
+        "accumulate": order.accumulate,
+        "rows": order.step_rows,
+        "partial_rows": order.partial_rows,
+    }
+
+
+def check_division(state: dict[str, Any], order: Order, folder: Path) -> str:
+    """Compares how steps are divided over processes with how they were. **Returns:** what to say of it.
+
+    **Raises:** `DistillError` if a step would have other rows: the order could not go on where it was.
+    """
+    before, now = state["division"], division(order)
+    if before == now:
+        return ""
+    there, here = (
+        f"{d['batch_size']} x {d['processes']} processes x {d['accumulate']} accumulated" for d in (before, now)
+    )
+    if before["rows"] != now["rows"]:
+        raise DistillError(
+            f"the run in {folder} takes {before['rows']} rows a step ({there}); as it is started now it would take "
+            f"{now['rows']} ({here}), and the order of the rows could not go on. Choose train.batch_size and "
+            f"train.accumulate so that with {order.world} processes they make {before['rows']}"
+        )
+    if before["partial_rows"] != now["partial_rows"]:
+        raise DistillError(
+            f"the run in {folder} takes {before['partial_rows']} rows in the last step of an epoch ({there}); as it is "
+            f"started now it would take {now['partial_rows']} ({here}). Take as many processes as before"
+        )
+    return (
+        f", divided otherwise ({here}; before {there}): each step sees the rows that it would have seen, but drop path "
+        "and each process's own BatchNorm work on other parts of them, so losses agree closely and not to the last bit"
+    )

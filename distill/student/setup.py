@@ -1,0 +1,294 @@
+"""The parts of a student pass, each made from the configuration: data order, plan, pictures, model, evaluation.
+
+`train_student` runs them with `loop`; `rehearsal` tries them for a few steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from distill import inputs, models
+from distill.config import TrainStudentConfig
+from distill.data.batches import EvalBatches, TrainBatches
+from distill.data.catalog import Catalog
+from distill.data.damage_log import DamageLog
+from distill.data.order import Order, first_rows
+from distill.data.pairs import group_starts
+from distill.errors import DistillError, UsageError
+from distill.evaluation import score
+from distill.models import TinyViT
+from distill.replay.open_store import Replay, open_replay
+from distill.replay.proofs import FirstReads, Prover
+from distill.runs import run_dir
+from distill.runtime.model_input import Normalise
+from distill.runtime.processes import Runtime
+from distill.student.ema import Average
+from distill.student.init_weights import load_initial
+from distill.student.loop import Plan, Training
+from distill.student.optim import adamw, schedule
+from distill.targets.losses import TailDistributions, soft_target_loss
+from distill.targets.sparse import SparseTargets
+from distill.views import EvalSpec, ViewSpec
+
+
+def view_spec(config: TrainStudentConfig, replay: Replay | None) -> ViewSpec:
+    """How views are drawn: as the teacher's were, or, without a store, as the `view` settings say."""
+    return replay.spec if replay else inputs.open_view_spec(config.view)
+
+
+def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, replay: Replay | None) -> Order:
+    """Which rows every process reads when."""
+    mix, repeats = view_spec(config, replay).mix, config.train.repeats
+    if mix and repeats > 1:
+        raise UsageError("train.repeats > 1 does not go with mixed views: a row has another partner in each epoch")
+    if replay and repeats > len(replay.epochs):
+        raise UsageError(f"train.repeats={repeats}: the store has {len(replay.epochs)} epochs of views to deal at once")
+    return Order(
+        starts=group_starts(first_rows(catalog.starts, config.data.rows), mix, num_rows=len(catalog)),
+        unit=2 if mix else 1,
+        repeats=repeats,
+        seed=config.train.seed,
+        batch_size=config.train.batch_size,
+        world=process.world,
+        accumulate=config.train.accumulation(process.world),
+        partial=config.train.partial_step,
+        window_shards=config.data.window_shards,
+    )
+
+
+def make_plan(config: TrainStudentConfig, order: Order, process: Runtime, replay: Replay | None) -> Plan:
+    """The run in steps."""
+    per_epoch = order.steps_per_epoch
+    total = config.train.steps or round(config.train.epochs * per_epoch)
+    return Plan(
+        schedule=schedule(config.optim, global_batch=order.step_rows, steps_per_epoch=per_epoch, total_steps=total),
+        order=order,
+        total_steps=total,
+        seed=config.train.seed,
+        clip_grad=config.optim.clip_grad,
+        label_smoothing=config.train.label_smoothing,
+        log_every=config.run.log_every,
+        save_every=config.run.save_every or per_epoch,
+        eval_every=config.eval.every * per_epoch,
+        normalise=make_normalise(config, process),
+        target_loss=make_target_loss(config, process, replay),
+    )
+
+
+def make_target_loss(
+    config: TrainStudentConfig, process: Runtime, replay: Replay | None
+) -> Callable[[torch.Tensor, SparseTargets], torch.Tensor] | None:
+    """The loss on what the store keeps, (logits (b, c), kept) -> (b,); None without a store.
+
+    **Raises:** `DistillError` where the store cannot serve it.
+    """
+    if replay is None:
+        return None
+    store, temperature, tail = replay.store, config.loss.temperature, config.loss.tail
+    if store.spec.selection != "topk" and temperature != 1:
+        raise DistillError(
+            f"loss.temperature={temperature:g}: the classes in {store.path} were drawn (selection "
+            f"{store.spec.selection}), which stands for the teacher at temperature 1 alone"
+        )
+    if tail == "stored":
+        tail = "learned" if store.spec.tail_groups else "uniform"
+    tables = None
+    if tail == "learned":
+        model = store.tail_model()
+        if model is None:
+            raise DistillError(
+                f"loss.tail=learned: {store.path} has learned no tail; make a store with store.tail=learned, or take "
+                "another loss.tail"
+            )
+        tables = TailDistributions.of(model, temperature=temperature, device=process.device)
+    return partial(soft_target_loss, tail=tail, temperature=temperature, tables=tables)
+
+
+def make_normalise(config: TrainStudentConfig, process: Runtime) -> Normalise:
+    """From pictures to the student's input."""
+    return Normalise(
+        config.student.mean, config.student.std, device=process.device, channels_last=config.compute.channels_last
+    )
+
+
+def make_batches(
+    config: TrainStudentConfig, catalog: Catalog, order: Order, process: Runtime, replay: Replay | None
+) -> TrainBatches:
+    """The student's pictures, with the store's logits when there is one."""
+    spec = view_spec(config, replay)
+    prove = None
+    if replay and config.store.check != "off":
+        prover = Prover(replay.store, spec, catalog)
+        prove = FirstReads(prover, rank=process.rank, world=process.world, strict=config.store.check == "strict")
+    return TrainBatches(
+        catalog,
+        prove=prove,
+        order=order,
+        rank=process.rank,
+        spec=spec,
+        size=config.student.image_size,
+        seed=config.train.seed,
+        store=replay.store if replay else None,
+        epochs=replay.epochs if replay else (),
+        digest=config.data.digests is not None,
+    )
+
+
+def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int) -> Training:
+    """The student with weights drawn from `train.seed`, and its optimiser, on this process's device."""
+    torch.manual_seed(config.train.seed)
+    student = config.student
+    net = models.build(
+        student.name,
+        num_classes=num_classes,
+        image_size=student.image_size,
+        drop_path=student.drop_path,
+        **student.dimensions(),
+    )
+    if student.init:
+        load_initial(net, config)
+    net.to(process.device)
+    models.use_norms(net, config.train.batchnorm)
+    net.checkpoint_blocks(config.train.grad_checkpoint)
+    process.place(net, config.compute)
+    average = Average(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None
+    model, optimizer = process.accelerator.prepare(net, adamw(net, config.optim))
+    if isinstance(model, DistributedDataParallel):
+        # Statistics of BatchNorm are joint, or each process's own until `share_statistics`: sending all buffers before
+        # every step, as is the default, would change nothing.
+        model.broadcast_buffers = False
+    model.train()
+    return Training(net, model, optimizer, average)
+
+
+def make_evaluator(
+    config: TrainStudentConfig, process: Runtime, num_classes: int
+) -> Callable[[Training], dict[str, Any]] | None:
+    """A function from a training to its scores, or None without evaluation data."""
+    if not config.data.val_path:
+        return None
+    catalog = inputs.open_catalog(config.data, config.data.val_path)
+    score.check_classes(catalog, num_classes)
+    spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
+    dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
+    damage_log = make_damage_log(config, process, digests=None)
+    normalise = make_normalise(config, process)
+
+    def score_net(net: TinyViT) -> dict[str, Any]:
+        if process.world > 1:
+            share_statistics(net)
+        return asdict(
+            score.evaluate(
+                net,
+                dataset,
+                batch_size=config.eval.batch_size,
+                workers=config.data.workers,
+                damage_log=damage_log,
+                runtime=process,
+                normalise=normalise,
+            )
+        )
+
+    def scores(training: Training) -> dict[str, Any]:
+        average = training.average.net if training.average and config.eval.weights != "raw" else None
+        if average and config.eval.weights == "ema":
+            return score_net(average)
+        beside = {f"ema_{name}": value for name, value in score_net(average).items()} if average else {}
+        beside.pop("ema_num_images", None)
+        return score_net(training.net) | beside
+
+    return scores
+
+
+def share_statistics(net: TinyViT) -> None:
+    """Gives every process the first one's BatchNorm statistics, which are those of checkpoints and of the result."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+
+def results(config: TrainStudentConfig, training: Training) -> dict[str, TinyViT]:
+    """The networks that a finished run leaves, by the name of their file."""
+    if not training.average:
+        return {run_dir.WEIGHTS: training.net}
+    if config.eval.weights == "ema":
+        return {run_dir.WEIGHTS: training.average.net}
+    return {run_dir.AVERAGE: training.average.net, run_dir.WEIGHTS: training.net}
+
+
+def make_damage_log(config: TrainStudentConfig, process: Runtime, *, digests: str | None) -> DamageLog:
+    """Where damage is noted, and digests of the pictures if asked for."""
+    assert config.run.dir
+    return DamageLog(
+        damaged=config.data.damaged,
+        damage_file=Path(config.run.dir) / "damaged.jsonl",
+        digest_file=digests,
+        rank=process.rank,
+    )
+
+
+def classes_of_labels(catalog: Catalog) -> int:
+    """The number of classes of a fully labelled data set. **Raises:** `DistillError` for any other."""
+    if not catalog.num_classes or np.any(catalog.labels < 0):
+        raise DistillError(f"{catalog.where} has samples without a label: give store.path to train from a teacher")
+    return catalog.num_classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentPass:
+    """All that a student pass is made of, but the student."""
+
+    catalog: Catalog
+    replay: Replay | None
+    """The store and its views; None where labels teach."""
+    num_classes: int
+    evaluator: Callable[[Training], dict[str, Any]] | None
+    order: Order
+    plan: Plan
+    batches: TrainBatches
+
+
+def make_pass(config: TrainStudentConfig, process: Runtime) -> StudentPass:
+    """Opens the data and the store, and sees that they fit each other and the configuration."""
+    assert config.data.path
+    catalog = inputs.open_catalog(config.data, config.data.path)
+    replay = open_replay(config.store, catalog) if config.store.path else None
+    num_classes = replay.store.spec.num_classes if replay else classes_of_labels(catalog)
+    evaluator = make_evaluator(config, process, num_classes)
+    order = make_order(config, catalog, process, replay)
+    return StudentPass(
+        catalog=catalog,
+        replay=replay,
+        num_classes=num_classes,
+        evaluator=evaluator,
+        order=order,
+        plan=make_plan(config, order, process, replay),
+        batches=make_batches(config, catalog, order, process, replay),
+    )
+
+
+def describe(config: TrainStudentConfig, work: StudentPass, process: Runtime, training: Training) -> str:
+    """What is about to happen, in a few lines."""
+    source, order, plan = "labels", work.order, work.plan
+    if work.replay:
+        spec = work.replay.store.spec
+        source = (
+            f"{work.replay.store.path}: top {spec.topk} of {spec.num_classes} classes, {len(work.replay.epochs)} "
+            "stored epochs"
+        )
+    return (
+        f"{config.student.name}: {models.count_params(training.net) / 1e6:.2f} M parameters at "
+        f"{config.student.image_size} px, from {source}\n"
+        f"{plan.total_steps} steps of {order.step_rows} rows ({order.batch_size} x {process.world} processes x "
+        f"{order.accumulate} accumulated), {plan.steps_per_epoch} steps an epoch of {order.num_rows} rows; "
+        f"peak learning rate {plan.schedule.peak:.3g}"
+    )

@@ -1,0 +1,1 @@
+"""For inference: BatchNorm folded into convolutions, and ONNX files."""

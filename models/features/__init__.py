@@ -1,0 +1,1 @@
+"""Features instead of logits: a pyramid of maps, a detector on it, and embeddings."""

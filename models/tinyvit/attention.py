@@ -1,0 +1,139 @@
+# mypy: disable-error-code="no-any-return, no-untyped-call"
+# (torch does not type what a module returns)
+"""Attention inside windows of a feature map, with a learned bias for every relative offset.
+
+The inner part of a TinyViT block (`distill.models.tinyvit.network`). The map is cut into windows where q, k and v are
+parted, which takes a copy anyway, and joined where the heads are.
+
+Shape suffixes: b batch, h and w height and width of a map, c channels; for the products m windows (batch times
+windows a picture), h heads, n positions in a window, d channels of a head.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.models.tinyvit.bias_tables import resize_table
+from distill.models.tinyvit.cpu_layers import Linear
+
+
+def offset_index(side: int) -> Tensor:
+    """Which entry of a bias table belongs to each pair of positions in a window of side x side.
+
+    The entry of a pair is `|dy| * side + |dx|`: the order of published tables, which list offsets as they
+    first occur when all positions are seen from the top left one.
+
+    **Returns** (side**4,) int64: pair (i, j) of positions, both in row-major order, at i * side**2 + j.
+    """
+    position_n = torch.arange(side * side)
+    y_n, x_n = position_n // side, position_n % side
+    dy_nn = (y_n[:, None] - y_n[None, :]).abs()
+    dx_nn = (x_n[:, None] - x_n[None, :]).abs()
+    return (dy_nn * side + dx_nn).flatten()
+
+
+def attend_fused(q_mhnd: Tensor, k_mhnd: Tensor, v_mhnd: Tensor, *, bias_hnn: Tensor, scale: float) -> Tensor:
+    """softmax(scale * q k^T + bias) v, (m, h, n, d), by torch's fused kernel."""
+    return F.scaled_dot_product_attention(q_mhnd, k_mhnd, v_mhnd, attn_mask=bias_hnn, scale=scale)
+
+
+def attend_plain(q_mhnd: Tensor, k_mhnd: Tensor, v_mhnd: Tensor, *, bias_hnn: Tensor, scale: float) -> Tensor:
+    """The same as `attend_fused` from single operations."""
+    scores_mhnn = (q_mhnd * scale) @ k_mhnd.transpose(-2, -1) + bias_hnn
+    return scores_mhnn.softmax(dim=-1) @ v_mhnd
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention over the positions of a window, preceded by its LayerNorm.
+
+    The bias table (h, side**2) is gathered to (h, n, n) once per forward pass; without gradients in
+    evaluation mode the gathered tensor is kept. It is made anew after `train`, moves of device or dtype,
+    copies, loading and any in-place change of the table that autograd's version counter sees (an edit through
+    `.data` is not seen).
+    """
+
+    def __init__(self, dim: int, *, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.window = window
+        self.scale = (dim // heads) ** -0.5
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
+        self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
+        self.bias_index: Tensor
+        self.register_buffer("bias_index", offset_index(window), persistent=False)
+        self._kept: tuple[int, Tensor] | None = None  # version of the table, gathered bias
+
+    def forward(self, x_bhwc: Tensor) -> Tensor:
+        """(b, h, w, c) -> (b, h, w, c).
+
+        Maps of no whole number of windows get zeros at the right and bottom. The zeros are positions like others
+        (they pass through LayerNorm and are attended to), as in the published model.
+        """
+        side, heads = self.window, self.heads
+        b, h, w, c = x_bhwc.shape
+        pad_h, pad_w = -h % side, -w % side
+        if pad_h or pad_w:
+            x_bhwc = F.pad(x_bhwc, (0, 0, 0, pad_w, 0, pad_h))
+        rows, columns = (h + pad_h) // side, (w + pad_w) // side
+        # Each head's q, k and v lie side by side: (h, [q k v], d), the order of published weights.
+        qkv = self.qkv(self.norm(x_bhwc)).view(b, rows, side, columns, side, heads, 3, -1)
+        qkv_3mhnd = qkv.permute(6, 0, 1, 3, 5, 2, 4, 7).reshape(3, b * rows * columns, heads, side**2, -1)
+        out_mhnd = self._attend(qkv_3mhnd)
+        out = out_mhnd.view(b, rows, columns, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
+        out_bhwc = self.proj(out.reshape(b, h + pad_h, w + pad_w, c))
+        return out_bhwc[:, :h, :w] if pad_h or pad_w else out_bhwc
+
+    def set_window(self, side: int) -> None:
+        """Gives the windows another side, in positions, and resizes the bias table; a new parameter takes its place."""
+        if side == self.window:
+            return
+        table = self.attention_biases
+        resized = resize_table(table.detach(), side=side)
+        self.attention_biases = nn.Parameter(resized, requires_grad=table.requires_grad)
+        self.bias_index = offset_index(side).to(table.device)
+        self.window, self._kept = side, None
+
+    def _attend(self, qkv_3mhnd: Tensor) -> Tensor:
+        q_mhnd, k_mhnd, v_mhnd = qkv_3mhnd.unbind(0)
+        bias_hnn = self.bias().to(q_mhnd.dtype)
+        # On a CPU the fused kernel is the slower one at these window sizes, by 1.2 to 2.5 times.
+        attend = attend_fused if q_mhnd.is_cuda else attend_plain
+        return attend(q_mhnd, k_mhnd, v_mhnd, bias_hnn=bias_hnn, scale=self.scale)
+
+    def bias(self) -> Tensor:
+        """The bias of every pair of positions, (h, n, n), in the dtype of the table."""
+        table = self.attention_biases
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+            return self._gather()
+        if self.training or torch.is_grad_enabled() or table.is_inference():
+            return self._gather()
+        if self._kept is None or self._kept[0] != table._version:
+            self._kept = (table._version, self._gather())
+        return self._kept[1]
+
+    def _gather(self) -> Tensor:
+        n = self.window**2
+        return self.attention_biases.index_select(1, self.bias_index).view(self.heads, n, n)
+
+    def train(self, mode: bool = True) -> "WindowAttention":
+        self._kept = None
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "WindowAttention":
+        self._kept = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # `assign=True` puts another tensor in the table's place, whose version may happen to be the same.
+        self._kept = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, window={self.window}"

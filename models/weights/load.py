@@ -1,0 +1,120 @@
+"""Weights from a file into a TinyViT: any published layout, and, where asked for, other windows and other classes.
+
+Sits between `distill.models.weights.tensor_files` (bytes to named tensors) and the network; used by students and by
+teachers that were once students. Files are written by `distill.models.weights.save`.
+
+    file -> tensors -> our names (layouts) -> other classes (class_maps) -> other windows (bias_tables) -> network
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from distill.models.errors import ModelError, WeightsError
+from distill.models.tinyvit.bias_tables import TABLE, resize_tables
+from distill.models.tinyvit.network import TinyViT
+from distill.models.weights import layouts
+from distill.models.weights.class_maps import ClassMap, remap_head
+from distill.models.weights.tensor_files import read_tensors
+
+CLASSIFIER = "head.fc."
+HEAD = f"{CLASSIFIER}weight"
+SHOWN_NAMES = 5
+
+
+def load_weights(
+    net: TinyViT,
+    path: str | Path,
+    *,
+    entry: str | None = None,
+    class_map: ClassMap | None = None,
+    resize_windows: bool = False,
+    new_head: bool = False,
+) -> None:
+    """Copies the weights in a file into `net`, converting them to its dtype and device.
+
+    **Arguments**
+
+    - `path`: `.safetensors`, or a file of `torch.save` (only tensors are read); names as published, as in
+      timm, as in mmpretrain or as written by `save_weights`.
+    - `entry`: see `read_tensors`.
+    - `class_map`: the file's head is for the map's source and is re-mapped to its target
+      (`distill.models.weights.class_maps`).
+    - `resize_windows`: attention-bias tables are resized where the net's windows are of another size
+      (`distill.models.tinyvit.bias_tables`); otherwise such a file is refused.
+    - `new_head`: the file's classifier, of any number of classes, is left out, and that of `net` stays as it is.
+
+    **Raises** WeightsError where the file cannot be read, is for another number of classes, or lacks, adds or
+    reshapes a tensor; `net` is then unchanged. Stored bias index buffers are ignored.
+    """
+    state = read_state(path, entry=entry)
+    if class_map is not None:
+        try:
+            state = remap_head(state, class_map)
+        except ModelError as error:
+            raise WeightsError(f"weights in {path}: {error}") from None
+    if new_head:
+        state |= {name: tensor for name, tensor in net.state_dict().items() if name.startswith(CLASSIFIER)}
+    check_classes(state, head=HEAD, num_classes=net.num_classes, path=path)
+    if resize_windows:
+        state = resize_tables(state, like=net.state_dict())
+    load_strictly(net, state, path=path)
+
+
+def read_state(path: str | Path, *, entry: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a TinyViT file under our names, without bias index buffers.
+
+    **Raises** WeightsError where the file cannot be read or its names are of no known layout.
+    """
+    tensors = read_tensors(path, entry=entry)
+    layout = layouts.recognise(tensors)
+    if layout is None:
+        shown = ", ".join(list(tensors)[:SHOWN_NAMES])
+        raise WeightsError(f"the names in {path} are of no known TinyViT layout: {shown}, ...")
+    return {
+        layouts.to_ours(name, layout=layout): tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(layouts.INDEX_BUFFERS)
+    }
+
+
+def check_classes(state: Mapping[str, Tensor], *, head: str, num_classes: int, path: str | Path) -> None:
+    """Refuses weights whose classifier, the tensor named `head`, has another number of rows.
+
+    **Raises** WeightsError naming both numbers.
+    """
+    if head in state and (found := state[head].shape[0]) != num_classes:
+        raise WeightsError(
+            f"weights in {path} are for {found} classes, the model has {num_classes}: "
+            f"build it with num_classes={found}, or take other weights"
+        )
+
+
+def load_strictly(net: nn.Module, state: Mapping[str, Tensor], *, path: str | Path) -> None:
+    """Copies `state` into `net` if and only if names and shapes are the same.
+
+    **Raises** WeightsError listing the first missing, unexpected and differently shaped tensors.
+    """
+    own = net.state_dict()
+    faults = []
+    if missing := [name for name in own if name not in state]:
+        faults.append(f"missing {_some(missing)}")
+    if unexpected := [name for name in state if name not in own]:
+        faults.append(f"unexpected {_some(unexpected)}")
+    reshaped = [name for name in own if name in state and state[name].shape != own[name].shape]
+    if reshaped:
+        shapes = [f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped]
+        faults.append(f"other shape {_some(shapes)}")
+        if all(name.endswith(TABLE) for name in reshaped):
+            faults.append(
+                "the weights are for other attention windows (another picture size), and resizing was not asked for"
+            )
+    if faults:
+        raise WeightsError(f"weights in {path} do not fit the model: {'; '.join(faults)}")
+    net.load_state_dict(state)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

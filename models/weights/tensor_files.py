@@ -1,0 +1,180 @@
+"""Named tensors from a file, without running code from it, and into one.
+
+First step of loading weights; whose names they are is decided in `distill.models.weights.layouts`.
+"""
+
+import collections
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from distill.models.errors import WeightsError
+
+WRAPPERS = ("model", "state_dict", "module", "model_ema", "state_dict_ema", "ema")
+PREFIXES = ("module.", "_orig_mod.")
+
+
+def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, Tensor]:
+    """Reads the state dict in a `.safetensors` file or a file of `torch.save`, onto the CPU.
+
+    **Arguments**
+
+    - `entry`: of a dict of a `torch.save` file, the entry that holds the state dict, such as `model_ema` for averaged
+      weights. None: the first there is of `WRAPPERS`, so plain weights are taken before averaged ones. Other
+      entries are ignored.
+
+    **Returns** the tensors by name, without the prefixes that distributed and compiled modules put before every one.
+
+    **Raises** WeightsError where the file is missing, damaged or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}")
+    if path.suffix == ".safetensors":
+        if entry is not None:
+            raise WeightsError(f"{path} has no entries to choose from: a safetensors file holds one state dict")
+        try:
+            return _strip_prefixes(safetensors.torch.load_file(path, device="cpu"))
+        except (safetensors.SafetensorError, OSError) as error:
+            raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
+    return _strip_prefixes(_unwrap(_entry(_load_pickled(path), entry, path), path))
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file that appears under its name only when it is complete; one of that name is replaced.
+
+    The same tensors and metadata give the same bytes, so that a teacher or a student that is made again keeps its
+    SHA-256, by which stores and model cards know it.
+
+    **Raises** WeightsError where writing fails.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        safetensors.torch.save_file(dict(tensors), partial, metadata=dict(metadata))
+        with partial.open("rb+") as file:
+            _sort_metadata(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"cannot write weights to {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_header(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says of itself, without its tensors. **Raises** WeightsError for any other file."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of the file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 over name, dtype, shape and values of every tensor, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _sort_metadata(file: BinaryIO) -> None:
+    """Puts the metadata of a safetensors file in order of its keys, in place.
+
+    The library writes them in an order drawn anew each time; tensors it sorts. The format is eight bytes with
+    the length of a header in JSON, padded with spaces, then the tensors' bytes.
+    """
+    size_bytes = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size_bytes))
+    metadata = header.pop("__metadata__", {})
+    ordered = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode().ljust(size_bytes)
+    if len(text) == size_bytes:  # else it would run into the tensors; the order then stays as the library wrote it
+        file.seek(8)
+        file.write(text)
+
+
+class _Inert:
+    """Named where a pickle names any other class or function: whatever is asked of it, it gives an empty dict.
+
+    An OrderedDict, because torch's guarded reader lets only few types be filled and given a state.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return collections.OrderedDict()
+
+
+def _load_pickled(path: Path) -> Any:
+    """Loads tensors and plain containers; configuration objects beside them come out as dicts."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        pass  # objects beside the tensors, most likely: second try below
+    except Exception as error:  # bytes that are no pickle end in errors of any type
+        raise WeightsError(f"cannot read {path} as a torch file (damaged or cut short?): {error}") from error
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        stand_ins: list[Any] = [(_Inert, name) for name in foreign]
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise WeightsError(
+            f"cannot read {path}: it is damaged, or holds objects beside tensors, which are not read for "
+            f"safety. Where it was made, save only its state dict. ({reason})"
+        ) from error
+
+
+def _entry(content: Any, entry: str | None, path: Path) -> Any:
+    if entry is None:
+        return content
+    entries = [key for key, value in content.items() if isinstance(value, dict)] if isinstance(content, dict) else []
+    if entry not in entries:
+        held = ", ".join(map(str, entries)) or "none"
+        raise WeightsError(f"{path} has no entry {entry!r} that holds tensors; its entries: {held}")
+    return content[entry]
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, dict):
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return dict(content)
+        inner = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
+        if not inner:
+            break
+        content = content[inner[0]]
+    held = f"a {type(content).__name__}"
+    if isinstance(content, dict):
+        held = f"entries {sorted(map(str, content))[:8]}"
+    raise WeightsError(
+        f"{path} holds no state dict, at the top or under {', '.join(WRAPPERS)}: found {held}. "
+        "A state dict maps names to tensors and nothing else."
+    )
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _strip_prefixes({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    return tensors

@@ -1,0 +1,120 @@
+"""What grows with a data set, measured at sizes that nobody packs for a test: a catalog, its order, a store's markers.
+
+    python scripts/bench/scale.py --rows 14200000 --rows 142000000
+
+Arrays of the given sizes are made as sparse files in the folder --work and read by the project's own code. Prints
+seconds of a core, and memory: how much the most that a process has held rose by, pages of mapped files included.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import logitstore
+import logitstore.storage.local
+from distill.data.catalog import FOLDER, open_catalog
+from distill.data.order import Order, permutation
+
+ROWS_A_SHARD = 1000
+STEP_ROWS = 4096
+EPOCHS = 90
+KEY_BYTES = 30
+"""Of `n01440764/n01440764_10026.JPEG`."""
+
+
+def measured(work: Callable[..., object], *arguments: object) -> tuple[float, float]:
+    """Seconds of a core, and MB by which the most memory rose, in a process of its own."""
+    queue: Any = multiprocessing.get_context("fork").Queue()
+
+    def inner() -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.process_time()
+        work(*arguments)
+        seconds = time.process_time() - began
+        queue.put((seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+
+    process = multiprocessing.get_context("fork").Process(target=inner)
+    process.start()
+    result: tuple[float, float] = queue.get()
+    process.join()
+    return result
+
+
+def make_catalog(path: Path, rows: int) -> None:
+    """A catalog of so many rows whose arrays are holes in files: `catalog.json` is as long as a real one."""
+    folder = path / FOLDER
+    folder.mkdir(parents=True)
+    dtypes = {"labels": "<i4", "offsets": "<u8", "sizes": "<u4", "digests": "<u8"}
+    for name, dtype in dtypes.items():
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (rows,))
+    np.lib.format.open_memmap(folder / "key_offsets.npy", "w+", "<u8", (rows + 1,))
+    (folder / "keys.bin").write_bytes(b"k")
+    shards = [
+        {"name": f"shard-{n:06d}.tar", "num_rows": min(ROWS_A_SHARD, rows - n * ROWS_A_SHARD), "size_bytes": 10**8}
+        for n in range(-(-rows // ROWS_A_SHARD))
+    ]
+    head = {"version": 1, "num_samples": rows, "fingerprint": "0", "class_names": [], "shards": shards, "options": {}}
+    (folder / "catalog.json").write_text(json.dumps(head, indent=1))
+
+
+def order_steps(starts: np.ndarray, count: int) -> None:
+    order = Order(starts=starts, seed=0, batch_size=STEP_ROWS)
+    for step in range(count):
+        order.batch(step)
+
+
+def shuffle(count: int) -> None:
+    permutation(count, key=(0, 3))
+
+
+@click.command()
+@click.option("--rows", type=int, multiple=True, default=(14_200_000,), show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("runs/scale"), show_default=True)
+@click.option("--packing", is_flag=True, help="Also the permutation of all rows, which packing draws once.")
+@click.option("--hashes", default=1_000_000, show_default=True, help="Keys to hash, as making a store does for all.")
+def main(rows: tuple[int, ...], work: Path, packing: bool, hashes: int) -> None:
+    """Measures what grows with the number of rows."""
+    click.echo(f"{'size':>14}  {'what':<46} {'seconds':>9} {'MB':>9}")
+
+    def show(size: int, what: str, work: Callable[..., object], *arguments: object) -> None:
+        seconds, megabytes = measured(work, *arguments)
+        click.echo(f"{size / 1e6:>9,.1f} M     {what:<46} {seconds:9.3f} {megabytes:9.1f}")
+
+    make_catalog(work / "hashes", hashes)
+    np.load(work / "hashes" / FOLDER / "key_offsets.npy", mmap_mode="r+")[:] = np.arange(hashes + 1) * KEY_BYTES
+    (work / "hashes" / FOLDER / "keys.bin").write_bytes(b"k" * hashes * KEY_BYTES)
+    small = open_catalog(work / "hashes")
+    show(hashes, "hash all keys (making a store)", small.key_hashes)
+    shutil.rmtree(work / "hashes")
+    for count in rows:
+        path = work / str(count)
+        make_catalog(path, count)
+        show(count, "open the catalog", open_catalog, path)
+        starts = open_catalog(path).starts
+        show(count, "order: first step", order_steps, starts, 1)
+        show(count, "order: 100 steps", order_steps, starts, 100)
+        spec = logitstore.StoreSpec(num_samples=count, num_epochs=EPOCHS, num_classes=21841, topk=100)
+        store = logitstore.Store(logitstore.storage.local.at(path), spec=spec)
+        for epoch in range(EPOCHS):
+            (path / "proofs" / "c" / str(epoch)).mkdir(parents=True)
+        markers = spec.num_blocks
+        for block in range(markers):
+            (path / "proofs" / "c" / "0" / str(block)).touch()
+        show(count, f"list the {markers:,} markers of an epoch", store.done)
+        if packing:
+            show(count, "permutation of all rows (packing)", shuffle, count)
+        shutil.rmtree(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Object annotations in COCO's format: pictures of a folder with boxes and classes, for training a detector.
+
+    annotations.json: {"images": [{"id", "file_name", ..}], "categories": [{"id", "name"}],
+                       "annotations": [{"image_id", "category_id", "bbox": [x, y, width, height], "iscrowd", ..}]}
+
+Beside the flow: neither pass reads it; `scripts/detector/train_detector.py` does. Classes are numbered from 1 in the
+order of their COCO ids, as torchvision's detectors have them (0 is the background). Groups marked as crowds, boxes
+without area and pictures without a box are left out, and counted.
+
+Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://cocodataset.org/#format-data.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from distill.data.catalog import Keys
+from distill.errors import DamagedImage, DistillError
+
+Target = dict[str, Tensor]
+"""`boxes` (k, 4) float32, left, top, right, bottom in pixels; `labels` (k,) int64; `image_id` (1,) int64, COCO's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotations:
+    """Boxes of n pictures, flat: those of picture i are at starts[i]:starts[i + 1]."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    """Of the labels 1, 2, ..."""
+    files: Keys
+    """(n) paths relative to the folder of pictures."""
+    image_ids: npt.NDArray[np.int64]
+    """(n,)"""
+    starts: npt.NDArray[np.int64]
+    """(n + 1,)"""
+    boxes: npt.NDArray[np.float32]
+    """(m, 4) left, top, right, bottom in pixels."""
+    labels: npt.NDArray[np.int64]
+    """(m,)"""
+    num_left_out: int
+    """Annotations that were left out: crowds and boxes without area."""
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+def read_annotations(path: str | Path) -> Annotations:
+    """Reads a file of annotations.
+
+    **Raises:** `DistillError` if it is none, if it names pictures or categories that it does not have, or if no picture
+    has a box.
+    """
+    path = Path(path)
+    try:
+        told = json.loads(path.read_text())
+        categories = {int(each["id"]): str(each["name"]) for each in told["categories"]}
+        files = {int(each["id"]): str(each["file_name"]) for each in told["images"]}
+        rows = [_row(each) for each in told["annotations"]]
+    except OSError as error:
+        raise DistillError(f"cannot read annotations from {path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DistillError(
+            f"{path} does not hold COCO annotations ({type(error).__name__}: {error}): it needs images, categories and "
+            "annotations with image_id, category_id and bbox [x, y, width, height]"
+        ) from None
+    label_of = {category: label for label, category in enumerate(sorted(categories), start=1)}
+    for image, category, *_ in rows:
+        if image not in files or category not in label_of:
+            what = f"picture {image}" if image not in files else f"category {category}"
+            raise DistillError(f"an annotation in {path} is of {what}, which the file does not have")
+    kept = sorted(row for row in rows if not row[-1] and row[4] > row[2] and row[5] > row[3])
+    if not kept:
+        raise DistillError(f"{path} has no box of an object")
+    image_ids, first = np.unique(np.array([row[0] for row in kept], np.int64), return_index=True)
+    return Annotations(
+        path=path,
+        class_names=tuple(categories[category] for category in sorted(categories)),
+        files=Keys.of(files[image].encode() for image in image_ids.tolist()),
+        image_ids=image_ids,
+        starts=np.append(first, len(kept)).astype(np.int64),
+        boxes=np.array([row[2:6] for row in kept], np.float32),
+        labels=np.array([label_of[row[1]] for row in kept], np.int64),
+        num_left_out=len(rows) - len(kept),
+    )
+
+
+def _row(annotation: dict[str, Any]) -> tuple[int, int, float, float, float, float, bool]:
+    """Picture, category, left, top, right, bottom, whether a crowd."""
+    x, y, width, height = (float(value) for value in annotation["bbox"])
+    if not np.isfinite([x, y, width, height]).all():
+        raise ValueError(f"bbox {annotation['bbox']}")
+    ids = int(annotation["image_id"]), int(annotation["category_id"])
+    return (*ids, x, y, x + width, y + height, bool(annotation.get("iscrowd", 0)))
+
+
+class AnnotatedPictures(Dataset[tuple[Tensor, Target]]):
+    """The annotated pictures of a folder: float32 RGB (3, H, W) in 0..1, and the target of each."""
+
+    def __init__(self, folder: str | Path, annotations: Annotations) -> None:
+        self.folder, self.annotations = Path(folder), annotations
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """**Raises:** `DamagedImage` if the picture is not there or cannot be decoded, or a box lies outside it."""
+        told = self.annotations
+        path = self.folder / told.files[index].decode()
+        pixels_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if pixels_bgr is None:
+            raise DamagedImage(f"{path}, picture {told.image_ids[index]} of {told.path}, is not there or is no picture")
+        height, width = pixels_bgr.shape[:2]
+        here = slice(int(told.starts[index]), int(told.starts[index + 1]))
+        boxes_k4 = np.clip(told.boxes[here], 0, [width, height, width, height]).astype(np.float32)
+        if (boxes_k4[:, 2:] <= boxes_k4[:, :2]).any():
+            raise DamagedImage(f"a box in {told.path} lies outside its picture {path} of {width} x {height} pixels")
+        pixels_hwc = torch.from_numpy(cv2.cvtColor(pixels_bgr, cv2.COLOR_BGR2RGB))
+        target = {
+            "boxes": torch.from_numpy(boxes_k4),
+            "labels": torch.from_numpy(told.labels[here].copy()),
+            "image_id": torch.tensor([int(told.image_ids[index])]),
+        }
+        return pixels_hwc.permute(2, 0, 1).float() / 255, target

@@ -1,0 +1,256 @@
+"""What a student learns from a store, against what it would learn from the teacher's full distribution.
+
+    python scripts/bench/teacher_outputs.py runs/outputs.npy --views 12288
+    python scripts/bench/teacher_outputs.py runs/student.npy --views 12288 --first 4096 --teacher efficientnet_lite1
+    python scripts/studies/fidelity.py runs/outputs.npy --student runs/student.npy \\
+        --plot docs/fidelity.png --json fidelity.json
+
+For each selection, size and tail: bytes a view (of a store really written, all files of its blocks), KL(full ||
+stored), and the gradient of the loss in the student's logits, softmax(z) - q, against the one from the full
+distribution: angle and ratio of norms for single views (mean) and for the mean over all views. Two students: `near`,
+another trained network on the same views (or, without --student, the teacher blurred by noise), and `early`, which
+gives every class the same probability. Calibration: what the store says of its most probable class against what the
+teacher gives that class, in 15 bins of the store's confidence (expected calibration error), and the mean difference
+(overconfidence). `redrawn`: the mean gradient again where classes are drawn, with --seeds drawings of every view, as a
+student sees them over so many epochs.
+
+The learned tail is fitted on the views after the first --judged; everything is judged on those first ones, as read back
+from disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+import logitstore
+from distill.targets.selection import Selection, select_targets
+from distill.teacher.learned_tail import TailSums
+from logitstore.tools.describe import describe_store
+
+BINS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One way of keeping, and of filling in what was not kept."""
+
+    selection: Selection
+    tail: str = "none"
+    encoding: str = "log8"
+
+    @property
+    def name(self) -> str:
+        kept = self.selection
+        size = f"{kept.draws} draws" if kept.kind == "sample" else f"{kept.kind} {kept.topk}"
+        mass = f", mass {kept.max_mass:g}" if kept.max_mass < 1 else ""
+        return f"{size}{mass}" + (f", {self.tail}" if self.tail != "none" else "")
+
+
+def cases(sizes: list[int]) -> list[Case]:
+    """What is compared."""
+    found = []
+    for topk in sizes:
+        found += [
+            Case(selection=Selection(kind="topk", topk=topk), tail=t)
+            for t in ("dropped", "uniform", "global", "learned")
+        ]
+        found.append(Case(selection=Selection(kind="hybrid", topk=topk)))
+    for mass in (0.9, 0.99):
+        found.append(Case(selection=Selection(kind="topk", topk=max(sizes), max_mass=mass), tail="learned"))
+    for draws in (12, 25, 50, 100, 200):
+        found.append(Case(selection=Selection(kind="sample", topk=draws, draws=draws), encoding="counts"))
+    return found
+
+
+def write_and_read(
+    folder: Path, logprobs_nc: Tensor, case: Case, *, seed: int = 0
+) -> tuple[logitstore.Rows, float, float]:
+    """What comes back from a store of the case's making, bytes a view, and classes a view."""
+    kept = select_targets(
+        logprobs_nc, case.selection, seeds_b=np.arange(len(logprobs_nc), dtype=np.uint64) + np.uint64(seed << 32)
+    )
+    spec = logitstore.StoreSpec(
+        num_samples=len(logprobs_nc), num_epochs=1, num_classes=logprobs_nc.shape[1], topk=case.selection.topk,
+        selection=case.selection.kind, max_mass=case.selection.max_mass, draws=case.selection.draws,
+        encoding=case.encoding,
+    )  # fmt: skip
+    path = folder / "case.zarr"
+    shutil.rmtree(path, ignore_errors=True)
+    logitstore.create(path, spec, keys=np.arange(len(logprobs_nc)), labels=np.zeros(len(logprobs_nc), int))
+    with logitstore.writer(path) as writer:
+        for block in range(spec.num_blocks):
+            rows = spec.block_rows(block)
+            part = slice(rows.start, rows.stop)
+            writer.write(
+                0,
+                block,
+                seeds=np.asarray(rows, np.uint64),
+                indices=kept.indices_bk[part].numpy(),
+                logprobs=kept.logprobs_bk[part].numpy(),
+                tail=kept.tail_b[part].numpy(),
+                proof=1,
+            )
+    store = logitstore.open(path)
+    rows = store.read(epoch=0, rows=slice(None))
+    return rows, describe_store(store)["bytes_per_view"], float((rows.logprobs > -np.inf).sum(axis=1).mean())
+
+
+def filled(rows: logitstore.Rows, tail: str, models: dict[str, logitstore.TailModel]) -> np.ndarray:
+    """(n, C) float64, what a student takes the teacher to have said. Dense, by the definitions in
+    `distill.targets.losses`."""
+    present = rows.logprobs > -np.inf
+    places, columns = np.nonzero(present)
+    dense = np.zeros((len(rows), rows.num_classes))
+    dense[places, rows.indices[places, columns]] = np.exp(rows.logprobs[places, columns].astype(np.float64))
+    mass = np.exp(rows.tail.astype(np.float64))[:, None]
+    if tail in ("none", "dropped"):
+        return dense / dense.sum(axis=1, keepdims=True)
+    shape = np.ones_like(dense)
+    if tail != "uniform":
+        model = models[tail]
+        shape = np.exp(model.logprobs.astype(np.float64))[model.groups[rows.indices[:, 0]]]
+    shape = np.where(dense > 0, 0, shape)
+    return dense + mass * shape / shape.sum(axis=1, keepdims=True)
+
+
+def degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Angle between vectors along the last axis."""
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.degrees(np.arccos(np.clip((a * b).sum(axis=-1) / norms, -1, 1)))
+
+
+def figures(stored: np.ndarray, full: np.ndarray, students: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """Fidelity of stored distributions (n, C) to the full ones."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divergence = np.where(full > 0, full * (np.log(full) - np.log(stored)), 0).sum(axis=1)
+    facts: dict[str, float | None] = {"kl": float(divergence.mean()) if np.isfinite(divergence).all() else None}
+    for name, probabilities in students.items():
+        found, dense = probabilities - stored, probabilities - full
+        mean_found, mean_dense = found.mean(axis=0), dense.mean(axis=0)
+        facts |= {
+            f"angle_view_{name}": float(degrees(found, dense).mean()),
+            f"norm_view_{name}": float((np.linalg.norm(found, axis=1) / np.linalg.norm(dense, axis=1)).mean()),
+            f"angle_mean_{name}": float(degrees(mean_found, mean_dense)),
+            f"norm_mean_{name}": float(np.linalg.norm(mean_found) / np.linalg.norm(mean_dense)),
+        }
+    top = stored.argmax(axis=1)
+    confidence, truth = stored[np.arange(len(top)), top], full[np.arange(len(top)), top]
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [abs((confidence - truth)[bins == b].sum()) for b in range(BINS)]
+    return facts | {"ece": float(sum(gaps) / len(top)), "overconfidence": float((confidence - truth).mean())}
+
+
+def tail_models(fitted: Tensor, topk: int) -> dict[str, logitstore.TailModel]:
+    """Learned given the most probable class, and one for all."""
+    num_classes = fitted.shape[1]
+    found = {}
+    for name, groups in (
+        ("learned", torch.arange(num_classes)),
+        ("global", torch.zeros(num_classes, dtype=torch.long)),
+    ):
+        sums = TailSums(groups)
+        for part in fitted.split(1024):
+            sums.add(part, Selection(kind="topk", topk=topk))
+        found[name] = sums.model()
+    return found
+
+
+def plot(results: list[dict[str, object]], path: Path) -> None:
+    """Bytes against angles: a line for each way of keeping."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    panels = [("angle_view_near", "gradient of one view: angle to the full one, degrees"),
+              ("angle_mean_near", "mean gradient of all views: angle, degrees")]  # fmt: skip
+    lines: dict[str, list[dict[str, object]]] = {}
+    for result in results:
+        lines.setdefault(str(result["line"]), []).append(result)
+    both = figure.subplots(1, 2)
+    for axes, (key, title) in zip(both, panels, strict=True):
+        for name, points in lines.items():
+            points.sort(key=lambda point: float(str(point["bytes"])))
+            axes.plot([p["bytes"] for p in points], [p[key] for p in points], marker="o", markersize=4, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="bytes a view", title=title)
+        axes.grid(alpha=0.3)
+    both[0].legend(loc="lower left")
+    figure.savefig(path, dpi=110)
+
+
+def judge(
+    case: Case, views: Tensor, fitted: Tensor, students: dict[str, np.ndarray], *, seeds: int
+) -> dict[str, object]:
+    """Everything that is reported of one case."""
+    full = views.double().exp().numpy()
+    models = tail_models(fitted, case.selection.topk) if case.tail in ("learned", "global") else {}
+    with tempfile.TemporaryDirectory() as folder:
+        rows, size, classes = write_and_read(Path(folder), views, case)
+        stored = filled(rows, case.tail, models)
+        mean = stored.mean(axis=0)
+        drawings = seeds if case.selection.kind != "topk" else 1
+        for seed in range(1, drawings):
+            mean += filled(write_and_read(Path(folder), views, case, seed=seed)[0], case.tail, models).mean(axis=0)
+    near = students["near"].mean(axis=0)
+    redrawn = float(degrees(near - mean / drawings, near - full.mean(axis=0)))
+    line = case.selection.kind + (f", {case.tail}" if case.tail != "none" else "")
+    line += " at a mass" if case.selection.max_mass < 1 else ""
+    facts = {"name": case.name, "line": line, "bytes": size, "classes": classes}
+    return facts | figures(stored, full, students) | {"redrawn_near": redrawn}
+
+
+COLUMNS = (
+    "name", "bytes", "classes", "kl", "angle_view_near", "norm_view_near", "angle_mean_near", "redrawn_near",
+    "norm_mean_near", "angle_view_early", "angle_mean_early", "ece", "overconfidence",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("outputs", type=click.Path(exists=True, path_type=Path))
+@click.option("--student", type=click.Path(exists=True, path_type=Path), help="Another network's outputs, same views.")
+@click.option("--judged", default=4096, show_default=True, help="Views that are judged; the others fit the tail.")
+@click.option("--sizes", default="5,10,20,50,100", show_default=True, help="Top-k classes, separated by commas.")
+@click.option("--seeds", default=8, show_default=True, help="Drawings of every view for the mean gradient.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path))
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(
+    outputs: Path,
+    student: Path | None,
+    judged: int,
+    sizes: str,
+    seeds: int,
+    picture: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Judges what OUTPUTS, (n, C) log-probabilities in a .npy, become in a store. Prints a table in Markdown."""
+    logprobs = torch.from_numpy(np.load(outputs))
+    fitted, views = logprobs[judged:], logprobs[:judged]
+    torch.manual_seed(0)
+    near = torch.from_numpy(np.load(student))[:judged] if student else views + torch.randn(views.shape)
+    students = {"near": near.double().softmax(dim=1).numpy(), "early": np.full(views.shape, 1 / views.shape[1])}
+    results = []
+    click.echo("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for case in cases([int(size) for size in sizes.split(",")]):
+        results.append(judge(case, views, fitted, students, seeds=seeds))
+        click.echo("| " + " | ".join(_text(results[-1][column]) for column in COLUMNS) + " |")
+    if picture is not None:
+        plot(results, picture)
+    if json_file is not None:
+        json_file.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+    return "-" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    main()
