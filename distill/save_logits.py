@@ -29,9 +29,8 @@ from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
 from distill.runtime.stopping import MARKER, Stopping
-from distill.tail_pass import learn_tail
 from distill.teacher.dry_run import dry_run
-from distill.teacher.learned_tail import class_groups
+from distill.teacher.learned_tail import class_groups, learn_tail
 from distill.teacher.run import list_tasks, run_teacher
 from distill.teacher.setup import beside, check_present, make_batches, make_or_grow, missing_blocks, store_spec
 

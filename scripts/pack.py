@@ -2,4 +2,5 @@
 
 from distill.pack import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ from distill.data.packing.pack import pack
 from distill.data.packing.shard_writing import RECORDS
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError
-from scripts.pack import main as pack_command
+from distill.pack import main as pack_command
 from tests.conftest import WORDNET, write_images
 
 

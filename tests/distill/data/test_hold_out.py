@@ -20,8 +20,8 @@ from distill.data.packing.recode import Recode, is_transparent, recode
 from distill.data.packing.shard_writing import Done, Task
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError, UsageError
+from distill.pack import main as pack_command
 from distill.views import decode
-from scripts.pack import main as pack_command
 
 
 def test_each_class_gives_its_share_and_keeps_one() -> None:

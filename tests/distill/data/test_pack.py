@@ -18,8 +18,8 @@ from distill.data.packing.pack import pack
 from distill.data.packing.recode import Recode
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError, UsageError
+from distill.pack import main as pack_command
 from distill.views import decode, image_size
-from scripts.pack import main as pack_command
 
 
 def test_every_file_is_there_with_its_bytes_and_label(image_folder: Path, catalog: Catalog) -> None:
