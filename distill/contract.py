@@ -35,9 +35,9 @@ from distill.student.dry_run import nothing
 def main(config: ContractConfig) -> None:
     began = time.monotonic()
     team = Team()
-    process = start_alone(config.compute, team)
-    with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
-        task = _make_task(config, process, team, stop=stopping.agreed)
+    runtime = start_alone(config.compute, team)
+    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+        task = _make_task(config, runtime, team, stop=stopping.agreed)
         team.from_main("start", lambda: _begin(task), stop=task.stop)
         found = None if report.is_written(task.folder) else search(task)
         if team.is_main:
@@ -45,32 +45,32 @@ def main(config: ContractConfig) -> None:
                 report.write(task, found)
             print(report.closing(task), flush=True)
         team.meet("end", stop=task.stop)
-        process.finish()
+        runtime.finish()
 
 
 def dry_run(config: ContractConfig) -> None:
     """Checks that the search can be done, trains its first architecture for some steps, and prints what the whole would
     take at most. Writes nothing."""
     team = Team()
-    process = start_alone(config.compute, team)
-    task = _make_task(config, process, team, stop=nothing)
+    runtime = start_alone(config.compute, team)
+    task = _make_task(config, runtime, team, stop=nothing)
     if team.is_main:
         check_targets(task)
         run_dir.is_there(config)
         print(_described(task), flush=True)
         print(rehearse_search(task), flush=True)
     team.meet("end", stop=nothing)
-    process.finish()
+    runtime.finish()
 
 
-def _make_task(config: ContractConfig, process: Runtime, team: Team, *, stop: Callable[[], str | None]) -> Task:
+def _make_task(config: ContractConfig, runtime: Runtime, team: Team, *, stop: Callable[[], str | None]) -> Task:
     assert config.run.dir
-    proxy = make_proxy(config, process)
+    proxy = make_proxy(config, runtime)
     return Task(
         config=config,
         seed=seed_architecture(config, num_classes=proxy.num_classes),
         space=make_space(config),
-        pricing=make_pricing(config, process),
+        pricing=make_pricing(config, runtime),
         proxy=proxy,
         folder=Folder(Path(config.run.dir)),
         team=team,

@@ -45,44 +45,44 @@ def main(config: EvaluateConfig) -> None:
     spec = EvalSpec(crop=settings.crop, interpolation=settings.interpolation, full=settings.full)
     class_map = class_mapping.map_to_data(model, images, classes=config.eval.classes)
 
-    process = processes.start(config.compute)
+    runtime = processes.start(config.compute)
     if class_map:
-        process.say(class_mapping.describe(class_map, images))
-    judges = setup.make_judges(config, images, settings, process)
+        runtime.say(class_mapping.describe(class_map, images))
+    judges = setup.make_judges(config, images, settings, runtime)
     net = Remapped(model.net, class_map) if class_map else model.net
     cost = {
         "image_size": model.image_size,
         "params": models.count_params(model.net),
         "macs": models.count_macs(model.net, model.image_size),
     }
-    process.place(net, config.compute)
-    normalise = Normalise(model.mean, model.std, device=process.device, channels_last=config.compute.channels_last)
+    runtime.place(net, config.compute)
+    normalise = Normalise(model.mean, model.std, device=runtime.device, channels_last=config.compute.channels_last)
     damage_log = DamageLog(
         damaged=config.data.damaged,
         damage_file=setup.damage_file(config.data.val_path),
         digest_file=None,
-        rank=process.rank,
+        rank=runtime.rank,
     )
     began = time.monotonic()
-    with Progress("evaluation", total=len(images), unit="images", shown=process.is_main) as progress:
+    with Progress("evaluation", total=len(images), unit="images", shown=runtime.is_main) as progress:
         scores = score.evaluate(
             net, EvalBatches(images, spec=spec, size=model.image_size), batch_size=settings.batch_size,
-            workers=config.data.workers, damage_log=damage_log, runtime=process, normalise=normalise, progress=progress,
+            workers=config.data.workers, damage_log=damage_log, runtime=runtime, normalise=normalise, progress=progress,
             judges=judges,
         )  # fmt: skip
     numbers = asdict(scores) | cost
     for judge in judges:
-        numbers |= judge.read(process)
+        numbers |= judge.read(runtime)
     numbers["images_per_s"] = len(images) / (time.monotonic() - began)
     if config.eval.throughput:
         numbers["model_images_per_s"] = images_per_second(
             net, size=model.image_size, batch_size=settings.batch_size, batches=config.eval.throughput,
-            normalise=normalise, runtime=process,
+            normalise=normalise, runtime=runtime,
         )  # fmt: skip
-    process.say(_sentence(numbers))
-    if config.json and process.is_main:
+    runtime.say(_sentence(numbers))
+    if config.json and runtime.is_main:
         _write(Path(config.json), numbers)
-    process.finish()
+    runtime.finish()
 
 
 def _write(path: Path, numbers: dict[str, float]) -> None:

@@ -43,48 +43,48 @@ def main(config: SaveLogitsConfig) -> None:
     teacher = inputs.open_teacher(config.teacher)
     groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
     spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
-    process = processes.start(config.compute)
+    runtime = processes.start(config.compute)
     path, share = config.store.path, share_of(config.run.share)
     marker = beside(path, MARKER, share)
-    if process.is_main:
+    if runtime.is_main:
         marker.unlink(missing_ok=True)
-    stored = process.from_main(lambda: check_present(path, spec))
+    stored = runtime.from_main(lambda: check_present(path, spec))
     blocks = share.blocks(spec.num_blocks) if share else None
     if share and stored < spec.num_epochs:
         raise DistillError(
             f"{path} has {stored} of {spec.num_epochs} epochs, and a share makes none: run the same command once with "
             "run.make_only=true instead of run.share, then the shares"
         )
-    process.place(teacher.net, config.compute)
+    runtime.place(teacher.net, config.compute)
     dataset = make_batches(config, spec, catalog, teacher, view)
-    with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
         tail_model = None
         if groups_c is not None and not stored:
-            tail_model = learn_tail(config, spec, teacher, dataset, groups_c=groups_c, process=process)
-        process.from_main(lambda: make_or_grow(path, spec, catalog, stored=stored, tail_model=tail_model))
+            tail_model = learn_tail(config, spec, teacher, dataset, groups_c=groups_c, runtime=runtime)
+        runtime.from_main(lambda: make_or_grow(path, spec, catalog, stored=stored, tail_model=tail_model))
         if config.run.make_only:
-            process.say(f"{path} is made: {spec.num_epochs} epochs of {spec.num_blocks} blocks")
-            process.finish()
+            runtime.say(f"{path} is made: {spec.num_epochs} epochs of {spec.num_blocks} blocks")
+            runtime.finish()
             return
-        fill(config, spec, teacher, dataset, blocks=blocks, process=process, stopping=stopping)
+        fill(config, spec, teacher, dataset, blocks=blocks, runtime=runtime, stopping=stopping)
         reason = stopping.agreed()
     what = f"{share} of {path}" if share else path
     left = len(missing_blocks(path, blocks))
     if left and reason:
         how = f"{reason}, {left} blocks left{f' of {share}' if share else ''}. The same command does them"
-        process.from_main(lambda: marker.write_text(how + "\n"))
-        process.finish()
+        runtime.from_main(lambda: marker.write_text(how + "\n"))
+        runtime.finish()
         raise Stopped(how)
     if left:
         raise DistillError(f"{what} still lacks {left} blocks: run the same command again")
     views = sum(len(spec.block_rows(block)) for block in blocks or range(spec.num_blocks))
-    process.say(f"{what} is complete: {spec.num_epochs} epochs of {views} views")
-    process.finish()
+    runtime.say(f"{what} is complete: {spec.num_epochs} epochs of {views} views")
+    runtime.finish()
 
 
 def fill(
     config: SaveLogitsConfig, spec: logitstore.StoreSpec, teacher: models.ImageModel, dataset: BlockBatches, *,
-    blocks: range | None, process: Runtime, stopping: Stopping,
+    blocks: range | None, runtime: Runtime, stopping: Stopping,
 ) -> None:  # fmt: skip
     """Does this process's part of the missing blocks, or as many as there is time for.
 
@@ -95,23 +95,23 @@ def fill(
         damaged=config.data.damaged,
         damage_file=beside(config.store.path, "damaged.jsonl", share_of(config.run.share)),
         digest_file=config.data.digests,
-        rank=process.rank,
+        rank=runtime.rank,
     )
-    normalise = Normalise(teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last)
-    with logitstore.writer(config.store.path, exclusive=process.is_main, blocks=blocks) as writer:
+    normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
+    with logitstore.writer(config.store.path, exclusive=runtime.is_main, blocks=blocks) as writer:
         missing = missing_blocks(config.store.path, blocks)
-        process.accelerator.wait_for_everyone()  # All have listed what is missing before anyone writes.
+        runtime.accelerator.wait_for_everyone()  # All have listed what is missing before anyone writes.
         tasks = list_tasks(missing, epochs_per_read=config.store.epochs_per_read)
-        mine = tasks[process.rank :: process.world]
-        process.say(f"{len(missing)} of {spec.num_epochs * len(writer.blocks)} blocks to do")
+        mine = tasks[runtime.rank :: runtime.world]
+        runtime.say(f"{len(missing)} of {spec.num_epochs * len(writer.blocks)} blocks to do")
         views = sum(len(epochs) * len(spec.block_rows(block)) for epochs, block in mine)
-        with Progress("teacher pass", total=views, unit="views", shown=process.is_main) as progress:
+        with Progress("teacher pass", total=views, unit="views", shown=runtime.is_main) as progress:
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset, tasks=mine, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, damage_log=damage_log, normalise=normalise,
-                runtime=process, progress=progress, stop=stopping.heard,
+                runtime=runtime, progress=progress, stop=stopping.heard,
             )  # fmt: skip
-        process.accelerator.wait_for_everyone()
+        runtime.accelerator.wait_for_everyone()
     if note := damage_log.summary():
         print(note, flush=True)
 

@@ -39,57 +39,57 @@ def main(config: TrainStudentConfig) -> None:
     assert config.data.path and config.run.dir
     began = time.monotonic()
     trackers.check(config.run.trackers)
-    process = processes.start(
+    runtime = processes.start(
         config.compute, trackers=config.run.trackers, tracker_folder=Path(config.run.dir) / run_dir.TRACKERS
     )
     marker = Path(config.run.dir) / MARKER
-    if process.is_main:
+    if runtime.is_main:
         marker.unlink(missing_ok=True)
-    with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
-        work = make_pass(config, process)
-        training = make_training(config, process, work.num_classes)
-        folder = process.from_main(lambda: run_dir.prepare(config))
+    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+        work = make_pass(config, runtime)
+        training = make_training(config, runtime, work.num_classes)
+        folder = runtime.from_main(lambda: run_dir.prepare(config))
         if (folder / run_dir.WEIGHTS).exists():
-            process.say(f"{folder} is a finished run: its student is in {folder / run_dir.WEIGHTS}")
-            process.finish()
+            runtime.say(f"{folder} is a finished run: its student is in {folder / run_dir.WEIGHTS}")
+            runtime.finish()
             return
         journal = RunState(
-            folder, training, plan=work.plan, order=work.order, catalog=work.catalog, process=process,
+            folder, training, plan=work.plan, order=work.order, catalog=work.catalog, runtime=runtime,
             keep=config.run.keep, began=began,
         )  # fmt: skip
-        reason = train_to_end(config, work, training, journal, process=process, stopping=stopping)
+        reason = train_to_end(config, work, training, journal, runtime=runtime, stopping=stopping)
         how = f"{reason}, after step {training.step} of {work.plan.total_steps}. The same command goes on from there"
-        if process.is_main and reason:
+        if runtime.is_main and reason:
             marker.write_text(how + "\n")
-        elif process.is_main:
-            finish(config, work, training, journal, process)
-        process.finish()
+        elif runtime.is_main:
+            finish(config, work, training, journal, runtime)
+        runtime.finish()
     if reason:
         raise Stopped(how)
 
 
 def train_to_end(
-    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, *, process: Runtime,
+    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, *, runtime: Runtime,
     stopping: Stopping,
 ) -> str | None:  # fmt: skip
     """Trains from where the run stands. **Returns:** why it was stopped, or None at its end."""
-    process.say(describe(config, work, process, training))
+    runtime.say(describe(config, work, runtime, training))
     settings = dict(run_dir.leaves(asdict(config)))
     trackers.start(
-        process, config.run.trackers, folder=journal.folder / run_dir.TRACKERS, settings=settings, step=training.step
+        runtime, config.run.trackers, folder=journal.folder / run_dir.TRACKERS, settings=settings, step=training.step
     )
     plan, evaluator = work.plan, work.evaluator
     evaluate = (lambda: journal.evaluate(evaluator)) if evaluator else None
     if evaluate and training.step and plan.due(training.step, plan.eval_every) and not journal.is_evaluated():
         evaluate()  # It was stopped or killed before that was done.
     indices = work.order.indices(training.step, plan.total_steps)
-    batches = load(work.batches, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
-    damage_log = make_damage_log(config, process, digests=config.data.digests)
+    batches = load(work.batches, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=runtime.pin)
+    damage_log = make_damage_log(config, runtime, digests=config.data.digests)
     with Progress(
-        "student pass", total=plan.total_steps, unit="steps", done=training.step, shown=process.is_main
+        "student pass", total=plan.total_steps, unit="steps", done=training.step, shown=runtime.is_main
     ) as progress:
         reason = train(
-            training, plan, batches, runtime=process, damage_log=damage_log, log=journal.log, save=journal.save,
+            training, plan, batches, runtime=runtime, damage_log=damage_log, log=journal.log, save=journal.save,
             evaluate=evaluate, stop=stopping.agreed, progress=progress,
         )  # fmt: skip
     if note := damage_log.summary():
@@ -98,7 +98,7 @@ def train_to_end(
 
 
 def finish(
-    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, process: Runtime
+    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, runtime: Runtime
 ) -> None:
     """Writes the summary and the trained weights, these last: where they are, a run is finished."""
     folder, scores = journal.folder, journal.scores(training.step)
@@ -106,7 +106,7 @@ def finish(
     totals = {"steps": training.step, "seconds": round(journal.seconds, 1), **scores}
     (folder / run_dir.SUMMARY).write_text(json.dumps(totals, indent=1) + "\n")
     journal.close()
-    summary.write(folder, described=describe(config, work, process, training), totals=totals, best=journal.best)
+    summary.write(folder, described=describe(config, work, runtime, training), totals=totals, best=journal.best)
     about = metadata(config, work)
     if config.run.best_weights and (state := journal.best_state()):
         # Those that top-1 was measured of.

@@ -40,23 +40,23 @@ def main(config: TransferConfig) -> None:
     val = inputs.open_catalog(config.data, config.data.val_path)
     check_data(train, val)
     subject = open_subject(config)
-    process = processes.start(config.compute)
+    runtime = processes.start(config.compute)
     if "finetune" in config.methods:
-        finetune.check(config, subject, process)
+        finetune.check(config, subject, runtime)
     out = Path(config.out)
     result = describe(config, subject, train, val)
-    scores = process.from_main(lambda: results.check(out, subject.name, result))
+    scores = runtime.from_main(lambda: results.check(out, subject.name, result))
     if set(config.methods) - {"finetune"}:
-        sides = features_of(config, subject, {"train": train, "val": val}, process)
-        if process.is_main:
-            scores |= probe(config, *sides, subject=subject, class_names=train.class_names, process=process)
+        sides = features_of(config, subject, {"train": train, "val": val}, runtime)
+        if runtime.is_main:
+            scores |= probe(config, *sides, subject=subject, class_names=train.class_names, runtime=runtime)
             results.write(out, subject.name, result | {results.SCORES: scores})
     if "finetune" in config.methods:
         scores["finetune"] = finetune.score(config, subject)
         results.write(out, subject.name, result | {results.SCORES: scores})
-    if process.is_main:
-        process.say(results.table(out, result))
-    process.finish()
+    if runtime.is_main:
+        runtime.say(results.table(out, result))
+    runtime.finish()
 
 
 def describe(config: TransferConfig, subject: Subject, train: Catalog, val: Catalog) -> dict[str, Any]:
@@ -76,21 +76,21 @@ def describe(config: TransferConfig, subject: Subject, train: Catalog, val: Cata
 
 def probe(
     config: TransferConfig, train: Features, val: Features, *, subject: Subject, class_names: Sequence[str],
-    process: Runtime,
+    runtime: Runtime,
 ) -> dict[str, Any]:  # fmt: skip
     """The scores of the probes that are asked for, as JSON values; saves what is to be saved."""
     scores: dict[str, Any] = {}
     num_classes = len(class_names)
     if "knn" in config.methods:
-        neighbours = knn.score(train, val, **asdict(config.knn), num_classes=num_classes, device=process.device)
+        neighbours = knn.score(train, val, **asdict(config.knn), num_classes=num_classes, device=runtime.device)
         scores["knn"] = {str(number): asdict(found) for number, found in neighbours.items()}
     if "linear" in config.methods:
-        fitted = linear.score(train, val, **asdict(config.linear), num_classes=num_classes, device=process.device)
-        process.say(linear.describe(fitted))
+        fitted = linear.score(train, val, **asdict(config.linear), num_classes=num_classes, device=runtime.device)
+        runtime.say(linear.describe(fitted))
         scores["linear"] = linear.as_json(fitted)
         if config.save:
             save(config, subject.view, fitted.classifier, class_names=class_names)
-            process.say(f"{config.save} written: {subject.name} with {num_classes} classes (teacher=saved)")
+            runtime.say(f"{config.save} written: {subject.name} with {num_classes} classes (teacher=saved)")
     if "few_shot" in config.methods:
         shots = few_shot.score(train, val, **asdict(config.few_shot))
         scores["few_shot"] = {str(number): asdict(found) for number, found in shots.items()}

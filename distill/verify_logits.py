@@ -25,7 +25,7 @@ from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.replay.open_store import view_spec_of
-from distill.replay.proofs import Prover, explain_failure
+from distill.replay.proofs import ProofVerifier, explain_failure
 from distill.runtime import processes
 from distill.runtime.progress import Progress
 from distill.teacher.recheck import compare_with_teacher
@@ -39,13 +39,13 @@ def main(config: VerifyLogitsConfig) -> None:
     if config.show.row is not None:
         show_view(store, catalog, config.show, row=config.show.row)
         return
-    process = processes.start(config.compute)
-    if process.world > 1:
+    runtime = processes.start(config.compute)
+    if runtime.world > 1:
         raise DistillError("distill.verify_logits runs as one process: start it without torchrun")
     faults = check_proofs(store, catalog, blocks=config.check.blocks)
     if config.check.rows:
         teacher = inputs.open_teacher(config.teacher)
-        faults += compare_with_teacher(store, catalog, teacher, config=config, process=process)
+        faults += compare_with_teacher(store, catalog, teacher, config=config, runtime=runtime)
     if faults:
         raise DistillError(f"{store.path} failed the verification:\n  " + "\n  ".join(faults))
     print(f"{store.path} is verified", flush=True)
@@ -53,7 +53,7 @@ def main(config: VerifyLogitsConfig) -> None:
 
 def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | None) -> list[str]:
     """Renders blocks' first rows again; a sentence for what does not agree with the proofs in the store."""
-    prover = Prover(store, view_spec_of(store, catalog), catalog)
+    prover = ProofVerifier(store, view_spec_of(store, catalog), catalog)
     present = [(int(epoch), int(block)) for epoch, block in np.argwhere(store.done())]
     if not present:
         raise DistillError(f"{store.path} has no block yet: run `distill.save_logits` first")
@@ -72,7 +72,7 @@ def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, 
     """Prints one view's parameters, those of the view mixed into it, and saves the picture."""
     spec = view_spec_of(store, catalog)
     size = config.size or int(store.spec.teacher["image_size"])
-    prover = Prover(store, spec, catalog, size=size)
+    prover = ProofVerifier(store, spec, catalog, size=size)
     pixels, mixture = prover.picture(config.epoch, row)
     path = Path(config.png)
     if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):

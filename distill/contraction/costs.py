@@ -94,20 +94,20 @@ class Pricing:
         return within(price(config), limits) and within(self.of(config), limits)
 
 
-def make_pricing(config: ContractConfig, process: Runtime) -> Pricing:
+def make_pricing(config: ContractConfig, runtime: Runtime) -> Pricing:
     """Pricing that measures what the limits ask for on this process's device."""
     names = tuple(name for name in targets_of(config.limits) if name in MEASURED)
     normalise = Normalise(
-        config.student.mean, config.student.std, device=process.device, channels_last=config.compute.channels_last
+        config.student.mean, config.student.std, device=runtime.device, channels_last=config.compute.channels_last
     )
     sizes = {"latency_ms": 1, "image_ms": config.search.measure_batch}
 
     def measure(architecture: TinyViTConfig, name: str) -> float:
         net = TinyViT(architecture)
-        process.place(net, config.compute)
+        runtime.place(net, config.compute)
         rate = images_per_second(
             net, size=architecture.image_size, batch_size=sizes[name], batches=config.search.measure_batches,
-            normalise=normalise, runtime=process,
+            normalise=normalise, runtime=runtime,
         )  # fmt: skip
         return 1000 / rate
 

@@ -23,8 +23,8 @@ def rehearse_search(task: Task) -> str:
     with TemporaryDirectory() as scratch:
         settings = replace(proxy.settings, student=student_of(task.config, task.seed, is_seed=True))
         settings = replace(settings, run=replace(settings.run, dir=scratch))
-        training = make_training(settings, proxy.process, proxy.num_classes)
-        step_seconds, text = first_steps(settings, proxy.work, training, proxy.process)
+        training = make_training(settings, proxy.runtime, proxy.num_classes)
+        step_seconds, text = first_steps(settings, proxy.work, training, proxy.runtime)
     steps = proxy.work.plan.total_steps
     first = steps if search.seed_steps is None else search.seed_steps
     rounds = rounds_left(task.pricing.of(task.seed), task.targets, shrink=search.shrink)

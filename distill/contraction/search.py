@@ -104,7 +104,7 @@ def check_targets(task: Task) -> None:
         best = min((task.pricing.of(floor) for floor in smallest_ones), key=lambda costs: costs[task.pricing.names[0]])
         raise DistillError(
             f"the measured limits are out of reach: {shown(targets)} at most, and the smallest architectures take "
-            f"{shown(best)} on {task.proxy.process.device.type}. Loosen limits, or lower least.*"
+            f"{shown(best)} on {task.proxy.runtime.device.type}. Loosen limits, or lower least.*"
         )
 
 
@@ -181,7 +181,7 @@ def _proposed(task: Task, found: Found, number: int) -> Round:
     if not parents:
         raise DistillError(
             f"round {number} found no neighbour of {', '.join(each.name for each in found.pending)} within its limits, "
-            f"{shown(limits)}, on {task.proxy.process.device.type}. Loosen the measured limits, or lower least.*"
+            f"{shown(limits)}, on {task.proxy.runtime.device.type}. Loosen the measured limits, or lower least.*"
         )
     candidates = tuple(
         Candidate(name=f"{number:02d}-{n:02d}", parent=parent, config=config, costs=task.pricing.of(config))

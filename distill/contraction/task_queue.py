@@ -79,10 +79,10 @@ class Team:
 def start_alone(compute: ComputeConfig, team: Team) -> Runtime:
     """A runtime of one process, on a GPU of its own where there are some."""
     with _alone(), redirect_stdout(sys.stdout if team.is_main else None):  # All would say the same.
-        process = processes.start(compute)
+        runtime = processes.start(compute)
     if team.world > 1 and team.is_main:
         print(f"{team.world} processes train different candidates", flush=True)
-    return process
+    return runtime
 
 
 @contextmanager

@@ -40,14 +40,14 @@ class Proxy:
     work: StudentPass
     held_out: HeldOut
     split: Split
-    process: Runtime
+    runtime: Runtime
 
     @property
     def num_classes(self) -> int:
         return self.work.num_classes
 
 
-def make_proxy(config: ContractConfig, process: Runtime) -> Proxy:
+def make_proxy(config: ContractConfig, runtime: Runtime) -> Proxy:
     """Opens data and store, and divides the rows into those to train on and those to rank by."""
     assert config.data.path
     catalog = inputs.open_catalog(config.data, config.data.path)
@@ -61,14 +61,14 @@ def make_proxy(config: ContractConfig, process: Runtime) -> Proxy:
         loss=config.loss, optim=config.optim, train=config.train, compute=config.compute,
         run=RunConfig(dir=config.run.dir, log_every=1_000_000),
     )  # fmt: skip
-    order = setup.make_order(settings, catalog, process, replay)
+    order = setup.make_order(settings, catalog, runtime, replay)
     work = StudentPass(
         catalog=catalog, replay=replay, num_classes=replay.store.spec.num_classes, evaluator=None, order=order,
-        plan=setup.make_plan(settings, order, process, replay),
-        batches=setup.make_batches(settings, catalog, order, process, replay),
+        plan=setup.make_plan(settings, order, runtime, replay),
+        batches=setup.make_batches(settings, catalog, order, runtime, replay),
     )  # fmt: skip
     held_out = HeldOut(catalog, replay, size=config.student.image_size)
-    return Proxy(contract=config, settings=settings, work=work, held_out=held_out, split=split, process=process)
+    return Proxy(contract=config, settings=settings, work=work, held_out=held_out, split=split, runtime=runtime)
 
 
 def train_candidate(
@@ -89,7 +89,7 @@ def train_candidate(
     steps = proxy.contract.search.seed_steps if is_seed else None
     if steps:
         config = replace(config, train=replace(config.train, steps=steps))
-    training = setup.make_training(config, proxy.process, proxy.num_classes)
+    training = setup.make_training(config, proxy.runtime, proxy.num_classes)
     try:
         if steps != 0:
             _train(proxy, config, training, stop=stop)
@@ -124,15 +124,15 @@ def student_of(
 
 def _train(proxy: Proxy, config: TrainStudentConfig, training: Training, *, stop: Callable[[], str | None]) -> None:
     work = proxy.work
-    plan = setup.make_plan(config, work.order, proxy.process, work.replay)
+    plan = setup.make_plan(config, work.order, proxy.runtime, work.replay)
     plan = replace(plan, log_every=0, save_every=0)  # At the end only: candidates leave no checkpoints.
     batches = load(
         work.batches, work.order.indices(0, plan.total_steps), workers=config.data.workers,
-        prefetch=config.data.prefetch, pin=proxy.process.pin,
+        prefetch=config.data.prefetch, pin=proxy.runtime.pin,
     )  # fmt: skip
     reason = train(
-        training, plan, batches, runtime=proxy.process,
-        damage_log=setup.make_damage_log(config, proxy.process, digests=None), log=lambda values: None,
+        training, plan, batches, runtime=proxy.runtime,
+        damage_log=setup.make_damage_log(config, proxy.runtime, digests=None), log=lambda values: None,
         save=lambda: None, evaluate=None, stop=stop,
         progress=Progress("candidate", total=plan.total_steps, unit="steps", shown=False),
     )  # fmt: skip
@@ -146,7 +146,7 @@ def _score(proxy: Proxy, config: TrainStudentConfig, training: Training) -> dict
     scores = score(
         training.net, proxy.held_out, proxy.split, epochs=replay.epochs[: proxy.contract.search.hold_out_views],
         batch_size=config.train.batch_size, workers=config.data.workers, plan=proxy.work.plan,
-        damage_log=setup.make_damage_log(config, proxy.process, digests=None), runtime=proxy.process,
+        damage_log=setup.make_damage_log(config, proxy.runtime, digests=None), runtime=proxy.runtime,
     )  # fmt: skip
     if not math.isfinite(scores["loss"]):  # The last step can harm what no loss has seen.
         raise LossNotFinite(f"its loss on the held-out rows is {scores['loss']}. Try a lower optim.lr")

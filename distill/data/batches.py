@@ -45,7 +45,7 @@ class Batch:
     by the teacher), else 1."""
     partner_labels_b: Tensor | None = None
     """(b,) int64, where views are mixed: the label of what is mixed into each."""
-    shares_b: Tensor | None = None
+    mix_weights_b: Tensor | None = None
     """(b,) float32, where views are mixed: what each picture keeps of its own, the weight of its own label."""
     seeds_b: Tensor | None = None
     """(b,) int64 holding the bits of the uint64 view seeds."""
@@ -63,9 +63,9 @@ class Batch:
     @property
     def main_labels_b(self) -> Tensor:
         """(b,) int64: the label of the larger part of each picture; its own where both are a half."""
-        if self.shares_b is None or self.partner_labels_b is None:
+        if self.mix_weights_b is None or self.partner_labels_b is None:
             return self.labels_b
-        return torch.where(self.shares_b >= 0.5, self.labels_b, self.partner_labels_b)
+        return torch.where(self.mix_weights_b >= 0.5, self.labels_b, self.partner_labels_b)
 
     def pin_memory(self) -> Batch:
         names = ("pixels_bhwc", "labels_b", "weights_b", "partner_labels_b", "shares_b")
@@ -74,7 +74,7 @@ class Batch:
 
 
 class TrainBatches(Dataset[Batch]):
-    """The student's batches; index i is accumulation part i % accumulate of optimiser step i // accumulate."""
+    """The student's batches; index i is micro-batch i % accumulate of optimiser step i // accumulate."""
 
     def __init__(
         self,
@@ -100,9 +100,9 @@ class TrainBatches(Dataset[Batch]):
         self._window = (-1, -1)
 
     def __getitem__(self, index: int) -> Batch:
-        step, part = divmod(index, self.order.accumulate)
+        step, micro_batch = divmod(index, self.order.accumulate)
         self._fetch_ahead(step)
-        epochs, rows = self.order.batch(step, part=part, rank=self.rank)
+        epochs, rows = self.order.batch(step, micro_batch=micro_batch, rank=self.rank)
         if self.epochs:
             epochs = np.array(self.epochs)[epochs % len(self.epochs)]
         if self.pairs is not None:  # One epoch, whose groups lie in the order of their pairs.
@@ -155,7 +155,7 @@ class TrainBatches(Dataset[Batch]):
 
 
 @dataclass(frozen=True, slots=True)
-class BlockPart:
+class BlockSlice:
     """Consecutive rows of one block in some stored epochs: an index of `BlockBatches`."""
 
     epochs: tuple[int, ...]
@@ -179,7 +179,7 @@ class BlockBatches(Dataset[list[Batch]]):
         self.rows_per_block, self.proof_rows, self.digest = rows_per_block, proof_rows, digest
         self.pairs = pairs_of(spec, num_rows=len(catalog), seeds_of=self._seeds)
 
-    def __getitem__(self, part: BlockPart) -> list[Batch]:
+    def __getitem__(self, part: BlockSlice) -> list[Batch]:
         rows = np.arange(part.begin, part.end)
         self.pictures.fetch_after(part.end)
         epochs = np.repeat(np.array(part.epochs), len(rows))

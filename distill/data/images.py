@@ -27,7 +27,7 @@ from distill.views import (
     draw_mix,
     image_size,
     mix_pixels,
-    own_share,
+    own_weight,
     pixel_digest,
     render,
 )  # fmt: skip
@@ -95,7 +95,7 @@ class Pictures:
             _mixed(pixels.get(a), pixels.get(b), mixing) for a, b, mixing in zip(own, others, mixings, strict=True)
         ]
         fields = self._fields(epochs, rows, mixed, damage, num_digests=num_digests)
-        shares = [1.0 if mixing is None else own_share(mixing, size=self.size) for mixing in mixings]
+        shares = [1.0 if mixing is None else own_weight(mixing, size=self.size) for mixing in mixings]
         return fields | {
             "partner_labels_b": torch.from_numpy(self._labels(partners)),
             "shares_b": torch.tensor(shares, dtype=torch.float32),

@@ -4,7 +4,7 @@ The order of an epoch is a shuffle in two levels. The tar shards are permuted, a
 permuted shards make a window; within a window the rows are permuted. So a loader works within a few shards at a
 time, and rows of one shard meet different neighbours in each epoch.
 
-Of that one global order, step `t` takes `world * accumulate * batch_size` consecutive rows; its part `m` goes to
+Of that one global order, step `t` takes `world * accumulate * batch_size` consecutive rows; its micro-batch `m` goes to
 rank 0, 1, ... in turn. What a step sees as a whole therefore depends neither on the number of loader workers nor
 on how a global batch is spread over processes and accumulation. Rows that do not fill a last step are left out of
 that epoch; other rows in each epoch.
@@ -15,9 +15,9 @@ Three options deal otherwise, and keep all of that:
 - `repeats`: a row is dealt with its views of that many consecutive epochs at once (repeated augmentation: Hoffer et
   al., "Augment your batch", CVPR 2020), so that it is decoded once for them. Epochs 0 .. r - 1 then share one order,
   epochs r .. 2r - 1 the next, and every view comes as often as without repeats: once in r epochs, at most.
-- `partial`: the rows that do not fill a last step make a smaller one. It has as many full parts as there are rows for,
-  then one whose rows are divided over the ranks as evenly as they go. Every rank has the same number of parts and none
-  an empty one: fewer units than ranks are left out.
+- `partial`: the rows that do not fill a last step make a smaller one. It has as many full micro-batches as there are
+  rows for, then one whose rows are divided over the ranks as evenly as they go. Every rank has the same number of
+  micro-batches and none an empty one: fewer units than ranks are left out.
 """
 
 from __future__ import annotations
@@ -105,28 +105,29 @@ class Order:
         if not self.partial:
             return 0
         units = self.num_rows // self.unit % (self.step_rows // self.unit)
-        last_part = units % (self.world * self.batch_size // self.unit)
-        return (units - last_part if last_part < self.world else units) * self.unit
+        last_rows = units % (self.world * self.batch_size // self.unit)
+        return (units - last_rows if last_rows < self.world else units) * self.unit
 
     def rows_of(self, step: int) -> int:
         """Views of optimiser step `step` over all processes."""
         return self.partial_rows if self._is_partial(step) else self.step_rows
 
-    def parts_of(self, step: int) -> int:
+    def micro_batches_of(self, step: int) -> int:
         """Batches that each process takes for optimiser step `step`."""
         return -(-self.rows_of(step) // (self.world * self.batch_size))
 
     def indices(self, begin: int, end: int) -> Sequence[int]:
-        """Every part of the steps begin .. end - 1, as step * accumulate + part."""
+        """Every micro-batch of the steps begin .. end - 1, as step * accumulate + micro-batch."""
         if not self.partial_rows:
             return range(begin * self.accumulate, end * self.accumulate)
-        return [step * self.accumulate + part for step in range(begin, end) for part in range(self.parts_of(step))]
+        return [step * self.accumulate + m for step in range(begin, end) for m in range(self.micro_batches_of(step))]
 
-    def batch(self, step: int, *, part: int = 0, rank: int = 0) -> tuple[Rows, Rows]:
-        """Epochs and rows, both (batch_size,) int64 (fewer in a partial step), of accumulation part `part` of optimiser
+    def batch(self, step: int, *, micro_batch: int = 0, rank: int = 0) -> tuple[Rows, Rows]:
+        """Epochs and rows, both (batch_size,) int64 (fewer in a partial step), of micro-batch `micro_batch` of
+        optimiser
         step `step` at `rank`. The views of one row are neighbours."""
         shuffle, place = self._place(step)
-        first = part * self.world * self.batch_size
+        first = micro_batch * self.world * self.batch_size
         units = min(self.world * self.batch_size, self.rows_of(step) - first) // self.unit
         begin, end = ((first + units * r // self.world * self.unit) // self.repeats for r in (rank, rank + 1))
         rows = self._rows(shuffle, place + begin, place + end)

@@ -62,31 +62,31 @@ def _changed(config: EvaluateConfig, settings: EvalConfig) -> EvalConfig:
     return replace(settings, **given)
 
 
-def make_judges(config: EvaluateConfig, images: Images, settings: EvalConfig, process: Runtime) -> list[Metric]:
+def make_judges(config: EvaluateConfig, images: Images, settings: EvalConfig, runtime: Runtime) -> list[Metric]:
     """Those that the configuration asks for."""
-    judges: list[Metric] = [Calibration(bins=config.eval.bins, device=process.device)]
+    judges: list[Metric] = [Calibration(bins=config.eval.bins, device=runtime.device)]
     if config.eval.real_labels:
-        judges.append(Real(open_real_labels(config.eval.real_labels, images), device=process.device))
+        judges.append(Real(open_real_labels(config.eval.real_labels, images), device=runtime.device))
     if config.against:
-        judges.append(_agreement(config, images, settings, process))
+        judges.append(_agreement(config, images, settings, runtime))
     return judges
 
 
-def _agreement(config: EvaluateConfig, images: Images, settings: EvalConfig, process: Runtime) -> Agreement:
+def _agreement(config: EvaluateConfig, images: Images, settings: EvalConfig, runtime: Runtime) -> Agreement:
     assert config.against
     teacher = inputs.open_teacher(config.against)
     class_map = class_mapping.map_to_data(teacher, images, classes=config.eval.classes)
     net = Remapped(teacher.net, class_map) if class_map else teacher.net
-    process.place(net, config.compute)
+    runtime.place(net, config.compute)
     return Agreement(
         net.eval(),
         EvalBatches(
             images, spec=EvalSpec(crop=teacher.crop, interpolation=teacher.interpolation), size=teacher.image_size
         ),
         normalise=Normalise(
-            teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last
+            teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last
         ),
         batch_size=settings.batch_size,
         workers=config.data.workers,
-        runtime=process,
+        runtime=runtime,
     )

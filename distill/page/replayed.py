@@ -12,7 +12,7 @@ from distill.config import GalleryConfig
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
 from distill.replay.open_store import check_same_data, view_spec_of
-from distill.replay.proofs import Prover, explain_digest, explain_failure
+from distill.replay.proofs import ProofVerifier, explain_digest, explain_failure
 from distill.views.digest import view_digest
 
 _MOST_PROOFS = 4
@@ -33,7 +33,7 @@ class ReplayAvailability:
 
     catalog: Catalog | None = None
     """None: no pictures at all."""
-    prover: Prover | None = None
+    prover: ProofVerifier | None = None
     """Renders views at `size`; None: they cannot be drawn again."""
     size: int = 0
     """Side of the views in pixels."""
@@ -70,7 +70,7 @@ def open_sight(store: logitstore.Store, config: GalleryConfig) -> ReplayAvailabi
         text = explain_digest(store, here=here, there=there)
         notices.append(Notice("warning", f"The views shown may not be what the teacher saw: {text}."))
     return ReplayAvailability(
-        catalog=catalog, prover=Prover(store, spec, catalog, size=size), size=size, notices=tuple(notices)
+        catalog=catalog, prover=ProofVerifier(store, spec, catalog, size=size), size=size, notices=tuple(notices)
     )
 
 
@@ -87,7 +87,7 @@ def prove(store: logitstore.Store, sight: ReplayAvailability, places: Iterable[t
         return None
     if not store.spec.proof_rows:
         return Notice("plain", "The store holds no proofs: whether the views are what the teacher saw is not known.")
-    prover = Prover(store, sight.prover.spec, sight.catalog)
+    prover = ProofVerifier(store, sight.prover.spec, sight.catalog)
     checked, wrong = [], []
     for place in list(dict.fromkeys(places))[:_MOST_PROOFS]:
         try:

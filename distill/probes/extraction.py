@@ -20,7 +20,7 @@ from distill.views import EvalSpec
 
 
 def features_of(
-    config: TransferConfig, subject: Subject, catalogs: dict[str, Catalog], process: Runtime
+    config: TransferConfig, subject: Subject, catalogs: dict[str, Catalog], runtime: Runtime
 ) -> list[Features]:
     """The features of each data set, `data.rows` of the one named train. Every process must call; all get them.
 
@@ -31,13 +31,13 @@ def features_of(
         num_rows = min(config.data.rows or len(catalog), len(catalog)) if side == "train" else len(catalog)
         about = _about(config, subject, catalog, num_rows)
         cache = _cache(config)
-        if process.from_main(lambda about=about, cache=cache: features.is_cached(cache, about)):  # type: ignore[misc]
-            process.say(f"features of {catalog.where}: {num_rows} rows, from {cache}")
+        if runtime.from_main(lambda about=about, cache=cache: features.is_cached(cache, about)):  # type: ignore[misc]
+            runtime.say(f"features of {catalog.where}: {num_rows} rows, from {cache}")
         else:
             if not placed:
-                process.place(subject.model.net, config.compute)
+                runtime.place(subject.model.net, config.compute)
                 placed = True
-            _compute(config, subject, catalog, num_rows=num_rows, about=about, process=process)
+            _compute(config, subject, catalog, num_rows=num_rows, about=about, runtime=runtime)
         labelled = features.read(cache, about, catalog.labels[:num_rows])
         if not len(labelled):
             raise DistillError(f"{catalog.where} has no labelled picture that can be read")
@@ -47,7 +47,7 @@ def features_of(
 
 def _compute(
     config: TransferConfig, subject: Subject, catalog: Catalog, *, num_rows: int, about: dict[str, Any],
-    process: Runtime,
+    runtime: Runtime,
 ) -> None:  # fmt: skip
     model, view = subject.model, subject.view
     spec = EvalSpec(crop=view.crop, interpolation=view.interpolation, full=view.full)
@@ -55,13 +55,13 @@ def _compute(
         damaged=config.data.damaged,
         damage_file=setup.damage_file(catalog.where),
         digest_file=None,
-        rank=process.rank,
+        rank=runtime.rank,
     )
     features.compute(
         model.net, EvalBatches(catalog, spec=spec, size=model.image_size), num_rows=num_rows, about=about,
         cache=_cache(config), batch_size=config.features.batch_size, workers=config.data.workers, damage_log=damage_log,
-        normalise=Normalise(model.mean, model.std, device=process.device, channels_last=config.compute.channels_last),
-        process=process,
+        normalise=Normalise(model.mean, model.std, device=runtime.device, channels_last=config.compute.channels_last),
+        runtime=runtime,
     )  # fmt: skip
     if note := damage_log.summary():
         print(note, flush=True)

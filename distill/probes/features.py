@@ -65,29 +65,29 @@ def compute(
     workers: int,
     damage_log: DamageLog,
     normalise: Normalise,
-    process: Runtime,
+    runtime: Runtime,
 ) -> None:
     """Runs a network over the first rows of a data set and keeps what it answers. Every process must call.
 
     **Arguments:** `net` answers with (b, d); `about`: JSON values that say all that decides a feature.
     """
-    part = Path(process.from_main(lambda: str(_begin(cache, about))))
-    width = _width(net, dataset.pictures.size, normalise, process)
-    if process.is_main:
+    part = Path(runtime.from_main(lambda: str(_begin(cache, about))))
+    width = _width(net, dataset.pictures.size, normalise, runtime)
+    if runtime.is_main:
         np.lib.format.open_memmap(part / _FEATURES, "w+", np.float32, (num_rows, width)).flush()
         np.lib.format.open_memmap(part / _READABLE, "w+", np.bool_, (num_rows,)).flush()
-    process.accelerator.wait_for_everyone()
+    runtime.accelerator.wait_for_everyone()
     values_nd = np.load(part / _FEATURES, mmap_mode="r+")
     readable_n = np.load(part / _READABLE, mmap_mode="r+")
-    parts = score.rows_of_process(num_rows, batch_size=batch_size, runtime=process)
+    parts = score.rows_of_process(num_rows, batch_size=batch_size, runtime=runtime)
     with (
         torch.inference_mode(),
-        Progress("features", total=num_rows, unit="images", shown=process.is_main) as progress,
+        Progress("features", total=num_rows, unit="images", shown=runtime.is_main) as progress,
     ):
-        for rows, batch in zip(parts, load(dataset, parts, workers=workers, pin=process.pin), strict=True):
+        for rows, batch in zip(parts, load(dataset, parts, workers=workers, pin=runtime.pin), strict=True):
             damage_log.record(batch)
             values_bd = (
-                forward(net, batch.pixels_bhwc, normalise=normalise, accelerator=process.accelerator).flatten(1).float()
+                forward(net, batch.pixels_bhwc, normalise=normalise, accelerator=runtime.accelerator).flatten(1).float()
             )
             if not values_bd.isfinite().all():
                 raise DistillError(
@@ -95,11 +95,11 @@ def compute(
                 )
             values_nd[rows.start : rows.stop] = values_bd.cpu().numpy()
             readable_n[rows.start : rows.stop] = (batch.weights_b > 0).numpy()
-            progress.advance(len(batch) * process.world)
+            progress.advance(len(batch) * runtime.world)
     values_nd.flush()
     readable_n.flush()
-    process.accelerator.wait_for_everyone()
-    process.from_main(lambda: _finish(part, _folder(cache, about), about))
+    runtime.accelerator.wait_for_everyone()
+    runtime.from_main(lambda: _finish(part, _folder(cache, about), about))
 
 
 def read(cache: Path, about: dict[str, Any], labels_n: npt.NDArray[np.int32]) -> Features:
@@ -155,6 +155,6 @@ def _digest(path: Path) -> str:
 
 
 @torch.inference_mode()
-def _width(net: nn.Module, size: int, normalise: Normalise, process: Runtime) -> int:
-    black_bhwc = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=process.device)
+def _width(net: nn.Module, size: int, normalise: Normalise, runtime: Runtime) -> int:
+    black_bhwc = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=runtime.device)
     return int(net(normalise(black_bhwc)).flatten(1).shape[1])

@@ -20,14 +20,14 @@ from distill.runs import run_dir
 from distill.runtime.processes import Runtime
 
 
-def check(config: TransferConfig, subject: Subject, process: Runtime) -> None:
+def check(config: TransferConfig, subject: Subject, runtime: Runtime) -> None:
     """**Raises:** `UsageError` for what cannot be fine-tuned, or for settings that are none."""
     if subject.config is None or subject.weights is None:
         raise UsageError(
             f"methods=[finetune]: the student pass trains TinyViTs, and {subject.name} is none. The other methods "
             "take every model"
         )
-    if process.world > 1:
+    if runtime.world > 1:
         raise UsageError(
             "methods=[finetune] is started with one process; on several, fine-tune by `torchrun -m "
             "distill.train_student` with student.init"

@@ -16,7 +16,7 @@ import logitstore
 from distill.config import StoreConfig
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
-from distill.replay.proofs import HOW_TO_GO_ON, Prover, explain_digest, explain_failure
+from distill.replay.proofs import HOW_TO_GO_ON, ProofVerifier, explain_digest, explain_failure
 from distill.views import ViewSpec
 from distill.views.digest import view_digest
 from logitstore.ranges import compact
@@ -56,7 +56,7 @@ def open_replay(config: StoreConfig, catalog: Catalog) -> Replay:
         here, there = view_digest(spec), store.spec.software.get("views", {}).get("digest", "")
         if there and here != there:
             _object(explain_digest(store, here=here, there=there), check=config.check)
-        if wrong := list(Prover(store, spec, catalog).failed(sorted(set(some)))):
+        if wrong := list(ProofVerifier(store, spec, catalog).failed(sorted(set(some)))):
             _object(explain_failure(store, wrong), check=config.check)
     return Replay(store, spec, epochs)
 

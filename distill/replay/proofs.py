@@ -1,7 +1,7 @@
 """Proof that views come out here as the teacher saw them: blocks' first rows rendered again and held against the
 digests in the store.
 
-`replay` proves a few blocks before a run begins, `verify_logits` all of them, and `FirstReads` each block when
+`replay` proves a few blocks before a run begins, `verify_logits` all of them, and `VerifyFirstReads` each block when
 training first reads it, in the loader's workers.
 """
 
@@ -35,7 +35,7 @@ class Mixture:
     mixing: Mixing | None
 
 
-class Prover:
+class ProofVerifier:
     """Renders stored views again, at the teacher's size."""
 
     def __init__(self, store: logitstore.Store, spec: ViewSpec, catalog: Catalog, *, size: int | None = None) -> None:
@@ -44,7 +44,7 @@ class Prover:
         self._pictures = Pictures(catalog, size=size or int(store.spec.teacher["image_size"]))
         self._pairs: Pairs | None = pairs_of(spec, num_rows=len(catalog), seeds_of=self._seeds)
 
-    def holds(self, epoch: int, block: int, *, pass_damage: bool = False) -> bool:
+    def verify(self, epoch: int, block: int, *, pass_damage: bool = False) -> bool:
         """Whether a block's first rows render to the pictures that the teacher saw; with `pass_damage` also where one
         of them cannot be read, which says nothing about rendering."""
         first = self.store.spec.block_rows(block)[: self.store.spec.proof_rows]
@@ -58,7 +58,7 @@ class Prover:
 
     def failed(self, blocks: Sequence[tuple[int, int]], *, pass_damage: bool = False) -> Iterator[tuple[int, int]]:
         """Those of some (epoch, block) pairs whose proof differs."""
-        return (place for place in blocks if not self.holds(*place, pass_damage=pass_damage))
+        return (place for place in blocks if not self.verify(*place, pass_damage=pass_damage))
 
     def picture(self, epoch: int, row: int) -> tuple[npt.NDArray[np.uint8], Mixture | None]:
         """One view's pixels, uint8 (size, size, 3), and how it is mixed, where the spec mixes. **Raises:**
@@ -80,7 +80,7 @@ class Prover:
         return self.store.read(epoch=epoch, rows=rows).seeds
 
 
-class FirstReads:
+class VerifyFirstReads:
     """Proves each (epoch, block) when a reader meets it first; a reader is a loader worker of one process.
 
     With few readers every one of them proves every block that it reads, before the block's first picture is used. The
@@ -89,7 +89,7 @@ class FirstReads:
     block. 2 rows of 4,096 allow 20 readers; a block costs each 0.05 %.
     """
 
-    def __init__(self, prover: Prover, *, rank: int, world: int, strict: bool) -> None:
+    def __init__(self, prover: ProofVerifier, *, rank: int, world: int, strict: bool) -> None:
         spec = prover.store.spec
         self._prover, self._rank, self._world, self._strict = prover, rank, world, strict
         pictures = max(1, spec.proof_rows) * (2 if prover.spec.mix else 1)

@@ -18,7 +18,7 @@ from distill.config import ContractConfig, TrainStudentConfig
 from distill.errors import DistillError
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
-WEIGHTS, AVERAGE, BEST_WEIGHTS = "student.safetensors", "student_ema.safetensors", "best.safetensors"
+WEIGHTS, EMA_WEIGHTS, BEST_WEIGHTS = "student.safetensors", "student_ema.safetensors", "best.safetensors"
 SUMMARY, REPORT, CURVES = "summary.json", "summary.md", "curves.png"
 
 # What may differ when a run goes on: nothing here changes a step.

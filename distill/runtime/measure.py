@@ -53,14 +53,14 @@ def describe_time(seconds: float) -> str:
     return f"{seconds / 3600:,.2f} hours ({as_clock(seconds)})"
 
 
-def describe_memory(process: Runtime) -> str:
+def describe_memory(runtime: Runtime) -> str:
     """Peaks of memory so far, each the largest of all processes. All must call, while their loaders are open."""
     unit = 1 if sys.platform == "darwin" else 1024
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     workers = [peak for child in multiprocessing.active_children() if (peak := _peak_bytes(child.pid))]
-    on_device = torch.cuda.max_memory_reserved() if process.device.type == "cuda" else 0
-    here = torch.tensor([own, max(workers, default=0), on_device], dtype=torch.float64, device=process.device)
-    own_gb, worker_gb, device_gb = (process.accelerator.gather(here).view(-1, 3).max(dim=0).values / 1e9).tolist()
+    on_device = torch.cuda.max_memory_reserved() if runtime.device.type == "cuda" else 0
+    here = torch.tensor([own, max(workers, default=0), on_device], dtype=torch.float64, device=runtime.device)
+    own_gb, worker_gb, device_gb = (runtime.accelerator.gather(here).view(-1, 3).max(dim=0).values / 1e9).tolist()
     text = f"memory: {own_gb:.2f} GB at most in a process"
     text += (
         f", {worker_gb:.2f} GB in each of its {len(workers)} loader workers (shared pages counted)" if workers else ""

@@ -31,7 +31,7 @@ def check(names: Sequence[str]) -> None:
             )
 
 
-def start(process: Runtime, names: Sequence[str], *, folder: Path, settings: Mapping[str, Any], step: int) -> None:
+def start(runtime: Runtime, names: Sequence[str], *, folder: Path, settings: Mapping[str, Any], step: int) -> None:
     """Opens the trackers for a run that goes on from `step`; all processes must call.
 
     **Arguments:** `folder`: theirs, in the run's; `settings`: names and values to show beside the metrics.
@@ -41,10 +41,10 @@ def start(process: Runtime, names: Sequence[str], *, folder: Path, settings: Map
     options: dict[str, dict[str, Any]] = {}
     if "tensorboard" in names and step:
         options["tensorboard"] = {"purge_step": step + 1}  # Hides what a killed run logged after its checkpoint.
-    if "wandb" in names and process.is_main:
+    if "wandb" in names and runtime.is_main:
         options["wandb"] = {"id": _run_id(folder), "name": folder.parent.name, "dir": str(folder), "resume": "allow"}
     shown = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in settings.items()}
-    process.accelerator.init_trackers(_PROJECT, config=None if step else shown, init_kwargs=options)
+    runtime.accelerator.init_trackers(_PROJECT, config=None if step else shown, init_kwargs=options)
 
 
 def _run_id(folder: Path) -> str:

@@ -25,28 +25,28 @@ from distill.student.setup import StudentPass, describe, make_damage_log, make_p
 def dry_run(config: TrainStudentConfig) -> None:
     """Builds a student pass, runs its first steps and prints what the whole would take."""
     trackers.check(config.run.trackers)
-    process = processes.start(config.compute)
-    process.from_main(lambda: run_dir.is_there(config))
+    runtime = processes.start(config.compute)
+    runtime.from_main(lambda: run_dir.is_there(config))
     with TemporaryDirectory() as scratch:  # Where damaged pictures would be put on record.
         quiet = replace(config, run=replace(config.run, dir=scratch), data=replace(config.data, digests=None))
-        work = make_pass(quiet, process)
-        training = make_training(quiet, process, work.num_classes)
-        process.say(describe(quiet, work, process, training))
-        step_seconds, text = first_steps(quiet, work, training, process)
-        training.meter.settle(process)
-        checkpoint_bytes = size_bytes(training.state(process))
-    process.say(
+        work = make_pass(quiet, runtime)
+        training = make_training(quiet, runtime, work.num_classes)
+        runtime.say(describe(quiet, work, runtime, training))
+        step_seconds, text = first_steps(quiet, work, training, runtime)
+        training.meter.flush(runtime)
+        checkpoint_bytes = size_bytes(training.state(runtime))
+    runtime.say(
         f"{text}\n"
         f"checkpoints of {checkpoint_bytes / 1e6:,.1f} MB, the newest {config.run.keep} and the best are kept\n"
         f"about {describe_time(work.plan.total_steps * step_seconds)} for {work.plan.total_steps:,} steps"
         + (", and the time of its evaluations" if work.evaluator else "")
         + "\ndry run: nothing was written"
     )
-    process.finish()
+    runtime.finish()
 
 
 def first_steps(
-    config: TrainStudentConfig, work: StudentPass, training: Training, process: Runtime
+    config: TrainStudentConfig, work: StudentPass, training: Training, runtime: Runtime
 ) -> tuple[float, str]:
     """Runs the first steps of a training. All processes must call.
 
@@ -54,7 +54,7 @@ def first_steps(
     """
     steps, data = min(_STEPS, work.plan.total_steps), config.data
     indices = work.order.indices(0, steps)
-    batches = load(work.batches, indices, workers=data.workers, prefetch=data.prefetch, pin=process.pin)
+    batches = load(work.batches, indices, workers=data.workers, prefetch=data.prefetch, pin=runtime.pin)
     lines: list[dict[str, Any]] = []
     clock = [time.monotonic()]
 
@@ -64,10 +64,10 @@ def first_steps(
 
     train(
         training, replace(work.plan, total_steps=steps, log_every=1, save_every=0, eval_every=0), batches,
-        runtime=process, damage_log=make_damage_log(config, process, digests=None), log=log, save=nothing,
+        runtime=runtime, damage_log=make_damage_log(config, runtime, digests=None), log=log, save=nothing,
         evaluate=None, stop=nothing, progress=Progress("dry run", total=steps, unit="steps", shown=False),
     )  # fmt: skip
-    memory = describe_memory(process)
+    memory = describe_memory(runtime)
     seconds = [after - before for before, after in itertools.pairwise(clock)]
     each = seconds[1:] or seconds
     mean = sum(each) / len(each)

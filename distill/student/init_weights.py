@@ -13,7 +13,7 @@ SOURCE = "imagenet_22k"
 """The classes of the published pretraining, from which heads are re-mapped: 21,841 WordNet ids."""
 
 
-def load_initial(net: models.TinyViT, config: TrainStudentConfig) -> None:
+def load_init_weights(net: models.TinyViT, config: TrainStudentConfig) -> None:
     """Gives `net` the weights of `student.init`.
 
     With `student.init_classes=map` row i of its head comes from the row of the same WordNet id in the file's: i's id is

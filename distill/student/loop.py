@@ -1,7 +1,7 @@
 """The training loop: one optimiser step after another, from any step on.
 
-Everything random in a step follows from (seed, step, part, rank), so a run that is resumed repeats an uninterrupted one
-to the last bit, and a checkpoint holds no random state.
+Everything random in a step follows from (seed, step, micro-batch, rank), so a run that is resumed repeats an
+uninterrupted one to the last bit, and a checkpoint holds no random state.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from distill.data.batches import Batch
@@ -22,7 +23,6 @@ from distill.models import TinyViT
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
-from distill.student.ema import Average
 from distill.student.meter import Meter
 from distill.student.optim import Schedule, set_lr
 from distill.targets.losses import label_loss, mixed_label_loss
@@ -35,7 +35,7 @@ class Plan:
 
     schedule: Schedule
     order: Order
-    """Decides the parts and rows of each step."""
+    """Decides the micro-batches and rows of each step."""
     total_steps: int
     seed: int
     clip_grad: float | None
@@ -66,8 +66,8 @@ class Training:
     model: nn.Module
     """The same as accelerate prepared it: called in training."""
     optimizer: Any
-    average: Average | None = None
-    """The moving average of the model's weights."""
+    ema: ModelEmaV3 | None = None
+    """Moving average of the weights: ema = decay * ema + (1 - decay) * weights after every optimiser step."""
     step: int = 0
     """Optimiser steps done."""
     meter: Meter = field(default_factory=Meter)
@@ -77,7 +77,7 @@ class Training:
         return {
             "step": self.step,
             "model": self.net.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "average": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "meter": self.meter.state(),
@@ -86,8 +86,8 @@ class Training:
     def restore(self, state: dict[str, Any], runtime: Runtime) -> None:
         self.step = state["step"]
         self.net.load_state_dict(state["model"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
+        if self.ema:
+            self.ema.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if runtime.accelerator.scaler and state["scaler"]:
             runtime.accelerator.scaler.load_state_dict(state["scaler"])
@@ -109,7 +109,8 @@ def train(
 ) -> str | None:
     """Runs steps `training.step` to `plan.total_steps`, or until `stop` gives a reason. **Returns:** that reason.
 
-    **Arguments:** `batches` begins at the first part of the first step. `log` takes a line of numbers; `save` writes
+    **Arguments:** `batches` begins at the first micro-batch of the first step. `log` takes a line of numbers; `save`
+    writes
     a checkpoint; `evaluate` scores the student and logs it. All processes call all of them at the same steps. A
     checkpoint is written before every evaluation, so that one that is cut off is made again.
 
@@ -152,20 +153,20 @@ def _step(
 ) -> float:
     """One optimiser step; returns the seconds it waited for batches."""
     waited, step_loss = 0.0, torch.zeros((), device=runtime.device)
-    parts = plan.order.parts_of(training.step)
-    # Gradients are averaged over processes: their sum is wanted, over the rows of all of them and of all parts.
-    share = runtime.world / plan.order.rows_of(training.step)
-    for part in range(parts):
+    micro_batches = plan.order.micro_batches_of(training.step)
+    # Gradients are averaged over processes: their sum is wanted, over the rows of all of them and of all micro-batches.
+    scale = runtime.world / plan.order.rows_of(training.step)
+    for micro_batch in range(micro_batches):
         asked = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - asked
         damage_log.record(batch)
         # After the batch is here: making a loader draws numbers too, and only a resumed run makes one at this step.
-        index = training.step * plan.order.accumulate + part
+        index = training.step * plan.order.accumulate + micro_batch
         torch.manual_seed((plan.seed << 40) + (runtime.rank << 32) + index)
-        last = part == parts - 1
+        last = micro_batch == micro_batches - 1
         with nullcontext() if last else runtime.accelerator.no_sync(training.model):
-            loss = _loss(training, plan, batch, runtime=runtime) * share
+            loss = _loss(training, plan, batch, runtime=runtime) * scale
             runtime.accelerator.backward(loss)
         step_loss += loss.detach()
     norm = None
@@ -173,8 +174,8 @@ def _step(
         norm = runtime.accelerator.clip_grad_norm_(training.model.parameters(), plan.clip_grad)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
-    if training.average:
-        training.average.update(training.net)
+    if training.ema:
+        training.ema.update(training.net)
     training.meter.add_step(training.step, step_loss, norm)
     return waited
 
@@ -191,11 +192,11 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
     if kept is not None:
         assert plan.target_loss is not None
         losses_b = plan.target_loss(logits_bc, kept)
-    elif batch.shares_b is not None and batch.partner_labels_b is not None:
-        own_b, partner_b, shares_b = (
-            t.to(device, non_blocking=True) for t in (batch.labels_b, batch.partner_labels_b, batch.shares_b)
+    elif batch.mix_weights_b is not None and batch.partner_labels_b is not None:
+        own_b, partner_b, mix_weights_b = (
+            t.to(device, non_blocking=True) for t in (batch.labels_b, batch.partner_labels_b, batch.mix_weights_b)
         )
-        losses_b = mixed_label_loss(logits_bc, own_b, partner_b, shares_b, smoothing=plan.label_smoothing)
+        losses_b = mixed_label_loss(logits_bc, own_b, partner_b, mix_weights_b, smoothing=plan.label_smoothing)
     else:
         losses_b = label_loss(logits_bc, labels_b, smoothing=plan.label_smoothing)
     training.meter.add(logits_bc, labels_b, kept)

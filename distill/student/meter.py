@@ -13,7 +13,7 @@ from distill.targets.sparse import SparseTargets
 
 
 class Meter:
-    """Sums over the steps of an interval. Everything stays on the device until `settle`.
+    """Sums over the steps of an interval. Everything stays on the device until `flush`.
 
     What is settled is a mean over all processes already and goes into checkpoints, so that an interval that a stop cut
     in two gives the same line as a whole one.
@@ -42,7 +42,7 @@ class Meter:
         if grad_norm is not None:
             self._norms.append(grad_norm.detach())
 
-    def settle(self, runtime: Runtime) -> None:
+    def flush(self, runtime: Runtime) -> None:
         """Takes the mean over all processes of what was added since the last time. Every process must call it.
 
         **Raises:** `LossNotFinite` naming the first step whose loss is not finite.
@@ -66,9 +66,9 @@ class Meter:
     def read(self, runtime: Runtime) -> dict[str, Any]:
         """Means over the interval and over all processes; empties the meter. Every process must call it.
 
-        **Raises:** `LossNotFinite` as `settle` does.
+        **Raises:** `LossNotFinite` as `flush` does.
         """
-        self.settle(runtime)
+        self.flush(runtime)
         losses, norms, counts = (self._settled[name] for name in ("losses", "norms", "counts"))
         values: dict[str, Any] = {"loss": sum(losses) / len(losses)}
         if len(counts) > 3:

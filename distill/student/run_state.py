@@ -26,7 +26,7 @@ class RunState:
     """A run's record, opened at the step from which the run goes on."""
 
     def __init__(
-        self, folder: Path, training: Training, *, plan: Plan, order: Order, catalog: Catalog, process: Runtime,
+        self, folder: Path, training: Training, *, plan: Plan, order: Order, catalog: Catalog, runtime: Runtime,
         keep: int, began: float,
     ) -> None:  # fmt: skip
         """Restores `training` from the newest whole checkpoint, if there is one. All processes must call.
@@ -34,18 +34,18 @@ class RunState:
         **Arguments:** `keep`: newest checkpoints to keep; `began`: `time.monotonic()` at the start.
         """
         self.folder, self._checkpoints = folder, folder / run_dir.CHECKPOINTS
-        self._training, self._plan, self._process, self._keep = training, plan, process, keep
+        self._training, self._plan, self._process, self._keep = training, plan, runtime, keep
         self._about = {"fingerprint": catalog.fingerprint, "division": division(order)}
         self._began = began
         if state := self._newest():
             check_same_data(state, catalog, folder)
             note = check_division(state, order, folder)
-            training.restore(state, process)
+            training.restore(state, runtime)
             self._began -= state["seconds"]
-            process.say(f"going on from step {training.step}{note}")
+            runtime.say(f"going on from step {training.step}{note}")
         self._saved = training.step
         metrics = folder / run_dir.METRICS
-        self._metrics = MetricLog(metrics, resume_step=training.step) if process.is_main else None
+        self._metrics = MetricLog(metrics, resume_step=training.step) if runtime.is_main else None
         self._write_best()
 
     @property
@@ -72,7 +72,7 @@ class RunState:
     def save(self) -> None:
         """Writes a checkpoint of the step that the run is at, unless there is one. All processes must call."""
         training = self._training
-        training.meter.settle(self._process)
+        training.meter.flush(self._process)
         if self._process.is_main and training.step != self._saved:
             state = training.state(self._process) | self._about | {"seconds": self.seconds}
             best = self.best

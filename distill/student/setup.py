@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.utils.model_ema import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from distill import inputs, models
@@ -26,12 +27,11 @@ from distill.errors import DistillError, UsageError
 from distill.evaluation import score
 from distill.models import TinyViT
 from distill.replay.open_store import Replay, open_replay
-from distill.replay.proofs import FirstReads, Prover
+from distill.replay.proofs import ProofVerifier, VerifyFirstReads
 from distill.runs import run_dir
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
-from distill.student.ema import Average
-from distill.student.init_weights import load_initial
+from distill.student.init_weights import load_init_weights
 from distill.student.loop import Plan, Training
 from distill.student.optim import adamw, schedule
 from distill.targets.losses import TailDistributions, soft_target_loss
@@ -44,7 +44,7 @@ def view_spec(config: TrainStudentConfig, replay: Replay | None) -> ViewSpec:
     return replay.spec if replay else inputs.open_view_spec(config.view)
 
 
-def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, replay: Replay | None) -> Order:
+def make_order(config: TrainStudentConfig, catalog: Catalog, runtime: Runtime, replay: Replay | None) -> Order:
     """Which rows every process reads when."""
     mix, repeats = view_spec(config, replay).mix, config.train.repeats
     if mix and repeats > 1:
@@ -57,14 +57,14 @@ def make_order(config: TrainStudentConfig, catalog: Catalog, process: Runtime, r
         repeats=repeats,
         seed=config.train.seed,
         batch_size=config.train.batch_size,
-        world=process.world,
-        accumulate=config.train.accumulation(process.world),
+        world=runtime.world,
+        accumulate=config.train.accumulation(runtime.world),
         partial=config.train.partial_step,
         window_shards=config.data.window_shards,
     )
 
 
-def make_plan(config: TrainStudentConfig, order: Order, process: Runtime, replay: Replay | None) -> Plan:
+def make_plan(config: TrainStudentConfig, order: Order, runtime: Runtime, replay: Replay | None) -> Plan:
     """The run in steps."""
     per_epoch = order.steps_per_epoch
     total = config.train.steps or round(config.train.epochs * per_epoch)
@@ -78,13 +78,13 @@ def make_plan(config: TrainStudentConfig, order: Order, process: Runtime, replay
         log_every=config.run.log_every,
         save_every=config.run.save_every or per_epoch,
         eval_every=config.eval.every * per_epoch,
-        normalise=make_normalise(config, process),
-        target_loss=make_target_loss(config, process, replay),
+        normalise=make_normalise(config, runtime),
+        target_loss=make_target_loss(config, runtime, replay),
     )
 
 
 def make_target_loss(
-    config: TrainStudentConfig, process: Runtime, replay: Replay | None
+    config: TrainStudentConfig, runtime: Runtime, replay: Replay | None
 ) -> Callable[[torch.Tensor, SparseTargets], torch.Tensor] | None:
     """The loss on what the store keeps, (logits (b, c), kept) -> (b,); None without a store.
 
@@ -108,31 +108,31 @@ def make_target_loss(
                 f"loss.tail=learned: {store.path} has learned no tail; make a store with store.tail=learned, or take "
                 "another loss.tail"
             )
-        tables = TailDistributions.of(model, temperature=temperature, device=process.device)
+        tables = TailDistributions.of(model, temperature=temperature, device=runtime.device)
     return partial(soft_target_loss, tail=tail, temperature=temperature, tables=tables)
 
 
-def make_normalise(config: TrainStudentConfig, process: Runtime) -> Normalise:
+def make_normalise(config: TrainStudentConfig, runtime: Runtime) -> Normalise:
     """From pictures to the student's input."""
     return Normalise(
-        config.student.mean, config.student.std, device=process.device, channels_last=config.compute.channels_last
+        config.student.mean, config.student.std, device=runtime.device, channels_last=config.compute.channels_last
     )
 
 
 def make_batches(
-    config: TrainStudentConfig, catalog: Catalog, order: Order, process: Runtime, replay: Replay | None
+    config: TrainStudentConfig, catalog: Catalog, order: Order, runtime: Runtime, replay: Replay | None
 ) -> TrainBatches:
     """The student's pictures, with the store's logits when there is one."""
     spec = view_spec(config, replay)
     prove = None
     if replay and config.store.check != "off":
-        prover = Prover(replay.store, spec, catalog)
-        prove = FirstReads(prover, rank=process.rank, world=process.world, strict=config.store.check == "strict")
+        prover = ProofVerifier(replay.store, spec, catalog)
+        prove = VerifyFirstReads(prover, rank=runtime.rank, world=runtime.world, strict=config.store.check == "strict")
     return TrainBatches(
         catalog,
         prove=prove,
         order=order,
-        rank=process.rank,
+        rank=runtime.rank,
         spec=spec,
         size=config.student.image_size,
         seed=config.train.seed,
@@ -142,7 +142,7 @@ def make_batches(
     )
 
 
-def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int) -> Training:
+def make_training(config: TrainStudentConfig, runtime: Runtime, num_classes: int) -> Training:
     """The student with weights drawn from `train.seed`, and its optimiser, on this process's device."""
     torch.manual_seed(config.train.seed)
     student = config.student
@@ -154,23 +154,26 @@ def make_training(config: TrainStudentConfig, process: Runtime, num_classes: int
         **student.dimensions(),
     )
     if student.init:
-        load_initial(net, config)
-    net.to(process.device)
+        load_init_weights(net, config)
+    net.to(runtime.device)
     models.use_norms(net, config.train.batchnorm)
     net.checkpoint_blocks(config.train.grad_checkpoint)
-    process.place(net, config.compute)
-    average = Average(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None
-    model, optimizer = process.accelerator.prepare(net, adamw(net, config.optim))
+    runtime.place(net, config.compute)
+    ema = ModelEmaV3(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None
+    if ema:
+        ema.requires_grad_(False)
+    model, optimizer = runtime.accelerator.prepare(net, adamw(net, config.optim))
     if isinstance(model, DistributedDataParallel):
-        # Statistics of BatchNorm are joint, or each process's own until `share_statistics`: sending all buffers before
+        # Statistics of BatchNorm are joint, or each process's own until `broadcast_statistics`: sending all buffers
+        # before
         # every step, as is the default, would change nothing.
         model.broadcast_buffers = False
     model.train()
-    return Training(net, model, optimizer, average)
+    return Training(net, model, optimizer, ema)
 
 
 def make_evaluator(
-    config: TrainStudentConfig, process: Runtime, num_classes: int
+    config: TrainStudentConfig, runtime: Runtime, num_classes: int
 ) -> Callable[[Training], dict[str, Any]] | None:
     """A function from a training to its scores, or None without evaluation data."""
     if not config.data.val_path:
@@ -179,12 +182,12 @@ def make_evaluator(
     score.check_classes(catalog, num_classes)
     spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
     dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
-    damage_log = make_damage_log(config, process, digests=None)
-    normalise = make_normalise(config, process)
+    damage_log = make_damage_log(config, runtime, digests=None)
+    normalise = make_normalise(config, runtime)
 
     def score_net(net: TinyViT) -> dict[str, Any]:
-        if process.world > 1:
-            share_statistics(net)
+        if runtime.world > 1:
+            broadcast_statistics(net)
         return asdict(
             score.evaluate(
                 net,
@@ -192,23 +195,23 @@ def make_evaluator(
                 batch_size=config.eval.batch_size,
                 workers=config.data.workers,
                 damage_log=damage_log,
-                runtime=process,
+                runtime=runtime,
                 normalise=normalise,
             )
         )
 
     def scores(training: Training) -> dict[str, Any]:
-        average = training.average.net if training.average and config.eval.weights != "raw" else None
-        if average and config.eval.weights == "ema":
-            return score_net(average)
-        beside = {f"ema_{name}": value for name, value in score_net(average).items()} if average else {}
+        ema = training.ema.module if training.ema and config.eval.weights != "raw" else None
+        if ema and config.eval.weights == "ema":
+            return score_net(ema)
+        beside = {f"ema_{name}": value for name, value in score_net(ema).items()} if ema else {}
         beside.pop("ema_num_images", None)
         return score_net(training.net) | beside
 
     return scores
 
 
-def share_statistics(net: TinyViT) -> None:
+def broadcast_statistics(net: TinyViT) -> None:
     """Gives every process the first one's BatchNorm statistics, which are those of checkpoints and of the result."""
     for module in net.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -218,21 +221,21 @@ def share_statistics(net: TinyViT) -> None:
 
 def results(config: TrainStudentConfig, training: Training) -> dict[str, TinyViT]:
     """The networks that a finished run leaves, by the name of their file."""
-    if not training.average:
+    if not training.ema:
         return {run_dir.WEIGHTS: training.net}
     if config.eval.weights == "ema":
-        return {run_dir.WEIGHTS: training.average.net}
-    return {run_dir.AVERAGE: training.average.net, run_dir.WEIGHTS: training.net}
+        return {run_dir.WEIGHTS: training.ema.module}
+    return {run_dir.EMA_WEIGHTS: training.ema.module, run_dir.WEIGHTS: training.net}
 
 
-def make_damage_log(config: TrainStudentConfig, process: Runtime, *, digests: str | None) -> DamageLog:
+def make_damage_log(config: TrainStudentConfig, runtime: Runtime, *, digests: str | None) -> DamageLog:
     """Where damage is noted, and digests of the pictures if asked for."""
     assert config.run.dir
     return DamageLog(
         damaged=config.data.damaged,
         damage_file=Path(config.run.dir) / "damaged.jsonl",
         digest_file=digests,
-        rank=process.rank,
+        rank=runtime.rank,
     )
 
 
@@ -257,26 +260,26 @@ class StudentPass:
     batches: TrainBatches
 
 
-def make_pass(config: TrainStudentConfig, process: Runtime) -> StudentPass:
+def make_pass(config: TrainStudentConfig, runtime: Runtime) -> StudentPass:
     """Opens the data and the store, and sees that they fit each other and the configuration."""
     assert config.data.path
     catalog = inputs.open_catalog(config.data, config.data.path)
     replay = open_replay(config.store, catalog) if config.store.path else None
     num_classes = replay.store.spec.num_classes if replay else classes_of_labels(catalog)
-    evaluator = make_evaluator(config, process, num_classes)
-    order = make_order(config, catalog, process, replay)
+    evaluator = make_evaluator(config, runtime, num_classes)
+    order = make_order(config, catalog, runtime, replay)
     return StudentPass(
         catalog=catalog,
         replay=replay,
         num_classes=num_classes,
         evaluator=evaluator,
         order=order,
-        plan=make_plan(config, order, process, replay),
-        batches=make_batches(config, catalog, order, process, replay),
+        plan=make_plan(config, order, runtime, replay),
+        batches=make_batches(config, catalog, order, runtime, replay),
     )
 
 
-def describe(config: TrainStudentConfig, work: StudentPass, process: Runtime, training: Training) -> str:
+def describe(config: TrainStudentConfig, work: StudentPass, runtime: Runtime, training: Training) -> str:
     """What is about to happen, in a few lines."""
     source, order, plan = "labels", work.order, work.plan
     if work.replay:
@@ -288,7 +291,7 @@ def describe(config: TrainStudentConfig, work: StudentPass, process: Runtime, tr
     return (
         f"{config.student.name}: {models.count_params(training.net) / 1e6:.2f} M parameters at "
         f"{config.student.image_size} px, from {source}\n"
-        f"{plan.total_steps} steps of {order.step_rows} rows ({order.batch_size} x {process.world} processes x "
+        f"{plan.total_steps} steps of {order.step_rows} rows ({order.batch_size} x {runtime.world} processes x "
         f"{order.accumulate} accumulated), {plan.steps_per_epoch} steps an epoch of {order.num_rows} rows; "
         f"peak learning rate {plan.schedule.peak:.3g}"
     )

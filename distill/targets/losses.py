@@ -144,19 +144,19 @@ def _logsumexp(values_bk: Tensor) -> Tensor:
 
 
 def mixed_label_loss(
-    logits_bc: Tensor, labels_b: Tensor, partner_labels_b: Tensor, shares_b: Tensor, *, smoothing: float = 0.0
+    logits_bc: Tensor, labels_b: Tensor, partner_labels_b: Tensor, mix_weights_b: Tensor, *, smoothing: float = 0.0
 ) -> Tensor:
     """Cross entropy for mixed pictures: each label counts by its share of the picture.
 
         share * CE(own label) + (1 - share) * CE(partner's label)
 
-    **Arguments:** labels (b,) int64; `shares_b` (b,) float32, of the picture's own part.
+    **Arguments:** labels (b,) int64; `mix_weights_b` (b,) float32, of the picture's own part.
 
     **Returns:** (b,) float32. Source: Zhang et al., "mixup" (ICLR 2018), section 2.
     """
     own_b = label_loss(logits_bc, labels_b, smoothing=smoothing)
     partner_b = label_loss(logits_bc, partner_labels_b, smoothing=smoothing)
-    return shares_b * own_b + (1 - shares_b) * partner_b
+    return mix_weights_b * own_b + (1 - mix_weights_b) * partner_b
 
 
 def label_loss(logits_bc: Tensor, labels_b: Tensor, *, smoothing: float = 0.0) -> Tensor:

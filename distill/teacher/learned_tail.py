@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import logitstore
 from distill.config.programs import SaveLogitsConfig
-from distill.data.batches import BlockBatches, BlockPart
+from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.loader import load
 from distill.models.image_model import ImageModel
 from distill.runtime.model_input import Normalise, forward
@@ -120,7 +120,7 @@ def _classifier_weights(net: nn.Module, num_classes: int) -> Tensor | None:
 @torch.inference_mode()
 def learn_tail(
     config: SaveLogitsConfig, spec: logitstore.StoreSpec, teacher: ImageModel, dataset: BlockBatches, *,
-    groups_c: torch.Tensor, process: Runtime,
+    groups_c: torch.Tensor, runtime: Runtime,
 ) -> logitstore.TailModel:  # fmt: skip
     """How the teacher spreads what is not kept, from views of epoch 0 that the processes share. Damaged pictures count
     for nothing.
@@ -128,22 +128,22 @@ def learn_tail(
     **Arguments:** `teacher` on its device; `groups_c` (c,) int64 group of each class.
     """
     parts = pilot_parts(spec.num_samples, num_views=config.store.tail_views, batch_size=config.batch_size)
-    mine = parts[process.rank :: process.world]
-    normalise = Normalise(teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last)
-    sums = TailSums(groups_c.to(process.device))
-    batches = load(dataset, mine, workers=config.data.workers, prefetch=config.data.prefetch, pin=process.pin)
+    mine = parts[runtime.rank :: runtime.world]
+    normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
+    sums = TailSums(groups_c.to(runtime.device))
+    batches = load(dataset, mine, workers=config.data.workers, prefetch=config.data.prefetch, pin=runtime.pin)
     views = sum(part.end - part.begin for part in mine)
-    with Progress("learning the tail", total=views, unit="views", shown=process.is_main) as progress:
+    with Progress("learning the tail", total=views, unit="views", shown=runtime.is_main) as progress:
         for (batch,) in batches:
-            logits_bc = forward(teacher.net, batch.pixels_bhwc, normalise=normalise, accelerator=process.accelerator)
-            sums.add(logits_bc[batch.weights_b.to(process.device) > 0], selection_of(spec))
+            logits_bc = forward(teacher.net, batch.pixels_bhwc, normalise=normalise, accelerator=runtime.accelerator)
+            sums.add(logits_bc[batch.weights_b.to(runtime.device) > 0], selection_of(spec))
             progress.advance(len(batch))
-    return sums.model(process)
+    return sums.model(runtime)
 
 
-def pilot_parts(num_samples: int, *, num_views: int, batch_size: int) -> list[BlockPart]:
+def pilot_parts(num_samples: int, *, num_views: int, batch_size: int) -> list[BlockSlice]:
     """Batches of about `num_views` views of epoch 0, or of all it has, in runs spread evenly over the rows."""
     starts = np.arange(0, num_samples, batch_size)
     if num_views < num_samples:
         starts = starts[np.unique(np.linspace(0, len(starts) - 1, -(-num_views // batch_size)).astype(np.int64))]
-    return [BlockPart((0,), 0, int(s), min(int(s) + batch_size, num_samples), last=False) for s in starts]
+    return [BlockSlice((0,), 0, int(s), min(int(s) + batch_size, num_samples), last=False) for s in starts]

@@ -8,7 +8,7 @@ import torch
 import logitstore
 from distill import models
 from distill.config import VerifyLogitsConfig
-from distill.data.batches import BlockBatches, BlockPart
+from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.catalog import Catalog
 from distill.data.loader import load
 from distill.replay.open_store import view_spec_of
@@ -28,7 +28,7 @@ def compare_with_teacher(
     teacher: models.ImageModel,
     *,
     config: VerifyLogitsConfig,
-    process: Runtime,
+    runtime: Runtime,
 ) -> list[str]:
     """Runs the teacher on sampled stored rows; a sentence for each kind of disagreement, none if all is well."""
     stored_teacher, given = store.spec.teacher, teacher.provenance()
@@ -39,8 +39,8 @@ def compare_with_teacher(
     ]
     if faults:
         return faults
-    process.place(teacher.net, config.compute)
-    normalise = Normalise(teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last)
+    runtime.place(teacher.net, config.compute)
+    normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
     dataset = BlockBatches(
         catalog, spec=view_spec_of(store, catalog), size=teacher.image_size, seed=store.spec.store_seed,
         rows_per_block=store.spec.rows_per_block, proof_rows=0,
@@ -57,7 +57,7 @@ def compare_with_teacher(
                 faults.append(f"epoch {epoch} rows {part.begin}..{part.end - 1}: stored seeds are not the spec's")
                 continue
             dense = classify(
-                teacher, batch, Selection(kind="topk", topk=teacher.num_classes), normalise=normalise, runtime=process
+                teacher, batch, Selection(kind="topk", topk=teacher.num_classes), normalise=normalise, runtime=runtime
             )
             differences = difference(stored, dense, spec=store.spec)
             differences[batch.weights_b.numpy() == 0] = 0
@@ -108,18 +108,18 @@ def difference(stored: logitstore.Rows, dense: SparseTargets, *, spec: logitstor
     return np.asarray(np.maximum(worst, np.where(present.any(axis=1), wrongly_left, 0)))
 
 
-def _sample(store: logitstore.Store, *, rows: int, seed: int, batch_size: int) -> list[BlockPart]:
+def _sample(store: logitstore.Store, *, rows: int, seed: int, batch_size: int) -> list[BlockSlice]:
     """Short runs of consecutive stored rows, at random places of random blocks."""
     spec = store.spec
     present = np.argwhere(store.done())
     random = np.random.default_rng(seed)
     length = min(16, batch_size, rows)
-    parts: list[BlockPart] = []
+    parts: list[BlockSlice] = []
     while sum(part.end - part.begin for part in parts) < rows:
         epoch, block = present[random.integers(len(present))].tolist()
         all_rows = spec.block_rows(block)
         begin = int(random.integers(all_rows.start, max(all_rows.start, all_rows.stop - length) + 1))
-        parts.append(BlockPart((epoch,), block, begin, min(begin + length, all_rows.stop), last=True))
+        parts.append(BlockSlice((epoch,), block, begin, min(begin + length, all_rows.stop), last=True))
     return parts
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import logitstore
-from distill.data.batches import Batch, BlockBatches, BlockPart
+from distill.data.batches import Batch, BlockBatches, BlockSlice
 from distill.data.damage_log import DamageLog
 from distill.data.loader import load
 from distill.models import ImageModel
@@ -96,7 +96,7 @@ def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> l
 
 def list_parts(
     spec: logitstore.StoreSpec, tasks: Sequence[Task], batch_size: int, *, group: int = 1
-) -> Iterator[BlockPart]:
+) -> Iterator[BlockSlice]:
     """The batches of some blocks, in order; of whole groups where `batch_size` holds one, so that both of a mixed pair
     are in one batch."""
     step = batch_size - batch_size % group or batch_size
@@ -104,7 +104,7 @@ def list_parts(
         rows = spec.block_rows(block)
         for begin in range(rows.start, rows.stop, step):
             end = min(begin + step, rows.stop)
-            yield BlockPart(epochs, block, begin, end, last=end == rows.stop)
+            yield BlockSlice(epochs, block, begin, end, last=end == rows.stop)
 
 
 def selection_of(spec: logitstore.StoreSpec) -> Selection:

@@ -8,7 +8,7 @@ from distill.views.decode import Picture, decode, image_size
 from distill.views.describe import describe
 from distill.views.digest import spec_digest
 from distill.views.draw import draw, eval_view
-from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_share, pair_order
+from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_weight, pair_order
 from distill.views.policies import Policy
 from distill.views.proof import block_proof, pixel_digest, software
 from distill.views.randaugment import RandAugment
@@ -42,7 +42,7 @@ __all__ = [
     "image_size",
     "mix_digest",
     "mix_pixels",
-    "own_share",
+    "own_weight",
     "pair_order",
     "pixel_digest",
     "render",

@@ -176,7 +176,7 @@ def mix_pixels(own: Pixels, other: Pixels, mixing: Mixing) -> Pixels:
     return mixed
 
 
-def own_share(mixing: Mixing, *, size: int) -> float:
+def own_weight(mixing: Mixing, *, size: int) -> float:
     """What a mixed picture of `size` pixels keeps of its own: the weight of its own label.
 
     For cutmix one minus the part that the clipped box covers in whole pixels.
@@ -192,7 +192,7 @@ def describe_mix(mixing: Mixing | None, *, size: int) -> str:
     """The mix in words, for people."""
     if mixing is None:
         return "not mixed"
-    share = own_share(mixing, size=size)
+    share = own_weight(mixing, size=size)
     if mixing.box is None:
         return f"mixup: {share:.1%} of its own, {1 - share:.1%} of the other"
     box = mixing.box

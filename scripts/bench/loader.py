@@ -34,14 +34,14 @@ from timm.data.loader import fast_collate
 from torch.utils.data import DataLoader, Dataset
 
 import logitstore
-from distill.data.batches import BlockBatches, BlockPart, TrainBatches
+from distill.data.batches import BlockBatches, BlockSlice, TrainBatches
 from distill.data.catalog import Catalog, open_catalog
 from distill.data.loader import load
 from distill.data.order import Order
 from distill.data.packing.pack import pack
 from distill.data.packing.recode import Recode
 from distill.data.seeds import view_seeds
-from distill.replay.proofs import FirstReads, Prover
+from distill.replay.proofs import ProofVerifier, VerifyFirstReads
 from distill.views import RandAugment, ViewSpec, block_proof
 
 SIZE, BATCH, SEED, MAX_SIDE = 224, 32, 5, 340
@@ -153,7 +153,7 @@ def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
             rows = spec.block_rows(number)
             logits = torch.from_numpy(3 * random.standard_normal((len(rows), CLASSES), np.float32))
             top = logits.log_softmax(dim=1).topk(TOPK, dim=1)
-            (first,) = blocks[BlockPart((0,), number, rows.start, rows.start + 2, last=False)]
+            (first,) = blocks[BlockSlice((0,), number, rows.start, rows.start + 2, last=False)]
             writer.write(
                 0, number, seeds=view_seeds(rows, base=SEED, epoch=0, num_samples=num_rows),
                 indices=top.indices.numpy(), logprobs=top.values.numpy(),
@@ -165,7 +165,7 @@ def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
 def _stored(catalog: Catalog, store: logitstore.Store) -> TrainBatches:
     """The same batches as `_batches`, in its first epoch, from the store."""
     plain = _batches(catalog)
-    prove = FirstReads(Prover(store, SPEC, catalog), rank=0, world=1, strict=True)
+    prove = VerifyFirstReads(ProofVerifier(store, SPEC, catalog), rank=0, world=1, strict=True)
     return TrainBatches(
         replace(catalog, class_names=tuple(map(str, range(CLASSES)))), order=plain.order, rank=0, spec=SPEC, size=SIZE,
         seed=SEED, store=store, epochs=(0,), prove=prove,

@@ -84,11 +84,11 @@ def write_pictures(folder: Path, *, count: int) -> None:
 def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str, float]:
     """Each turn: a pass over one fresh epoch, then the bare forward on as many batches. Leaves a store for students."""
     config = _save_logits_config(folder, setting)
-    process = processes.start(config.compute)
+    runtime = processes.start(config.compute)
     teacher = inputs.open_teacher(config.teacher)
     spec = store_spec(config, view=inputs.open_view_spec(config.view), catalog=catalog, teacher=teacher)
-    process.place(teacher.net, config.compute)
-    normalise = Normalise(teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last)
+    runtime.place(teacher.net, config.compute)
+    normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
     dataset = BlockBatches(
         catalog, spec=inputs.open_view_spec(config.view), size=teacher.image_size, seed=spec.store_seed,
         rows_per_block=spec.rows_per_block, proof_rows=spec.proof_rows,
@@ -96,20 +96,20 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
     assert config.store.path
     logitstore.create(config.store.path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
     parts = list(list_parts(spec, list_tasks([(0, 0)], epochs_per_read=1), config.batch_size))
-    ready = [normalise(batch.pixels_bhwc.to(process.device)) for part in parts[:4] for batch in dataset[part]]
+    ready = [normalise(batch.pixels_bhwc.to(runtime.device)) for part in parts[:4] for batch in dataset[part]]
     damage_log = DamageLog(damaged="stop", damage_file=folder / "damaged.jsonl", digest_file=None, rank=0)
     passes, forwards = [], []
     with logitstore.writer(config.store.path) as writer:
         for epoch in range(setting.turns):
-            clock = _Clock(process)
+            clock = _Clock(runtime)
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset,
                 tasks=list_tasks([(epoch, block) for block in range(spec.num_blocks)], epochs_per_read=1),
                 batch_size=config.batch_size, workers=setting.workers, prefetch=2, damage_log=damage_log,
-                normalise=normalise, runtime=process, progress=clock, stop=lambda: None,
+                normalise=normalise, runtime=runtime, progress=clock, stop=lambda: None,
             )  # fmt: skip
             passes.append(clock.rate_to_now())
-            forwards.append(_forward_rate(teacher.net, ready, process, batches=setting.steps))
+            forwards.append(_forward_rate(teacher.net, ready, runtime, batches=setting.steps))
     return {
         "teacher_vs_forward": median(one / other for one, other in zip(passes, forwards, strict=True)),
         "teacher pass": median(passes),
@@ -117,25 +117,25 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
     }
 
 
-def _forward_rate(net: nn.Module, ready: list[Tensor], process: Runtime, *, batches: int) -> float:
+def _forward_rate(net: nn.Module, ready: list[Tensor], runtime: Runtime, *, batches: int) -> float:
     """Images/s of a network's forward, under the pass's autocast, on normalised pictures."""
 
     @torch.inference_mode()
     def forward() -> None:
-        with process.accelerator.autocast():
+        with runtime.accelerator.autocast():
             for number in range(batches):
                 net(ready[number % len(ready)])
 
     images = sum(len(ready[number % len(ready)]) for number in range(batches))
-    return images / timed(forward, process.device)
+    return images / timed(forward, runtime.device)
 
 
 class _Clock(Progress):
     """Instead of progress on the screen: from the first batch on, when the loader's queues are filled."""
 
-    def __init__(self, process: Runtime) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         super().__init__("", total=0, unit="", shown=False)
-        self._process, self._first = process, 0
+        self._process, self._first = runtime, 0
         self._from = 0.0
 
     def advance(self, count: int, *, text: str | None = None) -> None:
@@ -169,26 +169,26 @@ def _student(folder: Path, catalog: Catalog, setting: Setting, *, stored: bool) 
     """A student pass made ready as `distill.train_student` does; each call runs some steps more and returns their
     seconds."""
     config = _train_student_config(folder, setting, stored=stored)
-    process = processes.start(config.compute)
+    runtime = processes.start(config.compute)
     replay = open_replay(config.store, catalog) if stored else None
-    order = make_order(config, catalog, process, replay)
-    plan = make_plan(config, order, process, replay)
-    dataset = make_batches(config, catalog, order, process, replay)
-    training = make_training(config, process, CLASSES)
-    batches = load(dataset, range(plan.total_steps), workers=setting.workers, prefetch=2, pin=process.pin)
-    damage_log = make_damage_log(config, process, digests=None)
+    order = make_order(config, catalog, runtime, replay)
+    plan = make_plan(config, order, runtime, replay)
+    dataset = make_batches(config, catalog, order, runtime, replay)
+    training = make_training(config, runtime, CLASSES)
+    batches = load(dataset, range(plan.total_steps), workers=setting.workers, prefetch=2, pin=runtime.pin)
+    damage_log = make_damage_log(config, runtime, digests=None)
 
     def steps() -> float:
         part = replace(plan, total_steps=training.step + setting.steps)
 
         def run() -> None:
             train(
-                training, part, batches, runtime=process, damage_log=damage_log, log=lambda values: None,
+                training, part, batches, runtime=runtime, damage_log=damage_log, log=lambda values: None,
                 save=lambda: None, evaluate=None, stop=lambda: None,
                 progress=Progress("", total=0, unit="", shown=False),
             )  # fmt: skip
 
-        return timed(run, process.device)
+        return timed(run, runtime.device)
 
     return steps
 

@@ -24,7 +24,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from distill.data.batches import BlockBatches, BlockPart
+from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.catalog import open_catalog
 from distill.data.loader import load
 from distill.data.packing.pack import pack
@@ -67,7 +67,7 @@ def digests(data: Path, *, first: int, last: int, workers: int, decode: str) -> 
         catalog, spec=spec(decode), size=SIZE, seed=7, rows_per_block=len(catalog), proof_rows=0, digest=True
     )
     parts = [
-        BlockPart((view // len(catalog),), 0, view % len(catalog), view % len(catalog) + BATCH, last=False)
+        BlockSlice((view // len(catalog),), 0, view % len(catalog), view % len(catalog) + BATCH, last=False)
         for view in range(first, last, BATCH)
     ]
     return [digest for batches in load(dataset, parts, workers=workers) for digest in batches[0].digests]

@@ -44,14 +44,14 @@ DAMAGED = (3, 40, 41, 77)
 
 def main(data: Path, store: Path, out: Path) -> None:
     config = settings("sync", data, store, out, world=1)
-    process = processes.start(config.compute)
-    found = {"world": process.world} | {
-        name: train(settings(name, data, store, out, world=process.world), process, damaged=name == "frozen")
+    runtime = processes.start(config.compute)
+    found = {"world": runtime.world} | {
+        name: train(settings(name, data, store, out, world=runtime.world), runtime, damaged=name == "frozen")
         for name in CASES
     }
-    if process.is_main:
+    if runtime.is_main:
         torch.save(found, out)
-    process.finish()
+    runtime.finish()
 
 
 def settings(case: str, data: Path, store: Path, out: Path, *, world: int) -> TrainStudentConfig:
@@ -63,17 +63,17 @@ def settings(case: str, data: Path, store: Path, out: Path, *, world: int) -> Tr
     return command.load("train_student", TrainStudentConfig, words)
 
 
-def train(config: TrainStudentConfig, process: Runtime, *, damaged: bool) -> dict[str, Any]:
+def train(config: TrainStudentConfig, runtime: Runtime, *, damaged: bool) -> dict[str, Any]:
     """Trains, and returns losses, the first step's gradients, weights, scores and the number of reductions a step."""
     assert config.data.path and config.run.dir
     Path(config.run.dir).mkdir(exist_ok=True)
     catalog = inputs.open_catalog(config.data, config.data.path)
     replay = open_replay(config.store, catalog) if config.store.path else None
     num_classes = replay.store.spec.num_classes if replay else 3
-    order = setup.make_order(config, catalog, process, replay)
-    plan = setup.make_plan(config, order, process, replay)
-    training = setup.make_training(config, process, num_classes)
-    evaluator = setup.make_evaluator(config, process, num_classes)
+    order = setup.make_order(config, catalog, runtime, replay)
+    plan = setup.make_plan(config, order, runtime, replay)
+    training = setup.make_training(config, runtime, num_classes)
+    evaluator = setup.make_evaluator(config, runtime, num_classes)
     assert evaluator
     reductions = count_reductions(training)
     gradients: list[dict[str, torch.Tensor]] = []
@@ -81,22 +81,22 @@ def train(config: TrainStudentConfig, process: Runtime, *, damaged: bool) -> dic
         lambda *_: gradients.append({name: p.grad.clone() for name, p in training.net.named_parameters()})
     )
     lines: list[dict[str, Any]] = []
-    dataset = setup.make_batches(config, catalog, order, process, replay)
+    dataset = setup.make_batches(config, catalog, order, runtime, replay)
     with unreadable(DAMAGED if damaged else ()):
         loop.train(
-            training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=process,
-            damage_log=setup.make_damage_log(config, process, digests=None), log=lines.append, save=lambda: None,
+            training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=runtime,
+            damage_log=setup.make_damage_log(config, runtime, digests=None), log=lines.append, save=lambda: None,
             evaluate=None, stop=lambda: None, progress=Progress("", total=1, unit="", shown=False),
         )  # fmt: skip
     return {
         "losses": [line["loss"] for line in lines],
         "peak": plan.schedule.peak,
         "accumulate": order.accumulate,
-        "parts": sum(map(order.parts_of, range(plan.total_steps))),
+        "parts": sum(map(order.micro_batches_of, range(plan.total_steps))),
         "rows": sum(map(order.rows_of, range(plan.total_steps))),
         "gradients": gradients[0],
         "weights": {name: tensor.clone() for name, tensor in training.net.state_dict().items()},
-        "average": training.average.state_dict() if training.average else None,
+        "average": training.ema.state_dict() if training.ema else None,
         "reductions": len(reductions) / plan.total_steps,
         "parameters": len(gradients[0]),
         "scores": evaluator(training),

@@ -103,7 +103,7 @@ def test_an_interval_cut_in_two_gives_the_line_of_a_whole_one() -> None:
     whole, first, second = Meter(), Meter(), Meter()
     feed(whole, range(5))
     feed(first, range(3))
-    first.settle(runtime)
+    first.flush(runtime)
     second.restore(json.loads(json.dumps(first.state())))
     feed(second, range(3, 5))
     expected = whole.read(runtime)

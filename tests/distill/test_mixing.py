@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import logitstore
-from distill.data.batches import BlockBatches, BlockPart, TrainBatches
+from distill.data.batches import BlockBatches, BlockSlice, TrainBatches
 from distill.data.catalog import Catalog
 from distill.data.images import Pictures
 from distill.data.order import Order
@@ -18,7 +18,7 @@ from distill.data.pairs import group_starts, pairs_of
 from distill.data.seeds import view_seeds
 from distill.errors import DistillError, UsageError
 from distill.runs.metric_log import read_metrics
-from distill.views import MixSpec, ViewSpec, draw, draw_mix, image_size, mix_pixels, own_share, render
+from distill.views import MixSpec, ViewSpec, draw, draw_mix, image_size, mix_pixels, own_weight, render
 from tests.programs import call, student_words, teacher_words
 
 SPEC = ViewSpec(mix=MixSpec(group_size=16))
@@ -79,7 +79,7 @@ def test_a_mixed_picture_is_made_of_the_two_views_of_its_pair(catalog: Catalog) 
         kinds.add(mixing.kind)
         fields = pictures.augmented(np.array([1]), np.array([row]), spec=SPEC, seeds_of=seeds_of(catalog), pairs=pairs)
         assert np.array_equal(fields["pixels_bhwc"][0], mix_pixels(alone(row), alone(partner), mixing))
-        assert fields["shares_b"].item() == pytest.approx(own_share(mixing, size=32))
+        assert fields["shares_b"].item() == pytest.approx(own_weight(mixing, size=32))
         assert fields["labels_b"].item() == catalog.labels[row]
         assert fields["partner_labels_b"].item() == catalog.labels[partner]
     assert kinds == {"mixup", "cutmix"}
@@ -95,7 +95,7 @@ def test_teacher_batches_hold_the_students_pictures_whatever_their_bounds(catalo
         assert batch.rows_b.reshape(-1, 2).unique(dim=0).shape == (5, 2)
     assert len(whole) == 150
     for begin in range(0, 150, 11):
-        (batch,) = blocks[BlockPart((0,), begin // 64, begin, min(150, begin + 11), last=False)]
+        (batch,) = blocks[BlockSlice((0,), begin // 64, begin, min(150, begin + 11), last=False)]
         for row, pixels in zip(batch.rows_b.tolist(), batch.pixels_bhwc.numpy(), strict=True):
             assert np.array_equal(pixels, whole[row])
 
@@ -112,14 +112,14 @@ def test_an_odd_last_row_is_alone(catalog: Catalog) -> None:
 def test_another_size_shows_the_same_mix(catalog: Catalog) -> None:
     small, large = train_batches(catalog, size=32)[0], train_batches(catalog, size=96)[0]
     assert torch.equal(small.rows_b, large.rows_b)
-    assert small.shares_b is not None and large.shares_b is not None
-    torch.testing.assert_close(small.shares_b, large.shares_b, rtol=0, atol=2.1 / 32)
+    assert small.mix_weights_b is not None and large.mix_weights_b is not None
+    torch.testing.assert_close(small.mix_weights_b, large.mix_weights_b, rtol=0, atol=2.1 / 32)
     plain = train_batches(catalog, size=32, spec=ViewSpec(mix=MixSpec(group_size=16, prob=0.0)))[0]
     for n in range(len(small)):
         shrunk = cv2.resize(large.pixels_bhwc[n].numpy(), (32, 32), interpolation=cv2.INTER_AREA).astype(float)
         near = np.abs(shrunk - small.pixels_bhwc[n].numpy()).mean()
         assert near < 14
-        if 0.3 < small.shares_b[n] < 0.7:
+        if 0.3 < small.mix_weights_b[n] < 0.7:
             assert near < np.abs(shrunk - plain.pixels_bhwc[n].numpy()).mean()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.utils.model_ema import ModelEmaV3
 
 import distill.student.loop
 from distill import models
@@ -18,7 +19,6 @@ from distill.errors import UsageError
 from distill.models.tinyvit.bias_tables import resize_table
 from distill.models.weights import class_maps
 from distill.runs.metric_log import read_metrics
-from distill.student.ema import Average
 from tests.conftest import TINY, WORDNET
 from tests.programs import call, student_words
 
@@ -47,21 +47,21 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
 
 def test_an_average_moves_towards_the_weights_and_copies_counters() -> None:
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
-    average = Average(net, decay=0.9)
+    ema = ModelEmaV3(net, decay=0.9).requires_grad_(False)
     expected = copy.deepcopy(net.state_dict())
     for step in range(3):
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter.add_(torch.randn_like(parameter))
         net(torch.randn(4, 3, 32, 32))
-        average.update(net)
+        ema.update(net)
         for name, tensor in net.state_dict().items():
             floats = tensor.is_floating_point()
             expected[name] = 0.9 * expected[name] + 0.1 * tensor if floats else torch.tensor(step + 1)
-    for name, tensor in average.state_dict().items():
+    for name, tensor in ema.module.state_dict().items():
         torch.testing.assert_close(tensor, expected[name])
-    assert not any(parameter.requires_grad for parameter in average.net.parameters())
-    assert not average.net.training
+    assert not any(parameter.requires_grad for parameter in ema.module.parameters())
+    assert not ema.module.training
 
 
 def test_a_run_with_everything_goes_on_exactly(

@@ -17,7 +17,7 @@ import logitstore
 from distill import provenance
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
-from distill.replay.proofs import FirstReads, Prover
+from distill.replay.proofs import ProofVerifier, VerifyFirstReads
 from distill.views import ViewSpec, ops
 from tests.programs import call, student_words, teacher_words
 
@@ -113,15 +113,15 @@ def test_warn_says_it_once_and_off_says_nothing(
 
 def test_workers_prove_too(store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change is made after the checks at the start; workers are forked with it."""
-    right = distill.replay.open_store.Prover.failed
+    right = distill.replay.open_store.ProofVerifier.failed
 
-    def failed(self: Prover, blocks: list[tuple[int, int]], *, pass_damage: bool = False) -> Any:
+    def failed(self: ProofVerifier, blocks: list[tuple[int, int]], *, pass_damage: bool = False) -> Any:
         if not pass_damage:
             falsify(monkeypatch)
             return iter(())
         return right(self, blocks, pass_damage=pass_damage)
 
-    monkeypatch.setattr(distill.replay.proofs.Prover, "failed", failed)
+    monkeypatch.setattr(distill.replay.proofs.ProofVerifier, "failed", failed)
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "data.workers=2")
     with pytest.raises(DistillError, match="do not come out here"):
         call("train_student", words)
@@ -136,12 +136,12 @@ def test_first_reads_cost_less_than_a_hundredth(
     store = logitstore.open(store_path)
     spec = replace(store.spec, num_samples=40 * rows_per_block, rows_per_block=rows_per_block, proof_rows=proof_rows)
     monkeypatch.setattr(store, "spec", spec)
-    prover = Prover(store, ViewSpec(), catalog)
+    prover = ProofVerifier(store, ViewSpec(), catalog)
     proved: Counter[tuple[int, int]] = Counter()
     monkeypatch.setattr(prover, "failed", lambda blocks, pass_damage: proved.update(blocks) or ())
     rows = np.arange(0, spec.num_samples, rows_per_block)
     for rank in range(world):
-        reads = FirstReads(prover, rank=rank, world=world, strict=True)
+        reads = VerifyFirstReads(prover, rank=rank, world=world, strict=True)
         for epoch in (0, 1, 0):
             assert reads(np.full(len(rows), epoch), rows) is None
     assert len(proved) == 80  # every block by someone

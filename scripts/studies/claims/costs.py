@@ -72,20 +72,20 @@ def measure(work: Path, cell: Cost, *, store: Store) -> dict[str, Any]:
 def _arm(work: Path, cell: Cost, *, store: Store, online: bool) -> Callable[[], float]:
     """A student pass made ready; each call runs a turn of steps and returns its seconds."""
     config = distill.config.command.load("train_student", TrainStudentConfig, _words(work, cell, store))
-    process = processes.start(config.compute)
-    made = make_pass(config, process)
+    runtime = processes.start(config.compute)
+    made = make_pass(config, runtime)
     dataset: Any = made.batches
     if online:
-        dataset = answered(made.batches, _teacher(cell), config, process)
-    training = make_training(config, process, made.num_classes)
+        dataset = answered(made.batches, _teacher(cell), config, runtime)
+    training = make_training(config, runtime, made.num_classes)
     batches = load(dataset, range(made.plan.total_steps), workers=0)
-    damage_log = make_damage_log(config, process, digests=None)
+    damage_log = make_damage_log(config, runtime, digests=None)
 
     def turn() -> float:
         part = replace(made.plan, total_steps=training.step + cell.steps, save_every=0, log_every=0)
         began = time.perf_counter()
         train(
-            training, part, batches, runtime=process, damage_log=damage_log, log=lambda values: None, save=lambda: None,
+            training, part, batches, runtime=runtime, damage_log=damage_log, log=lambda values: None, save=lambda: None,
             evaluate=None, stop=lambda: None, progress=Progress("", total=0, unit="", shown=False),
         )  # fmt: skip
         return time.perf_counter() - began

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.runtime import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +56,21 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> None:
             while waiting and len(running) < processes:
                 job = waiting.pop(0)
                 job.result.parent.mkdir(parents=True, exist_ok=True)
-                process = fork.Process(target=_run, args=(job, os.getpid()), name=job.name)
-                process.start()
-                running[process.sentinel] = (job, process, time.monotonic())
+                runtime = fork.Process(target=_run, args=(job, os.getpid()), name=job.name)
+                runtime.start()
+                running[runtime.sentinel] = (job, runtime, time.monotonic())
             for sentinel in multiprocessing.connection.wait(list(running)):
-                job, process, began = running.pop(sentinel)
-                process.join()
+                job, runtime, began = running.pop(sentinel)
+                runtime.join()
                 if not job.done:
                     raise DistillError(f"{job.name} failed: {log_path(job)} says why\n{_tail(log_path(job))}")
                 left -= job.minutes
                 took = time.monotonic() - began
                 click.echo(f"{job.name}: {took:.0f} s; about {max(0.0, left) / processes:.0f} minutes left", err=True)
     finally:
-        for _, process, _ in running.values():
-            process.kill()
-            process.join()
+        for _, runtime, _ in running.values():
+            runtime.kill()
+            runtime.join()
 
 
 @contextmanager

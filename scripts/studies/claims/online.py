@@ -32,8 +32,8 @@ from distill.train_student import finish, train_to_end
 class Answered(Dataset[Batch]):
     """A student's batches, answered by the teacher as they are asked for. To be read in the process that trains."""
 
-    def __init__(self, batches: TrainBatches, teacher: ImageModel, *, normalise: Normalise, process: Runtime) -> None:
-        self._batches, self._teacher, self._normalise, self._process = batches, teacher, normalise, process
+    def __init__(self, batches: TrainBatches, teacher: ImageModel, *, normalise: Normalise, runtime: Runtime) -> None:
+        self._batches, self._teacher, self._normalise, self._process = batches, teacher, normalise, runtime
         self._selection = Selection(kind="topk", topk=teacher.num_classes)
 
     def __getitem__(self, index: int) -> Batch:
@@ -45,30 +45,30 @@ class Answered(Dataset[Batch]):
         )
 
 
-def answered(batches: TrainBatches, teacher: ImageModel, config: TrainStudentConfig, process: Runtime) -> Answered:
+def answered(batches: TrainBatches, teacher: ImageModel, config: TrainStudentConfig, runtime: Runtime) -> Answered:
     """**Arguments:** `batches` of a store, of pictures at the teacher's size."""
     assert batches.pictures.size == teacher.image_size and config.data.workers == 0
-    process.place(teacher.net, config.compute)
-    normalise = Normalise(teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last)
-    return Answered(batches, teacher, normalise=normalise, process=process)
+    runtime.place(teacher.net, config.compute)
+    normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
+    return Answered(batches, teacher, normalise=normalise, runtime=runtime)
 
 
 def train_online(config: TrainStudentConfig, teacher: ImageModel) -> None:
     """`distill.train_student` with the teacher beside it; goes on from the newest checkpoint as that does."""
     began = time.monotonic()
-    process = processes.start(config.compute)
-    with Stopping(process, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
-        work = make_pass(config, process)
-        work = replace(work, batches=answered(work.batches, teacher, config, process))
-        training = make_training(config, process, work.num_classes)
+    runtime = processes.start(config.compute)
+    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+        work = make_pass(config, runtime)
+        work = replace(work, batches=answered(work.batches, teacher, config, runtime))
+        training = make_training(config, runtime, work.num_classes)
         folder = run_dir.prepare(config)
         if (folder / run_dir.WEIGHTS).exists():
             return
         journal = RunState(
-            folder, training, plan=work.plan, order=work.order, catalog=work.catalog, process=process,
+            folder, training, plan=work.plan, order=work.order, catalog=work.catalog, runtime=runtime,
             keep=config.run.keep, began=began,
         )  # fmt: skip
-        reason = train_to_end(config, work, training, journal, process=process, stopping=stopping)
+        reason = train_to_end(config, work, training, journal, runtime=runtime, stopping=stopping)
         if reason:
             raise Stopped(reason)
-        finish(config, work, training, journal, process)
+        finish(config, work, training, journal, runtime)

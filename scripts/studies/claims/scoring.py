@@ -64,14 +64,14 @@ def answer(work: Path, of: Answers) -> None:
 def outputs(teacher: models.ImageModel, data: Path) -> tuple[Tensor, Tensor]:
     """A network's log-probabilities (n, C) on whole pictures, and the labels (n,)."""
     compute = ComputeConfig(threads=1)
-    process = processes.start(compute)
-    process.place(teacher.net, compute)
+    runtime = processes.start(compute)
+    runtime.place(teacher.net, compute)
     collector = Collector()
     evaluate(
         teacher.net, EvalBatches(open_catalog(data), spec=EvalSpec(full=True), size=teacher.image_size),
-        batch_size=250, workers=0, runtime=process, judges=[collector],
+        batch_size=250, workers=0, runtime=runtime, judges=[collector],
         damage_log=DamageLog(damaged="stop", damage_file=data / "damaged.jsonl", digest_file=None, rank=0),
-        normalise=Normalise(teacher.mean, teacher.std, device=process.device, channels_last=compute.channels_last),
+        normalise=Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=compute.channels_last),
     )  # fmt: skip
     return torch.cat(collector.logits).log_softmax(dim=1), torch.cat(collector.labels)
 

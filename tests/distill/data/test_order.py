@@ -19,9 +19,9 @@ def epoch_rows(order: Order, epoch: int, *, rank: int | None = None) -> list[int
     ranks = range(order.world) if rank is None else [rank]
     rows: list[int] = []
     for step in range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch):
-        for part in range(order.accumulate):
+        for micro_batch in range(order.accumulate):
             for r in ranks:
-                got_epochs, batch = order.batch(step, part=part, rank=r)
+                got_epochs, batch = order.batch(step, micro_batch=micro_batch, rank=r)
                 assert got_epochs.tolist() == [epoch] * order.batch_size
                 rows.extend(batch.tolist())
     return rows
@@ -78,8 +78,8 @@ def test_a_partial_step_takes_the_rest_of_an_epoch_evenly(
         steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
         for step in steps:
             sizes = []
-            for part in range(order.parts_of(step)):
-                batches = [order.batch(step, part=part, rank=rank)[1] for rank in range(world)]
+            for micro_batch in range(order.micro_batches_of(step)):
+                batches = [order.batch(step, micro_batch=micro_batch, rank=rank)[1] for rank in range(world)]
                 assert all(len(rows) and len(rows) % unit == 0 for rows in batches)
                 assert max(map(len, batches)) - min(map(len, batches)) <= unit
                 sizes += [len(rows) for rows in batches]
@@ -90,7 +90,7 @@ def test_a_partial_step_takes_the_rest_of_an_epoch_evenly(
         assert len(set(seen)) == len(seen)
         assert num_rows // unit * unit - len(seen) < world * unit
         assert list(order.indices(steps[0], steps[-1] + 1)) == [
-            step * accumulate + part for step in steps for part in range(order.parts_of(step))
+            step * accumulate + micro_batch for step in steps for micro_batch in range(order.micro_batches_of(step))
         ]
 
 

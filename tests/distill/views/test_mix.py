@@ -16,7 +16,7 @@ from distill.views import (
     draw_mix,
     mix_digest,
     mix_pixels,
-    own_share,
+    own_weight,
     pair_order,
 )  # fmt: skip
 from distill.views import mix as mix_module
@@ -54,7 +54,7 @@ def test_cutmix_boxes_are_as_timm_draws_them() -> None:
     """Centre uniform, sides sqrt(1 - share), clipped: the mean of the covered part against a simulation of that."""
     random = np.random.default_rng(1)
     spec = MixSpec(mixup_alpha=0, cutmix_alpha=1.0)
-    ours = np.array([1 - own_share(mixing, size=224) for seed in range(4000) if (mixing := draw_mix(spec, seed))])
+    ours = np.array([1 - own_weight(mixing, size=224) for seed in range(4000) if (mixing := draw_mix(spec, seed))])
     side = np.sqrt(1 - random.beta(1, 1, 100_000))
     spans = []
     for _ in range(2):
@@ -85,7 +85,7 @@ def test_mixup_rounds_half_up_and_mirrors() -> None:
         mixing = Mixing(kind="mixup", share=share)
         exact = (a.astype(float) * share + b.astype(float) * (256 - share)) / 256
         assert np.array_equal(mix_pixels(a, b, mixing), np.floor(exact + 0.5))
-        assert own_share(mixing, size=16) == share / 256
+        assert own_weight(mixing, size=16) == share / 256
     assert np.array_equal(mix_pixels(a, b, Mixing(kind="mixup", share=256)), a)
 
 
@@ -95,7 +95,7 @@ def test_a_cutmix_share_is_the_part_of_pixels_that_stay(top: int, left: int, sid
     mixing = Mixing(kind="cutmix", share=256, box=box)
     own, other = np.zeros((33, 33, 3), np.uint8), np.full((33, 33, 3), 255, np.uint8)
     mixed = mix_pixels(own, other, mixing)
-    assert (mixed == 0).mean() == pytest.approx(own_share(mixing, size=33))
+    assert (mixed == 0).mean() == pytest.approx(own_weight(mixing, size=33))
     assert np.array_equal(255 - mixed, mix_pixels(other, own, mixing))
 
 
@@ -103,7 +103,7 @@ def test_a_box_covers_the_same_part_at_another_size() -> None:
     for seed in range(200):
         mixing = draw_mix(MixSpec(mixup_alpha=0), seed)
         assert mixing is not None
-        assert own_share(mixing, size=128) == pytest.approx(own_share(mixing, size=384), abs=2.1 / 128)
+        assert own_weight(mixing, size=128) == pytest.approx(own_weight(mixing, size=384), abs=2.1 / 128)
 
 
 def test_known_draws() -> None:
