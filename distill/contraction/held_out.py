@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from distill.data.batches import Batch
+from distill.data.batch import Batch
 from distill.data.catalog import Catalog
 from distill.data.damage_log import DamageLog
-from distill.data.images import Pictures
 from distill.data.loader import load
-from distill.data.pairs import Rows, pairs_of
+from distill.data.seeds import StoredViews
+from distill.data.view_reader import ViewReader
 from distill.errors import DistillError, UsageError
 from distill.models import TinyViT
 from distill.replay.open_store import Replay
 from distill.runtime.model_input import forward
 from distill.runtime.processes import Runtime
 from distill.student.loop import Plan
-from distill.targets.sparse import SparseTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +52,18 @@ class HeldOut(Dataset[Batch]):
     """Stored views in the order of their rows; an index is an epoch and a range of rows."""
 
     def __init__(self, catalog: Catalog, replay: Replay, *, size: int) -> None:
-        self.store, self.spec = replay.store, replay.spec
-        self.pictures = Pictures(catalog, size=size, num_classes=replay.store.spec.num_classes)
-        self.pairs = pairs_of(replay.spec, num_rows=len(catalog), seeds_of=self._seeds)
+        self.source = StoredViews(replay.store)
+        self.views = ViewReader(
+            catalog, size=size, spec=replay.spec, source=self.source, num_classes=replay.store.spec.num_classes
+        )
 
     def __getitem__(self, index: tuple[int, int, int]) -> Batch:
         epoch, begin, end = index
         rows = np.arange(begin, end)
-        self.pictures.fetch_after(end)
-        fields = self.pictures.augmented(
-            np.full(len(rows), epoch), rows, spec=self.spec, seeds_of=self._seeds, pairs=self.pairs
-        )
-        stored = self.store.read(epoch=epoch, rows=rows)
-        kept = SparseTargets(*(torch.from_numpy(values) for values in (stored.indices, stored.logprobs, stored.tail)))
-        fields["weights_b"] *= (kept.logprobs_bk[:, 0] > float("-inf")).float()
-        return Batch(kept=kept, **fields)
-
-    def _seeds(self, epoch: int, rows: Rows) -> np.ndarray:
-        return self.store.read(epoch=epoch, rows=rows).seeds
+        epochs = np.full_like(rows, epoch)
+        self.views.fetch_after(end)
+        seeds, targets = self.source.read(epochs, rows)
+        return self.views.read(epochs, rows, seeds).with_targets(targets)
 
 
 @torch.inference_mode()
@@ -93,12 +86,12 @@ def score(
     sums: Tensor = torch.zeros(3, dtype=torch.float64, device=runtime.device)
     for batch in load(dataset, parts, workers=workers, pin=runtime.pin):
         damage_log.record(batch)
-        assert batch.kept is not None
-        kept = batch.kept.to(runtime.device)
+        assert batch.targets is not None
+        targets = batch.targets.to(runtime.device)
         weights_b = batch.weights_b.to(runtime.device)
         logits_bc = forward(net, batch.pixels_bhwc, normalise=plan.normalise, accelerator=runtime.accelerator)
-        losses_b = plan.target_loss(logits_bc, kept) * weights_b
-        same_b = (logits_bc.argmax(dim=1) == kept.indices_bk[:, 0]) * weights_b
+        losses_b = plan.target_loss(logits_bc, targets) * weights_b
+        same_b = (logits_bc.argmax(dim=1) == targets.indices[:, 0]) * weights_b
         sums += torch.stack([losses_b.sum(), same_b.sum(), weights_b.sum()]).double()
     loss, same, count = sums.tolist()
     if not count:

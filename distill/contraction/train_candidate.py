@@ -132,7 +132,7 @@ def _train(proxy: Proxy, config: TrainStudentConfig, training: Training, *, stop
     )  # fmt: skip
     reason = train(
         training, plan, batches, runtime=proxy.runtime,
-        damage_log=setup.make_damage_log(config, proxy.runtime, digests=None), log=lambda values: None,
+        damage_log=setup.make_damage_log(config, proxy.runtime), log=lambda values: None,
         save=lambda: None, evaluate=None, stop=stop,
         progress=Progress("candidate", total=plan.total_steps, unit="steps", shown=False),
     )  # fmt: skip
@@ -146,7 +146,7 @@ def _score(proxy: Proxy, config: TrainStudentConfig, training: Training) -> dict
     scores = score(
         training.net, proxy.held_out, proxy.split, epochs=replay.epochs[: proxy.contract.search.hold_out_views],
         batch_size=config.train.batch_size, workers=config.data.workers, plan=proxy.work.plan,
-        damage_log=setup.make_damage_log(config, proxy.runtime, digests=None), runtime=proxy.runtime,
+        damage_log=setup.make_damage_log(config, proxy.runtime), runtime=proxy.runtime,
     )  # fmt: skip
     if not math.isfinite(scores["loss"]):  # The last step can harm what no loss has seen.
         raise LossNotFinite(f"its loss on the held-out rows is {scores['loss']}. Try a lower optim.lr")

@@ -181,7 +181,7 @@ def _with_picture(source: Source, shown: Shown, row: int, data: bytes) -> Shown:
     sight = source.sight
     assert sight.prover and sight.catalog
     view = draw(sight.prover.spec, shown.seed, image_size(data))
-    pixels, mixture = sight.prover.picture(shown.epoch, row)
+    pixels, mixture = sight.prover.image(shown.epoch, row)
     brief, words = list(in_short(view)), describe(view)
     if mixture and mixture.mixing:
         brief.append(f"{mixture.mixing.kind} with row {mixture.partner}")

@@ -53,8 +53,7 @@ def _compute(
     spec = EvalSpec(crop=view.crop, interpolation=view.interpolation, full=view.full)
     damage_log = DamageLog(
         damaged=config.data.damaged,
-        damage_file=setup.damage_file(catalog.where),
-        digest_file=None,
+        path=setup.damage_file(catalog.where),
         rank=runtime.rank,
     )
     features.compute(

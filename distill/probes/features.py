@@ -72,7 +72,7 @@ def compute(
     **Arguments:** `net` answers with (b, d); `about`: JSON values that say all that decides a feature.
     """
     part = Path(runtime.from_main(lambda: str(_begin(cache, about))))
-    width = _width(net, dataset.pictures.size, normalise, runtime)
+    width = _width(net, dataset.views.size, normalise, runtime)
     if runtime.is_main:
         np.lib.format.open_memmap(part / _FEATURES, "w+", np.float32, (num_rows, width)).flush()
         np.lib.format.open_memmap(part / _READABLE, "w+", np.bool_, (num_rows,)).flush()

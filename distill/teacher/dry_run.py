@@ -40,7 +40,7 @@ def rehearse_teacher(
     clock, views = [time.monotonic()], []
     for of_epochs in batches:
         for batch in of_epochs:
-            classify(teacher, batch, selection, normalise=normalise, runtime=runtime).tail_b.cpu()
+            classify(teacher, batch, selection, normalise=normalise, runtime=runtime).tail.cpu()
         clock.append(time.monotonic())
         views.append(sum(map(len, of_epochs)))
         if len(views) == _STEPS:

@@ -29,7 +29,7 @@ def missing_blocks(path: str, blocks: range | None) -> list[tuple[int, int]]:
 def make_batches(
     config: SaveLogitsConfig, spec: logitstore.StoreSpec, catalog: Catalog, teacher: models.ImageModel, view: ViewSpec
 ) -> BlockBatches:
-    """The teacher's pictures."""
+    """The teacher's images."""
     return BlockBatches(
         catalog,
         spec=view,
@@ -37,7 +37,6 @@ def make_batches(
         seed=spec.store_seed,
         rows_per_block=spec.rows_per_block,
         proof_rows=spec.proof_rows,
-        digest=config.data.digests is not None,
     )
 
 

@@ -97,7 +97,7 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
     logitstore.create(config.store.path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
     parts = list(list_parts(spec, list_tasks([(0, 0)], epochs_per_read=1), config.batch_size))
     ready = [normalise(batch.pixels_bhwc.to(runtime.device)) for part in parts[:4] for batch in dataset[part]]
-    damage_log = DamageLog(damaged="stop", damage_file=folder / "damaged.jsonl", digest_file=None, rank=0)
+    damage_log = DamageLog(damaged="stop", path=folder / "damaged.jsonl", rank=0)
     passes, forwards = [], []
     with logitstore.writer(config.store.path) as writer:
         for epoch in range(setting.turns):
@@ -176,7 +176,7 @@ def _student(folder: Path, catalog: Catalog, setting: Setting, *, stored: bool) 
     dataset = make_batches(config, catalog, order, runtime, replay)
     training = make_training(config, runtime, CLASSES)
     batches = load(dataset, range(plan.total_steps), workers=setting.workers, prefetch=2, pin=runtime.pin)
-    damage_log = make_damage_log(config, runtime, digests=None)
+    damage_log = make_damage_log(config, runtime)
 
     def steps() -> float:
         part = replace(plan, total_steps=training.step + setting.steps)

@@ -94,9 +94,9 @@ def write_and_read(
                 0,
                 block,
                 seeds=np.asarray(rows, np.uint64),
-                indices=kept.indices_bk[part].numpy(),
-                logprobs=kept.logprobs_bk[part].numpy(),
-                tail=kept.tail_b[part].numpy(),
+                indices=kept.indices[part].numpy(),
+                logprobs=kept.logprobs[part].numpy(),
+                tail=kept.tail[part].numpy(),
                 proof=1,
             )
     store = logitstore.open(path)

@@ -79,7 +79,7 @@ def _arm(work: Path, cell: Cost, *, store: Store, online: bool) -> Callable[[], 
         dataset = answered(made.batches, _teacher(cell), config, runtime)
     training = make_training(config, runtime, made.num_classes)
     batches = load(dataset, range(made.plan.total_steps), workers=0)
-    damage_log = make_damage_log(config, runtime, digests=None)
+    damage_log = make_damage_log(config, runtime)
 
     def turn() -> float:
         part = replace(made.plan, total_steps=training.step + cell.steps, save_every=0, log_every=0)

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from distill.config import TrainStudentConfig
 from distill.config.durations import limit_of
-from distill.data.batches import Batch, TrainBatches
+from distill.data.batch import Batch
+from distill.data.batches import TrainBatches
 from distill.errors import Stopped
 from distill.models import ImageModel
 from distill.runs import run_dir
@@ -38,16 +39,16 @@ class Answered(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         batch = self._batches[index]
-        kept = classify(self._teacher, batch, self._selection, normalise=self._normalise, runtime=self._process)
+        targets = classify(self._teacher, batch, self._selection, normalise=self._normalise, runtime=self._process)
         # Copies: autograd takes no tensor that was made in inference mode.
         return replace(
-            batch, kept=SparseTargets(kept.indices_bk.clone(), kept.logprobs_bk.clone(), kept.tail_b.clone())
+            batch, targets=SparseTargets(targets.indices.clone(), targets.logprobs.clone(), targets.tail.clone())
         )
 
 
 def answered(batches: TrainBatches, teacher: ImageModel, config: TrainStudentConfig, runtime: Runtime) -> Answered:
     """**Arguments:** `batches` of a store, of pictures at the teacher's size."""
-    assert batches.pictures.size == teacher.image_size and config.data.workers == 0
+    assert batches.views.size == teacher.image_size and config.data.workers == 0
     runtime.place(teacher.net, config.compute)
     normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
     return Answered(batches, teacher, normalise=normalise, runtime=runtime)
