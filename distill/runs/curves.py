@@ -25,8 +25,8 @@ def draw_curves(
 ) -> bool:  # fmt: skip
     """Draws the metrics of runs as a PNG.
 
-    **Arguments:** `runs`: name -> lines of `metrics.jsonl`; the name may be empty where there is only one run; `panels`:
-    metrics drawn together, without those that no run has; `over`: `epoch` or `step`, along x.
+    **Arguments:** `runs`: name -> lines of `metrics.jsonl`; the name may be empty where there is only one run;
+    `panels`: metrics drawn together, without those that no run has; `over`: `epoch` or `step`, along x.
 
     **Returns:** False if matplotlib is not installed.
     """

@@ -21,7 +21,7 @@ class Best:
 
 
 class MetricLog:
-    """`metrics.jsonl` of a run. On resuming, lines from after the checkpoint are dropped: those steps come again."""
+    """`metrics.jsonl` of a run. On resuming, lines after the checkpoint are dropped: their steps run again."""
 
     def __init__(self, path: Path, *, resume_step: int) -> None:
         self.path = path
