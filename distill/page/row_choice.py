@@ -28,7 +28,7 @@ def check_picked(config: ShowConfig, spec: logitstore.StoreSpec) -> None:
 def choose_rows(
     config: ShowConfig, spec: logitstore.StoreSpec, done: npt.NDArray[np.bool_], scanned: Scan
 ) -> ChosenRows:
-    """Rows in the order in which the page takes them until it is full: picked rows first, then one of each kind in turn."""
+    """Rows in the order in which the page takes them until it is full: picked ones, then one of each kind in turn."""
     by_kind = {
         "hardest": scanned.hardest.rows,
         "disagreement": scanned.disagreement.rows,
