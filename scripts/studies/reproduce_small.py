@@ -13,7 +13,7 @@ Students of 0.16 and 0.60 million parameters learn the embedded pictures of Fash
 the student's weights and the order of the pictures, and the views where labels teach. Each training's result is a file
 under FOLDER/cells: what is there is not done again, a training that was stopped goes on from its checkpoint, and
 changed settings are another file. Everything is then written to FOLDER/results.json, FOLDER/tables.md and
-FOLDER/QUESTION.png; with --docs docs/results.md also into that page and the folder docs/results.
+FOLDER/QUESTION.png; with --docs docs/appendix/results.md also into that page and the folder docs/appendix/results.
 """
 
 from __future__ import annotations
