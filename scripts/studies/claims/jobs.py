@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.runtime import BaseProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
