@@ -15,7 +15,7 @@ from distill.views.erase import erase
 from distill.views.ops import OPERATIONS, apply
 from distill.views.randaugment import INCREASING
 from distill.views.render import resize
-from distill.views.view import MOVING, View
+from distill.views.view import GEOMETRIC, View
 from scripts.bench.transforms import SIZE, views_spec
 
 Rows = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
@@ -95,7 +95,7 @@ def operation_rows(files: Sequence[bytes]) -> Rows:
 
         def mine(index: int, operation: str = operation, cases: list = cases) -> np.ndarray:
             square, amount = cases[index]
-            how = "bilinear" if operation in MOVING else ""
+            how = "bilinear" if operation in GEOMETRIC else ""
             return apply(square.copy(), Operation(name=operation, amount=amount, interpolation=how, fill=FILL))
 
         def theirs(index: int, name: str = names.get(operation, operation), cases: list = cases) -> np.ndarray:
