@@ -23,4 +23,4 @@ class LossNotFinite(DistillError):
 
 
 class DamagedImage(DistillError):
-    """The bytes of one image are not a whole, decodable picture."""
+    """The bytes of one image are not a whole, decodable image."""

@@ -28,9 +28,9 @@ from distill.runtime.progress import Progress
 @click.option("--rows-per-shard", default=1000, show_default=True, help="Images in a tar shard.")
 @click.option("--seed", default=0, show_default=True, help="Of the one shuffle.")
 @click.option("--workers", default=os.cpu_count(), show_default="cores", help="Processes.")
-@click.option("--max-side", type=int, help="Shrink pictures whose longer side is longer, to this many pixels.")
-@click.option("--quality", type=int, help="Re-encode every picture as a JPEG of this quality (shrunk ones: 90).")
-@click.option("--background", type=click.Choice(list(BACKGROUNDS)), help="Lay transparent pictures on this.")
+@click.option("--max-side", type=int, help="Shrink images whose longer side is longer, to this many pixels.")
+@click.option("--quality", type=int, help="Re-encode every image as a JPEG of this quality (shrunk ones: 90).")
+@click.option("--background", type=click.Choice(list(BACKGROUNDS)), help="Lay transparent images on this.")
 @click.option("--hold-out", type=click.Path(path_type=Path), help="Pack a share of each class here, to evaluate on.")
 @click.option("--share", default=0.1, show_default=True, help="Of each class, with --hold-out.")
 @click.option("--no-labels", is_flag=True, help="Take images at any depth, without classes.")
@@ -88,7 +88,7 @@ def report(packed: Packed, target: Path | None) -> None:
         click.echo(f"{len(packed.unreadable)} files could not be read: {target}/unreadable.tsv lists them")
     if packed.num_transparent:
         click.echo(
-            f"{packed.num_transparent} pictures are transparent in places, where models will see whatever colour lies "
+            f"{packed.num_transparent} images are transparent in places, where models will see whatever colour lies "
             "under it, often black: --background white lays them on white"
         )
 

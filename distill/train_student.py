@@ -3,7 +3,7 @@
     python -m distill.train_student data.path=DATA data.val_path=VAL store.path=T.zarr student=tiny_vit_5m \\
         train.epochs=4 train.batch_size=64 run.dir=runs/a
 
-The student sees exactly the pictures the teacher saw. Without `store.path` the same loop trains on labels, on views
+The student sees exactly the images the teacher saw. Without `store.path` the same loop trains on labels, on views
 drawn from the `view` settings. The same command started again goes on from the newest checkpoint. SIGTERM, SIGUSR1 and
 `run.time_limit` save and stop it, with exit code 75 and a file `requeue` in `run.dir`: see docs/operations.md. Several
 processes: `torchrun --nproc_per_node 8 -m distill.train_student ...` or `accelerate launch`.

@@ -2,7 +2,7 @@
 
 The catalog knows where each image's bytes lie in its shard, so a read is one positioned read, in any order, from
 any process. Every read is held against the digest taken when the data set was packed: damage on disk is found
-here, named, and never becomes a picture. Shards of a remote data set are fetched into the cache first.
+here, named, and never becomes an image. Shards of a remote data set are fetched into the cache first.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def dry_run(config: TrainStudentConfig) -> None:
     trackers.check(config.run.trackers)
     runtime = processes.start(config.compute)
     runtime.from_main(lambda: run_dir.is_there(config))
-    with TemporaryDirectory() as scratch:  # Where damaged pictures would be put on record.
+    with TemporaryDirectory() as scratch:  # Where damaged images would be put on record.
         quiet = replace(config, run=replace(config.run, dir=scratch))
         work = make_pass(quiet, runtime)
         training = make_training(quiet, runtime, work.num_classes)

@@ -28,7 +28,7 @@ class Meter:
 
     @torch.no_grad()
     def add(self, logits_bc: Tensor, labels_b: Tensor, targets: SparseTargets | None) -> None:
-        """Counts a batch's views: agreement with the teacher's first class, and label accuracy (of a mixed picture, the
+        """Counts a batch's views: agreement with the teacher's first class, and label accuracy (of a mixed image, the
         label of its larger part)."""
         guess_b = logits_bc.argmax(dim=1)
         counts = [torch.ones_like(guess_b).sum(), (guess_b == labels_b).sum(), (labels_b >= 0).sum()]

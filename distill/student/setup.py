@@ -1,4 +1,4 @@
-"""The parts of a student pass, each made from the configuration: data order, plan, pictures, model, evaluation.
+"""The parts of a student pass, each made from the configuration: data order, plan, images, model, evaluation.
 
 `train_student` runs them with `loop`; `rehearsal` tries them for a few steps.
 """
@@ -114,7 +114,7 @@ def make_target_loss(
 
 
 def make_normalise(config: TrainStudentConfig, runtime: Runtime) -> Normalise:
-    """From pictures to the student's input."""
+    """From images to the student's input."""
     return Normalise(
         config.student.mean, config.student.std, device=runtime.device, channels_last=config.compute.channels_last
     )

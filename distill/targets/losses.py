@@ -146,11 +146,11 @@ def _logsumexp(values_bk: Tensor) -> Tensor:
 def mixed_label_loss(
     logits_bc: Tensor, labels_b: Tensor, partner_labels_b: Tensor, mix_weights_b: Tensor, *, smoothing: float = 0.0
 ) -> Tensor:
-    """Cross entropy for mixed pictures: each label counts by its share of the picture.
+    """Cross entropy for mixed images: each label counts by its share of the image.
 
         share * CE(own label) + (1 - share) * CE(partner's label)
 
-    **Arguments:** labels (b,) int64; `mix_weights_b` (b,) float32, of the picture's own part.
+    **Arguments:** labels (b,) int64; `mix_weights_b` (b,) float32, of the image's own part.
 
     **Returns:** (b,) float32. Source: Zhang et al., "mixup" (ICLR 2018), section 2.
     """

@@ -143,7 +143,7 @@ def uniforms(seeds_b: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
 
 
 def no_targets(num_rows: int, *, topk: int) -> SparseTargets:
-    """What is stored for a row whose picture could not be read: no class, all mass in the tail."""
+    """What is stored for a row whose image could not be read: no class, all mass in the tail."""
     return SparseTargets(
         torch.arange(topk).repeat(num_rows, 1),
         torch.full((num_rows, topk), float("-inf")),

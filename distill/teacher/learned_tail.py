@@ -122,7 +122,7 @@ def learn_tail(
     config: SaveLogitsConfig, spec: logitstore.StoreSpec, teacher: ImageModel, dataset: BlockBatches, *,
     groups_c: torch.Tensor, runtime: Runtime,
 ) -> logitstore.TailModel:  # fmt: skip
-    """How the teacher spreads what is not kept, from views of epoch 0 that the processes share. Damaged pictures count
+    """How the teacher spreads what is not kept, from views of epoch 0 that the processes share. Damaged images count
     for nothing.
 
     **Arguments:** `teacher` on its device; `groups_c` (c,) int64 group of each class.

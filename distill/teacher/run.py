@@ -36,7 +36,7 @@ from distill.views import block_proof
 _QUEUED_BLOCKS = 2
 
 BlockTask = tuple[tuple[int, ...], int]
-"""Epochs, and the block that is missing in them: made from one decoding of its pictures."""
+"""Epochs, and the block that is missing in them: made from one decoding of its images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

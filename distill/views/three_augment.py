@@ -17,7 +17,7 @@ THRESHOLD = 128.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreeAugment:
-    """One of three operations per view, equally likely: greyscale, solarisation at 128, or blur of radius 0.1..2 pixels."""
+    """One of three operations per view, equally likely: greyscale, solarisation at 128, or a blur of 0.1..2 pixels."""
 
     kind: str = "three-augment"
 

@@ -1,6 +1,6 @@
-"""Which pictures of a folder are kept from training, so that a student can be scored on pictures it has not seen.
+"""Which images of a folder are kept from training, so that a student can be scored on images it has not seen.
 
-Of each class a share is held out, chosen by a hash of each picture's key: other files coming or going move few of the
+Of each class a share is held out, chosen by a hash of each image's key: other files coming or going move few of the
 choices, and the same folder is parted alike wherever it is packed.
 """
 
@@ -19,12 +19,12 @@ from distill.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldOut:
-    """A part of the pictures that is packed elsewhere."""
+    """A part of the images that is packed elsewhere."""
 
     target: Path
     """Its folder, new or empty."""
     share: float = 0.1
-    """Of each class, 0 < share < 1; at least one picture of a class that has two."""
+    """Of each class, 0 < share < 1; at least one image of a class that has two."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -32,9 +32,9 @@ class HoldOut:
 
 
 def held_out(keys: Keys, labels: npt.NDArray[np.int32], *, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """(N,) bool: the rows held out. Of n pictures of a class share * n, rounded, of a class of one none.
+    """(N,) bool: the rows held out. Of n images of a class share * n, rounded, of a class of one none.
 
-    **Arguments:** one entry a picture in `keys` and `labels`. `seed` decides which.
+    **Arguments:** one entry an image in `keys` and `labels`. `seed` decides which.
     """
     hashes = np.fromiter((xxhash.xxh3_64_intdigest(keys[n], seed) for n in range(len(keys))), np.uint64, len(keys))
     held = np.zeros(len(keys), np.bool_)

@@ -49,7 +49,7 @@ class Packed:
     unreadable: tuple[tuple[str, str], ...]
     """Key and reason of each file left out."""
     num_transparent: int
-    """Pictures packed whose transparency is dropped when they are read."""
+    """Images packed whose transparency is dropped when they are read."""
     held_out: Packed | None = None
     """The part that was packed elsewhere."""
 
@@ -122,10 +122,10 @@ def _parts(listing: Listing, target: Path, hold_out: HoldOut | None, options: di
     if hold_out is None:
         return [_Part(target=target, rows=order, options=options)]
     if target.resolve() == hold_out.target.resolve():
-        raise UsageError(f"{target} is to hold both parts: name another folder for the pictures held out")
+        raise UsageError(f"{target} is to hold both parts: name another folder for the images held out")
     held = held_out(listing.keys, listing.labels, share=hold_out.share, seed=options["seed"])[order]
     if not held.any():
-        raise DistillError("no class has two pictures, of which one could be held out")
+        raise DistillError("no class has two images, of which one could be held out")
     options = options | {"hold_out": hold_out.share}
     return [
         _Part(target=target, rows=order[~held], options=options | {"part": "training"}),

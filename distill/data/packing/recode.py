@@ -1,4 +1,4 @@
-"""What packing may change about a picture: smaller ones are less to store, to move and above all to decode; transparent
+"""What packing may change about an image: smaller ones are less to store, to move and above all to decode; transparent
 ones are laid on a background, because whoever drew them left the colour under their transparent parts to chance."""
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ BACKGROUNDS = {"white": 255, "grey": 128, "black": 0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recode:
-    """What packing may change about a picture; by default nothing."""
+    """What packing may change about an image; by default nothing."""
 
     max_side: int | None = None
-    """A picture whose longer side is longer is shrunk to this and becomes a JPEG."""
+    """An image whose longer side is longer is shrunk to this and becomes a JPEG."""
     quality: int | None = None
-    """Every picture becomes a JPEG of this quality, unless that is larger; null: only those that are shrunk, of 90."""
+    """Every image becomes a JPEG of this quality, unless that is larger; null: only those that are shrunk, of 90."""
     background: str | None = None
-    """What transparent pictures are laid on, of `BACKGROUNDS`; null: nothing, transparency is dropped on reading."""
+    """What transparent images are laid on, of `BACKGROUNDS`; null: nothing, transparency is dropped on reading."""
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 16:
@@ -42,9 +42,9 @@ class Recode:
 
 
 def recode(data: bytes, how: Recode) -> bytes:
-    """The bytes to pack for a picture's bytes: the same, or those of a new JPEG (4:2:0, baseline).
+    """The bytes to pack for an image's bytes: the same, or those of a new JPEG (4:2:0, baseline).
 
-    A transparent picture that is laid on a background and not shrunk is a PNG as before. Shrinking averages over areas
+    A transparent image that is laid on a background and not shrunk is a PNG as before. Shrinking averages over areas
     and keeps the ratio of the sides, to a pixel. **Raises:** `DamagedImage`.
     """
     if how.background is not None and is_transparent(data):
@@ -64,7 +64,7 @@ def recode(data: bytes, how: Recode) -> bytes:
 
 
 def is_transparent(data: bytes) -> bool:
-    """Whether a picture is a PNG that is transparent in some place. Damaged ones are not."""
+    """Whether an image is a PNG that is transparent in some place. Damaged ones are not."""
     if not data.startswith(PNG_START) or not (data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]):
         return False  # The type of colour has no alpha, and no colour is said to be transparent.
     try:
@@ -74,7 +74,7 @@ def is_transparent(data: bytes) -> bool:
 
 
 def _on_background(data: bytes, grey: int) -> bytes:
-    """The picture over one grey level, as a PNG without transparency."""
+    """The image over one grey level, as a PNG without transparency."""
     pixels_hwc = decode_rgba(data).astype(np.uint16)
     alpha_hw1 = pixels_hwc[..., 3:]
     whole_hwc = (pixels_hwc[..., :3] * alpha_hw1 + grey * (255 - alpha_hw1) + 127) // 255

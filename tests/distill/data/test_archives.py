@@ -255,8 +255,8 @@ def test_what_cannot_be_packed_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.tar").write_bytes(os.urandom(5000))
     with pytest.raises(DistillError, match="is damaged, or no tar"):
         pack(tmp_path / "bad.tar", tmp_path / "out")
-    picture = next(iter(files_of(folder)))
-    twice = tar_of({"one/n01440764/x.jpg": picture, "two/n01440764/x.jpg": picture}, tmp_path / "twice.tar")
+    image = next(iter(files_of(folder)))
+    twice = tar_of({"one/n01440764/x.jpg": image, "two/n01440764/x.jpg": image}, tmp_path / "twice.tar")
     with pytest.raises(DistillError, match=r"holds n01440764/x\.jpg twice"):
         pack(twice, tmp_path / "out")
     with pytest.raises(DistillError, match="no image in"):

@@ -1,4 +1,4 @@
-"""Holding pictures out: of each class its share, the same ones again, none in both parts; transparent ones are said."""
+"""Holding images out: of each class its share, the same ones again, none in both parts; transparent ones are said."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_nothing_is_written_where_a_part_cannot_be(image_folder: Path, tmp_path:
         HoldOut(target=tmp_path / "val", share=1.0)
     (tmp_path / "one" / "a").mkdir(parents=True)
     shutil.copy(next(image_folder.rglob("*.png")), tmp_path / "one" / "a")
-    with pytest.raises(DistillError, match="two pictures"):
+    with pytest.raises(DistillError, match="two images"):
         pack(tmp_path / "one", tmp_path / "train", hold_out=HoldOut(target=tmp_path / "held"))
     assert not (tmp_path / "train").exists()
 
@@ -96,7 +96,7 @@ def test_a_packing_stopped_in_its_second_part_goes_on(
 
 @pytest.fixture
 def drawings(tmp_path: Path) -> Path:
-    """A black disc on nothing, in each way that a PNG can be transparent, and one picture that is not."""
+    """A black disc on nothing, in each way that a PNG can be transparent, and one image that is not."""
     rows, columns = np.mgrid[0:40, 0:60]
     inside = (rows - 20) ** 2 + (columns - 30) ** 2 < 150
     rgba = np.zeros((40, 60, 4), np.uint8)
@@ -114,9 +114,9 @@ def drawings(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_transparent_pictures_are_laid_on_a_background(drawings: Path, tmp_path: Path) -> None:
+def test_transparent_images_are_laid_on_a_background(drawings: Path, tmp_path: Path) -> None:
     said = CliRunner().invoke(pack_command, [str(drawings), str(tmp_path / "as_is"), "--workers", "1"])
-    assert "3 pictures are transparent in places" in said.output and "--background white" in said.output
+    assert "3 images are transparent in places" in said.output and "--background white" in said.output
     words = [str(drawings), str(tmp_path / "white"), "--background", "white", "--workers", "1"]
     result = CliRunner().invoke(pack_command, words)
     assert result.exit_code == 0 and "in places" not in result.output
@@ -144,7 +144,7 @@ def test_a_background_goes_with_shrinking(drawings: Path, tmp_path: Path) -> Non
         Recode(background="pink")
 
 
-def test_partial_transparency_is_blended_and_damaged_pictures_are_none(tmp_path: Path) -> None:
+def test_partial_transparency_is_blended_and_damaged_images_are_none(tmp_path: Path) -> None:
     pixels = np.zeros((2, 4, 4), np.uint8)
     pixels[..., 0], pixels[..., 3] = 200, (0, 51, 128, 255)  # BGRA: blue, more and more opaque
     data = cv2.imencode(".png", pixels)[1].tobytes()
