@@ -1,4 +1,4 @@
-"""Writers that die, and writers that meet: real processes, real SIGKILL."""
+"""Writers that are killed, and writers of one store at once: real processes, real SIGKILL."""
 
 import os
 import random

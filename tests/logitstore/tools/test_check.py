@@ -1,4 +1,4 @@
-"""`check` against every kind of harm, and readers against the same: detected or harmless, never silently wrong."""
+"""`check` against every kind of damage, and readers too: detected or harmless, never silently wrong."""
 
 import json
 import random
@@ -10,7 +10,6 @@ import pytest
 import logitstore
 from logitstore.format import shard
 from logitstore.format.layout import BLOCK_FILES, arrays
-from logitstore.storage import local
 
 
 def ids(report):
@@ -37,8 +36,8 @@ def test_missing_blocks_are_a_fault(make_store):
 
 def test_leftovers_are_notes(make_store):
     path = make_store(missing=((0, 1),))
-    local.stage(path / "seeds/c/0/1", b"half")
-    (path / "tail/c/0/1").write_bytes(b"no marker vouches for this")
+    (path / "seeds/c/0/1.0123abcd.tmp").write_bytes(b"half")
+    (path / "tail/c/0/1").write_bytes(b"no marker commits this")
     report = logitstore.check(path)
     assert ids(report) == ["missing-blocks"]
     assert [note.id for note in report.notes] == ["uncommitted-blocks", "temporary-files"]
@@ -67,7 +66,7 @@ def test_damage_names_array_epoch_and_block(make_store):
         logitstore.open(path).read(epoch=1, rows=19)
 
 
-def harm(path, target, rng):
+def damage(path, target, rng):
     """One random act of corruption on one file; what was done."""
     data = bytearray(target.read_bytes())
     act = rng.choice(["flip", "truncate", "delete", "extend", "zero", "swap"])
@@ -99,10 +98,10 @@ def test_no_corruption_yields_wrong_numbers(make_store, content, tmp_path, encod
     expected = content(good)
     rng = random.Random(1)
     for number in range(36):
-        path = tmp_path / f"harmed{number}.zarr"
+        path = tmp_path / f"damaged{number}.zarr"
         shutil.copytree(good, path)
         targets = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "writer.lock")
-        act = harm(path, rng.choice(targets), rng)
+        act = damage(path, rng.choice(targets), rng)
         try:
             found = content(path)
         except logitstore.StoreError:
@@ -134,11 +133,11 @@ def test_swapped_files_are_found_by_their_headers(make_store, name):
         logitstore.open(path).read(epoch=0, rows=9)
 
 
-def test_files_of_two_writings_do_not_pass_as_one_block(make_store, tmp_path):
+def test_files_of_two_writes_do_not_pass_as_one_block(make_store, tmp_path):
     path, other = make_store(), make_store(name="other.zarr")
     shutil.copy(other / "tail/c/0/1", path / "tail/c/0/1")
     assert ids(logitstore.check(path)) == ["damaged-block"]
-    with pytest.raises(logitstore.DamagedBlock, match="different acts of writing"):
+    with pytest.raises(logitstore.DamagedBlock, match="different writes"):
         logitstore.open(path).read(epoch=0, rows=9)
 
 
@@ -146,10 +145,10 @@ def test_files_of_two_writings_do_not_pass_as_one_block(make_store, tmp_path):
     ("encoding", "name", "change", "part"),
     [
         ("log8", "indices", lambda v: v.__setitem__((3, 1), 30), "outside"),
-        ("log8", "indices", lambda v: v.__setitem__((3, 1), v[3, 0]), "twice"),
+        ("log8", "indices", lambda v: v.__setitem__((3, 1), v[3, 0]), "occurs twice"),
         ("log8", "logprobs", lambda v: v.__setitem__((3, 1), 253), "out of order"),
         ("log8", "logprobs", lambda v: v.__setitem__((3, slice(1, None)), 254), "were drawn"),
-        ("log8", "logprobs", lambda v: v.__setitem__((3, 1), 255), "after nothing"),
+        ("log8", "logprobs", lambda v: v.__setitem__((3, 1), 255), "after an empty entry"),
         ("float16", "logprobs", lambda v: v.__setitem__((3, 1), -0.0), "out of order"),
         ("float16", "logprobs", lambda v: v.__setitem__((3, 1), np.nan), "out of order"),
         ("float16", "tail", lambda v: v.__setitem__(3, 0.5), "out of range"),
@@ -159,13 +158,13 @@ def test_values_no_writer_would_store(make_store, encoding, name, change, part):
     path = make_store(encoding=encoding)
     store = logitstore.open(path)
     layout = arrays(store.spec)[name]
-    writing, chunks = store.files.shard(name, 0, 0, [0])
+    write_id, chunks = store.files.shard(name, 0, 0, [0])
     values = np.array(chunks[0])
     if name == "logprobs" and encoding == "log8":
         values[3, 0] = max(values[3, 0], 1)
     change(values)
-    place = shard.Place(number=layout.number, epoch=0, block=0, writing=writing)
-    (path / layout.key(0, 0)).write_bytes(shard.encode_shard(values, layout=layout, place=place))
+    header = shard.Header(array_number=layout.number, epoch=0, block=0, write_id=write_id)
+    (path / layout.key(0, 0)).write_bytes(shard.encode_shard(values, layout=layout, header=header))
     report = logitstore.check(path)
     assert ids(report)[0] == "bad-values"
     assert any(part in fault.message for fault in report.faults)

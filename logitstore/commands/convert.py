@@ -1,4 +1,4 @@
-"""To and from other people's formats: `export`, `import-tinyvit`."""
+"""From and to other formats: `export`, `import-tinyvit`."""
 
 from dataclasses import asdict
 
@@ -57,19 +57,19 @@ def export(store: str, file: str, form: str | None, epoch: int, rows: range | No
 def import_tinyvit(source: str, target: str, classes: int, encoding: str, as_json: bool) -> None:
     """Import the logits_topK_epochE folders in SOURCE, as TinyViT's own programs store them.
 
-    The store can be looked into, recoded and exported; its views were drawn by another program, so no student is
-    trained from it here. Views that an epoch lacks are stored as rows that hold nothing.
+    The store can be inspected, recoded and exported. Its views were drawn by another program and cannot be drawn again,
+    so no student can be trained from it here. Views that an epoch lacks are stored without any class.
 
     \b
     Example:
       logitstore import-tinyvit logits imported.zarr --classes 1000
     """
     with progress_bar(shown=not as_json) as bar:
-        done = import_files(source, target, num_classes=classes, encoding=encoding, progress=bar)
+        result = import_files(source, target, num_classes=classes, encoding=encoding, progress=bar)
     if as_json:
-        print_json(asdict(done))
+        print_json(asdict(result))
     else:
         click.echo(
-            f"{done.path}: {done.views:,} views of {done.num_samples:,} samples in {done.num_epochs} epochs, "
-            f"{done.topk} classes kept; {done.missing:,} missing, {done.repeated:,} repeated"
+            f"{result.path}: {result.views:,} views of {result.num_samples:,} samples in {result.num_epochs} epochs, "
+            f"top {result.topk}; {result.missing:,} missing, {result.repeated:,} repeated"
         )

@@ -22,9 +22,9 @@ def classes_of(values):
 
 
 def round_trip(logprobs, tail, spec):
-    stored = codec.encode_kept(classes_of(logprobs), logprobs.astype(np.float32), spec=spec)
+    stored = codec.encode_classes(classes_of(logprobs), logprobs.astype(np.float32), spec=spec)
     tail_codes = codec.encode_tail(tail.astype(np.float32), spec=spec)
-    _, codes = codec.decode_kept(stored[0].astype(np.uint16), stored[1], spec=spec)
+    _, codes = codec.decode_classes(stored[0].astype(np.uint16), stored[1], spec=spec)
     return codec.decode(codes, tail_codes, spec=spec)
 
 
@@ -37,7 +37,7 @@ def top_k(logits, k):
 
 
 def divergence(logprobs, tail, decoded, decoded_tail):
-    """KL(exact || decoded) in nats over the kept classes and one bucket for the rest."""
+    """KL(exact || decoded) in nats over the selected classes and one bucket for the rest."""
     p = np.concatenate([np.exp(logprobs), np.exp(tail)[:, None]], axis=1).astype(np.float64)
     q = np.concatenate([decoded, decoded_tail[:, None]], axis=1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,7 +79,7 @@ def test_divergence_is_small_on_average(encoding, scale, k, num_classes):
 @given(value=st.floats(-15.875, 0, width=32))
 def test_log8_errs_by_at_most_half_a_step(value):
     spec = spec_for("log8", k=1)
-    code = codec.encode_kept(np.array([[3]]), np.array([[value]], np.float32), spec=spec)[1][0, 0]
+    code = codec.encode_classes(np.array([[3]]), np.array([[value]], np.float32), spec=spec)[1][0, 0]
     assert abs(-float(code) * spec.log_step - value) <= spec.log_step / 2 + 1e-6
 
 
@@ -112,7 +112,7 @@ def test_empty_tail_is_exactly_empty(encoding):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_nothing_stays_nothing(encoding):
+def test_empty_entries_stay_empty(encoding):
     spec = spec_for(encoding, k=4)
     logprobs = np.array([[np.log(0.6), np.log(0.3), -np.inf, -np.inf], np.log([0.4, 0.3, 0.1, 0.1])])
     decoded, _ = round_trip(logprobs, np.log([0.1, 0.1]), spec)
@@ -124,30 +124,30 @@ def test_nothing_stays_nothing(encoding):
 def test_log8_stored_values_are_differences_of_codes():
     spec = spec_for("log8", k=4)
     values = np.array([[-0.5, -1.0, -40.0, -np.inf]], np.float32)
-    indices, stored = codec.encode_kept(np.array([[7, 3, 9, 0]]), values, spec=spec)
+    indices, stored = codec.encode_classes(np.array([[7, 3, 9, 0]]), values, spec=spec)
     assert stored.tolist() == [[4, 4, 245, 255]]
     assert indices.tolist() == [[7, 3, 9, 0]]
-    assert codec.decode_kept(indices, stored, spec=spec)[1].tolist() == [[4, 8, 253, 255]]
+    assert codec.decode_classes(indices, stored, spec=spec)[1].tolist() == [[4, 8, 253, 255]]
 
 
 def test_tied_classes_are_stored_as_differences_in_the_order_of_their_numbers():
     spec = spec_for("log8", k=6)
     values = np.array([[-0.5, -0.5, -2.01, -2.0, -1.99, -3.0]], np.float32)
-    indices, stored = codec.encode_kept(np.array([[7, 3, 40, 2, 11, 1]]), values, spec=spec)
+    indices, stored = codec.encode_classes(np.array([[7, 3, 40, 2, 11, 1]]), values, spec=spec)
     # 7 and 3 tie, but the first two entries are always whole numbers; 2, 11, 40 tie.
     assert indices.tolist() == [[7, 3, 2, 9, 29, 1]]
     assert stored.tolist() == [[4, 0, 12, 0, 0, 8]]
-    assert codec.decode_kept(indices, stored, spec=spec)[0].tolist() == [[7, 3, 2, 11, 40, 1]]
+    assert codec.decode_classes(indices, stored, spec=spec)[0].tolist() == [[7, 3, 2, 11, 40, 1]]
 
 
-def test_drawn_classes_share_the_tail():
+def test_drawn_classes_have_equal_parts_of_the_tail():
     spec = spec_for("log8", k=5)
     spec = dataclasses.replace(spec, selection="hybrid")
     values = np.array([[np.log(0.5), np.log(0.25), np.inf, np.inf, -np.inf]], np.float32)
-    indices, stored = codec.encode_kept(np.array([[7, 3, 40, 2, 0]]), values, spec=spec)
+    indices, stored = codec.encode_classes(np.array([[7, 3, 40, 2, 0]]), values, spec=spec)
     assert stored.tolist() == [[6, 5, 254, 254, 255]]
     assert indices.tolist() == [[7, 3, 2, 38, 0]]
-    classes, codes = codec.decode_kept(indices.astype(np.uint16), stored, spec=spec)
+    classes, codes = codec.decode_classes(indices.astype(np.uint16), stored, spec=spec)
     assert classes.tolist() == [[7, 3, 2, 40, 0]]
     tail = codec.encode_tail(np.log([0.25]).astype(np.float32), spec=spec)
     decoded, left = codec.decode(codes, tail, spec=spec)
@@ -161,9 +161,9 @@ def test_counts_are_exact():
     spec = dataclasses.replace(spec_for("log8", k=4), selection="sample", encoding="counts", draws=7)
     with np.errstate(divide="ignore"):
         values = np.log(np.array([[4, 2, 1, 0], [0, 0, 0, 0]]) / 7).astype(np.float32)
-    indices, stored = codec.encode_kept(np.array([[9, 1, 8, 0], [0, 0, 0, 0]]), values, spec=spec)
+    indices, stored = codec.encode_classes(np.array([[9, 1, 8, 0], [0, 0, 0, 0]]), values, spec=spec)
     assert stored.tolist() == [[4, 2, 1, 0], [0, 0, 0, 0]]
-    classes, codes = codec.decode_kept(indices.astype(np.uint16), stored, spec=spec)
+    classes, codes = codec.decode_classes(indices.astype(np.uint16), stored, spec=spec)
     decoded, tail = codec.decode(codes, codec.encode_tail(np.zeros(2, np.float32), spec=spec), spec=spec)
     np.testing.assert_allclose(np.exp(decoded), [[4 / 7, 2 / 7, 1 / 7, 0], [0, 0, 0, 0]], rtol=1e-6)
     assert tail.tolist() == [-np.inf, 0]
@@ -179,13 +179,13 @@ def test_classes_come_back_with_their_values(encoding, dtype, data):
     spec = spec_for(encoding, k=k, num_classes=60_000)
     draw = data.draw(st.lists(st.integers(0, 59_999), min_size=k, max_size=k, unique=True))
     values = -np.sort(-data.draw(hnp.arrays(np.float32, k, elements=st.floats(-4, 0, width=16))))
-    stored = codec.encode_kept(np.array([draw]), values[None], spec=spec)
-    classes, codes = codec.decode_kept(stored[0].astype(dtype), stored[1], spec=spec)
+    stored = codec.encode_classes(np.array([draw]), values[None], spec=spec)
+    classes, codes = codec.decode_classes(stored[0].astype(dtype), stored[1], spec=spec)
     assert classes[0, 0] == draw[0]
     code_of = dict(zip(classes[0].tolist(), codes[0].tolist(), strict=True))
     single = spec_for(encoding, k=1, num_classes=60_000)
     for number, value in zip(draw, values, strict=True):
-        alone = codec.encode_kept(np.array([[number]]), np.array([[value]], np.float32), spec=single)[1][0, 0]
+        alone = codec.encode_classes(np.array([[number]]), np.array([[value]], np.float32), spec=single)[1][0, 0]
         assert code_of[number] == alone
 
 

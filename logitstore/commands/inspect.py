@@ -1,4 +1,4 @@
-"""Look into a store: `info`, `show`, `check`."""
+"""Inspect a store: `info`, `show`, `check`."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from logitstore.tools.check import check as check_store
 @STORE
 @AS_JSON
 def info(store: str, as_json: bool) -> None:
-    """Say what a store holds: sizes, provenance, coverage, bytes.
+    """Show what a store holds: sizes, provenance, coverage, bytes.
 
     \b
     Example:
@@ -41,9 +41,9 @@ def info(store: str, as_json: bool) -> None:
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Classes to print.")
 @AS_JSON
 def show(store: str, epoch: int, row: int, data: Path | None, top: int, as_json: bool) -> None:
-    """Show one view: key, label, seed, the classes the teacher saw in it, and the tail.
+    """Show one view: key, label, seed, the teacher's top-k classes, and the tail.
 
-    With --json all kept classes are printed, whatever --top says.
+    With --json all k classes are printed, whatever --top says.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def show(store: str, epoch: int, row: int, data: Path | None, top: int, as_json:
 @STORE
 @AS_JSON
 def check(store: str, as_json: bool) -> None:
-    """Read all of a store and list its faults: structure, coverage, checksums, values.
+    """Read a whole store and list its faults: structure, coverage, checksums, values.
 
     Exit code 0 when there are none, 1 when there are any.
 
@@ -84,7 +84,7 @@ def _print_info(facts: dict[str, Any]) -> None:
     rows = [
         ("store", f"{facts['path']} (format version {facts['format_version']})"),
         ("views", f"{spec['num_samples']:,} samples x {spec['num_epochs']} epochs"),
-        ("kept", _kept_text(spec)),
+        ("classes", _classes_text(spec)),
         ("blocks", f"{facts['blocks_committed']:,} of {facts['blocks_total']:,}, {spec['rows_per_block']:,} rows each"),
         ("store seed", str(spec["store_seed"])),
         *((f"epoch {epoch} lacks", f"blocks {blocks}") for epoch, blocks in _first(facts["epochs_incomplete"], 5)),
@@ -94,13 +94,13 @@ def _print_info(facts: dict[str, Any]) -> None:
     rows += [(f"bytes {name}", f"{about}{size:,}") for name, size in facts["bytes_by_array"].items()]
     rows.append(("bytes", f"{about}{facts['bytes_total']:,}"))
     if facts["bytes_per_view"] is not None:
-        extra = f"and {facts['bytes_per_sample']:.2f} once a sample"
-        rows.append(("bytes a view", f"{about}{facts['bytes_per_view']:.2f} {extra}"))
+        extra = f"and {facts['bytes_per_sample']:.2f} once per sample"
+        rows.append(("bytes per view", f"{about}{facts['bytes_per_view']:.2f} {extra}"))
     print_pairs(rows)
 
 
-def _kept_text(spec: dict[str, Any]) -> str:
-    """What of a view is kept, in words."""
+def _classes_text(spec: dict[str, Any]) -> str:
+    """How classes are selected and stored, in words."""
     text = f"{spec['topk']} of {spec['num_classes']:,} classes, {spec['selection']}, {spec['encoding']}"
     if spec["draws"]:
         text += f", {spec['draws']} draws"
@@ -126,7 +126,7 @@ def _print_row(facts: dict[str, Any], *, top: int) -> None:
         table.add_row(str(entry["class"]), entry["name"] or "", f"{entry['probability']:.6f}{drawn}")
     if len(classes) > top:
         rest = sum(entry["probability"] for entry in classes[top:])
-        table.add_row("", f"{len(classes) - top} more kept classes", f"{rest:.6f}")
+        table.add_row("", f"{len(classes) - top} more of the top-k", f"{rest:.6f}")
     table.add_row("", "tail, all other classes", f"{facts['tail_probability']:.6f}")
     console().print(table)
 

@@ -12,7 +12,7 @@ import logitstore
 from logitstore.format.layout import FORMAT_VERSION, LOCK_KEY, arrays, documents
 from logitstore.format.shard import HEADER, MAGIC
 
-FORMAT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+FORMAT = (Path(__file__).parents[3] / "docs" / "format.md").read_text(encoding="utf-8")
 SIZES = {
     "E": 3,
     "N": 5000,
