@@ -185,9 +185,10 @@ class Store:
         With a tail model there are also `tail_model/groups` and `tail_model/logprobs`.
 
             group = logitstore.open("teacher.zarr").zarr()
-            written = group["proofs"][:] != 0                                   # (E, B) blocks
-            seeds = dask.array.from_zarr(group["seeds"])                        # (E, N), read lazily
-            first = xarray.DataArray(group["logprobs"][0, :4096], dims=("row", "entry"))
+            written = group["proofs"][:] != 0                       # (E, B) bool
+            seeds = group["seeds"][0, :256]                         # (256,) uint64
+            dask.array.from_zarr(group["seeds"])                    # (E, N), read when it is computed
+            xarray.open_zarr(group.store, consolidated=False)       # dimensions epoch, row, kept and block
 
         Raises `StoreError` where zarr cannot read the kind of URL that the store has.
         """
@@ -195,11 +196,12 @@ class Store:
         import zarr.storage
 
         try:
-            if self.storage.local_path is not None:
-                place: Any = zarr.storage.LocalStore(self.storage.local_path, read_only=True)
-            else:
-                place = zarr.storage.FsspecStore.from_url(self.path, read_only=True)
-            return zarr.open_group(place, mode="r", zarr_format=3, use_consolidated=False)
+            source = (
+                zarr.storage.FsspecStore.from_url(self.path, read_only=True)
+                if self.storage.local_path is None
+                else zarr.storage.LocalStore(self.storage.local_path, read_only=True)
+            )
+            return zarr.open_group(source, mode="r", zarr_format=3, use_consolidated=False)
         except Exception as error:  # Drivers have errors of their own.
             raise StoreError(
                 f"{self.path}: zarr cannot read it there ({type(error).__name__}: {error}): copy it to a disk with "

@@ -114,7 +114,9 @@ def plan(
     if as_json:
         print_json(facts)
         return
-    published = f"{facts['published_bytes_per_view']} in fixed records of seed, class numbers and half-precision values"
+    published = (
+        f"{facts['published_bytes_per_view']} per view in fixed records of seed, class numbers and float16 values"
+    )
     rows = [
         ("views", f"{facts['views']:,}"),
         ("bytes", f"about {human_bytes(facts['bytes_total'])}, {facts['bytes_per_view']:.1f} per view"),

@@ -70,8 +70,8 @@ def class_names(source: Store | StoreSpec, *, published: Mapping[int, ClassList]
     where there are as many classes as labels, else for the class of the same WordNet id, or of the same name if all
     labels have one.
 
-    **Arguments** published: by number of classes, lists for teachers that are known by it, such as 1,000 and 21,841;
-    where two lists name one id, the list of fewer classes decides.
+    **Arguments** published: by number of classes, the lists that teachers of so many classes are taken to have, such as
+    ImageNet's 1,000; where two lists name one id, the list of fewer classes decides.
 
         names = logitstore.class_names(store)
         names.class_name(int(views.indices[0, 0]))
@@ -84,13 +84,13 @@ def class_names(source: Store | StoreSpec, *, published: Mapping[int, ClassList]
         classes = None
     elif classes is None and labels is not None and len(labels) == spec.num_classes:
         classes = labels
-    known = published.get(spec.num_classes)
-    if classes is None and known is not None:
-        classes = known.names
+    standard = published.get(spec.num_classes)
+    if classes is None and standard is not None:
+        classes = standard.names
     return ClassNames(
         classes=_with_names(classes, published),
         labels=_with_names(labels, published),
-        class_of_label=_class_of_label(spec.num_classes, classes, labels, known),
+        class_of_label=_class_of_label(spec.num_classes, classes, labels, standard),
     )
 
 
@@ -125,13 +125,13 @@ def key_text(data: Path, row: int, *, spec: StoreSpec) -> str:
 
 
 def _class_of_label(
-    num_classes: int, classes: tuple[str, ...] | None, labels: tuple[str, ...] | None, known: ClassList | None
+    num_classes: int, classes: tuple[str, ...] | None, labels: tuple[str, ...] | None, standard: ClassList | None
 ) -> NDArray[np.int64] | None:
     if labels is None or len(labels) == num_classes:
         return np.arange(num_classes)
     by_id = _are_synset_ids(labels)
-    if by_id and known is not None and not _are_synset_ids(classes or ()):
-        classes = known.ids
+    if by_id and standard is not None and not _are_synset_ids(classes or ()):
+        classes = standard.ids
     number = {name: index for index, name in enumerate(classes or ())}
     class_of_label = np.array([number.get(name, -1) for name in labels], np.int64)
     found = class_of_label >= 0
