@@ -84,7 +84,7 @@ def spec_of(topk: int, num_classes: int, log_step: float) -> StoreSpec:
 
 def divergence(logprobs_nk: np.ndarray, values: np.ndarray, indices: np.ndarray, *, spec: StoreSpec) -> np.ndarray:
     """KL(kept classes || decoded) with an exact tail, (n,), nats. The order of ties is no matter."""
-    _, codes = codec.decode_kept(indices, values, spec=spec)
+    _, codes = codec.decode_classes(indices, values, spec=spec)
     p = np.exp(logprobs_nk.astype(np.float64))
     q = np.exp(codes * -spec.log_step)
     q *= (p.sum(axis=1) / q.sum(axis=1))[:, None]
@@ -96,7 +96,7 @@ def layouts(judged: np.ndarray, learned: np.ndarray, *, topk: int, log_step: flo
     spec = spec_of(topk, judged.shape[1], log_step)
     classes, logprobs = ranked(judged, topk=topk)
     found = {}
-    tied, values = codec.encode_kept(classes, logprobs, spec=spec)
+    tied, values = codec.encode_classes(classes, logprobs, spec=spec)
     found["by rank"] = size(classes.astype(np.uint16)), size(values)
     found["by rank, ties"] = size(tied.astype(np.uint16)), size(values)
     codes = np.minimum(np.rint(-logprobs / log_step), codec.LARGEST).astype(np.uint8)
@@ -106,11 +106,11 @@ def layouts(judged: np.ndarray, learned: np.ndarray, *, topk: int, log_step: flo
         size(np.diff(sorted_classes, axis=1, prepend=0).astype(np.uint16)),
         size(np.take_along_axis(codes, order, axis=1)),
     )
-    dealt, _ = codec.encode_kept(similar_path(learned)[classes], logprobs, spec=spec)
+    dealt, _ = codec.encode_classes(similar_path(learned)[classes], logprobs, spec=spec)
     found["reordered classes"] = size(dealt.astype(np.uint16)), size(values)
     places = neighbour_places(learned)[classes[:, :1], classes]
     places[:, 0] = classes[:, 0]
-    near, _ = codec.encode_kept(places, logprobs, spec=spec)
+    near, _ = codec.encode_classes(places, logprobs, spec=spec)
     found["neighbours"] = min(size(near.astype(np.uint16)), size(places.astype(np.uint16))), size(values)
     return found
 
@@ -129,7 +129,7 @@ def main(outputs: Path) -> None:
         classes, logprobs = ranked(judged, topk=topk)
         for inverse in STEPS:
             spec = spec_of(topk, judged.shape[1], 1 / inverse)
-            tied, values = codec.encode_kept(classes, logprobs, spec=spec)
+            tied, values = codec.encode_classes(classes, logprobs, spec=spec)
             numbers, sizes = size(tied.astype(np.uint16)), size(values)
             kl = divergence(logprobs, values, tied.astype(np.uint16), spec=spec)
             click.echo(f"  1/{inverse:<18} {numbers:8.2f} + {sizes:6.2f} = {numbers + sizes:8.2f}"

@@ -25,7 +25,7 @@ import click
 import numpy as np
 
 import logitstore
-from logitstore.storage import local
+from logitstore.storage import open_storage
 
 Content = dict[tuple[int, int], bytes]
 SPEC = logitstore.StoreSpec(
@@ -262,7 +262,7 @@ def prove_full_disk(work: Path) -> dict[str, int]:
                 except logitstore.StoreFull:
                     results["clear errors"] += 1
             keep = {place: told for place, told in expected.items() if replace or place != (1, 1)}
-            intact = readable(path) == keep and not local.at(path).temporary()
+            intact = readable(path) == keep and not open_storage(path).list_temporary()
             results["stores intact" if intact else "stores HARMED"] += 1
     return dict(results)
 
