@@ -21,9 +21,9 @@ from distill import config, train_student
 from distill.config import command
 from distill.errors import DistillError
 from distill.runs.metric_log import read_metrics
-from scripts.studies.claims import images, questions, scoring, stores, tables
-from scripts.studies.claims.settings import VIEWS, Answers, Store, Training, fingerprint, teacher_words
-from scripts.studies.claims.training import run_path, train_cell, words_of
+from scripts.studies.reproduced import images, questions, scoring, stores, tables
+from scripts.studies.reproduced.settings import VIEWS, Answers, Store, Training, fingerprint, teacher_words
+from scripts.studies.reproduced.training import run_path, train_cell, words_of
 from scripts.studies.reproduce_small import main as reproduce_small
 from tests.programs import ROOT, break_off, call, fresh_state
 

@@ -1,4 +1,4 @@
-"""Stores a student's weights in float16, half the size, with everything else its file says.
+"""Saves a student's weights in float16, which halves the size, with the metadata of its file.
 
 python scripts/demo/half_weights.py RUN/student.safetensors OUT.safetensors
 """
@@ -14,12 +14,12 @@ from distill import models
 
 
 def main(source: str, target: str) -> None:
-    teacher = models.build_teacher(kind="tiny_vit", weights=source)
-    assert isinstance(teacher.net, models.TinyViT)
-    about = models.describe_weights(source)
+    model = models.build_teacher(kind="tiny_vit", weights=source)
+    assert isinstance(model.net, models.TinyViT)
+    header = models.describe_weights(source)
     names = ("mean", "std", "crop", "interpolation", "class_names")
-    metadata = {name: json.dumps(about[name]) for name in names if about[name] is not None}
-    models.save_weights(teacher.net, target, metadata=metadata, dtype=torch.float16)
+    metadata = {name: json.dumps(header[name]) for name in names if header[name] is not None}
+    models.save_weights(model.net, target, metadata=metadata, dtype=torch.float16)
 
 
 if __name__ == "__main__":

@@ -56,18 +56,19 @@ networks.save_weights(net, "teacher.safetensors", metadata={
     "mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]", "class_names": names})
 print("of the user:", Path(models.mine.__file__).relative_to(Path.cwd()), "; of distill:", networks.__name__)
 '''
-NOTHING_BARE = '''\
+NOTHING_BARE = """\
 import importlib.util
 import distill, logitstore
 found = [name for name in ("models", "conf") if importlib.util.find_spec(name)]
-print("distill", *distill.__path__, "logitstore", *logitstore.__path__, "and under the names models and conf", found or "nothing")
+print(*distill.__path__, *logitstore.__path__, "; under the names models and conf:", found or "nothing")
 raise SystemExit(bool(found))
-'''
+"""
 
 TEACHER = "data.path=train teacher=tiny_vit teacher.weights=teacher.safetensors store.path=teacher.zarr data.workers=1"
 STUDENT = (
     "student=tiny_vit_micro student.image_size=32 student.dims=[8,16,24,32] student.depths=[1,1,1,1] "
-    "student.heads=[1,1,2,2] student.windows=[4,4,4,4] train.steps=4 train.batch_size=16 optim.base_batch=null"
+    "student.heads=[1,1,2,2] student.windows=[4,4,4,4] train.steps=4 train.batch_size=16 optim.base_batch=null "
+    "data.workers=1"
 )
 COMMANDS = (
     "distill pack images/train train --rows-per-shard 30",
@@ -76,7 +77,7 @@ COMMANDS = (
     "logitstore info teacher.zarr",
     "python -m logitstore check teacher.zarr",
     f"distill verify-logits {TEACHER} check.rows=8",
-    f"distill train-student data.path=train data.val_path=val store.path=teacher.zarr run.dir=run data.workers=1 {STUDENT}",
+    f"distill train-student data.path=train data.val_path=val store.path=teacher.zarr run.dir=run {STUDENT}",
     "python -m distill.evaluate data.val_path=val run.dir=run",
     "distill export run.dir=run format=safetensors out=exported.safetensors",
     "python -m distill.gallery data.path=train store.path=teacher.zarr runs=[run] out=gallery.html show.rows=2",
@@ -163,7 +164,13 @@ def run(command: str, *, folder: Path, python: Path, head: int = 0, tail: int = 
     """Runs a command line as a user would, and prints it with the first and the last lines of its output."""
     click.echo(f"\n$ {command}")
     done = subprocess.run(
-        command, shell=True, cwd=folder, env=environment(python), stdin=subprocess.DEVNULL, capture_output=True, text=True
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment(python),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     lines = done.stdout.rstrip().splitlines()
     left_out = ["..."] if len(lines) > head + tail else []
