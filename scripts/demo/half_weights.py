@@ -6,14 +6,18 @@ python scripts/demo/half_weights.py RUN/student.safetensors OUT.safetensors
 from __future__ import annotations
 
 import json
-import sys
 
+import click
 import torch
 
 from distill import models
 
 
+@click.command()
+@click.argument("source", type=click.Path(exists=True, dir_okay=False))
+@click.argument("target", type=click.Path(dir_okay=False))
 def main(source: str, target: str) -> None:
+    """Writes the weights in SOURCE to TARGET in float16."""
     model = models.build_teacher(kind="tiny_vit", weights=source)
     assert isinstance(model.net, models.TinyViT)
     header = models.describe_weights(source)
@@ -23,4 +27,4 @@ def main(source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

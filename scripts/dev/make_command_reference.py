@@ -147,7 +147,9 @@ def reference() -> str:
     parts.append(PROGRAMS_INTRODUCTION)
     for name, examples in PROGRAMS.items():
         parts.append(f"## distill.{name}\n\n```text\n{program(name, '--help')}\n```\n")
-        shown = "\n\n".join(f"$ python -m distill.{name} {arguments}\n{program(name, arguments)}" for arguments in examples)
+        shown = "\n\n".join(
+            f"$ python -m distill.{name} {arguments}\n{program(name, arguments)}" for arguments in examples
+        )
         parts.append(f"```console\n{shown}\n```\n")
     return "\n".join(parts)
 

@@ -216,7 +216,12 @@ COLUMNS = (
 @click.argument("outputs", type=click.Path(exists=True, path_type=Path))
 @click.option("--student", type=click.Path(exists=True, path_type=Path), help="Another network's outputs, same views.")
 @click.option(
-    "--views", "--judged", "num_views", default=4096, show_default=True, help="Views to evaluate; the others fit the tail."
+    "--views",
+    "--judged",
+    "num_views",
+    default=4096,
+    show_default=True,
+    help="Views to evaluate; the others fit the tail.",
 )
 @click.option("--sizes", default="5,10,20,50,100", show_default=True, help="Values of k, separated by commas.")
 @click.option("--seeds", default=8, show_default=True, help="Drawings per view for the mean gradient.")
