@@ -54,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SETTINGS["512"] = SETTINGS["384"] | {"student.image_size": 512}
-SHARED = {
+SHARED: dict[str, Any] = {
     "optim.clip_grad": 5.0, "optim.base_batch": 512, "optim.cosine": "from_start", "optim.betas": [0.9, 0.999],
     "optim.eps": 1e-8,
 }  # fmt: skip
@@ -141,7 +141,7 @@ def test_what_a_recipe_says_is_true(name: str) -> None:
 def test_a_recipe_trains(
     name: str, wordnet_path: Path, pretrained: Path, teacher_weights: Path, store_path: Path, tmp_path: Path
 ) -> None:
-    """Two steps of a small student on small pictures; schedule, options and losses are the recipe's own."""
+    """Two steps of a small student on small images; schedule, options and losses are the recipe's own."""
     settings = compose(name)
     words = [
         f"experiment={name}", f"data.path={wordnet_path}", f"run.dir={tmp_path / 'run'}", *TINY_STUDENT,

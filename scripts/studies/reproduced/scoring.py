@@ -1,6 +1,6 @@
-"""How good a student is on the test pictures: by their labels, and by how near it comes to its teacher.
+"""Scores of a student on the test images: against their labels and against its teacher.
 
-Test pictures are shown whole. A teacher's answers on them are computed once and kept.
+Test images are evaluated whole. A teacher's outputs on them are computed once and saved.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from distill.runtime import processes
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.views import EvalSpec
-from scripts.studies.claims.images import data_path
-from scripts.studies.claims.settings import Answers, fingerprint, teacher_words
+from scripts.studies.reproduced.images import data_path
+from scripts.studies.reproduced.settings import Answers, fingerprint, teacher_arguments
 
 
 class Collector:
-    """Keeps the logits that an evaluation computes: a `Metric`."""
+    """Collects the logits of an evaluation, as one of its metrics."""
 
     def __init__(self) -> None:
         self.logits: list[Tensor] = []
@@ -42,20 +42,20 @@ class Collector:
         return {}
 
 
-def answers_path(work: Path, of: Answers) -> Path:
+def outputs_path(work: Path, of: Answers) -> Path:
     return work / "answers" / f"{of.teacher}-{fingerprint(of)}.npy"
 
 
 def build(teacher: str) -> models.ImageModel:
     """A teacher of `settings.TEACHERS`."""
-    words = ["data.path=unused", "store.path=unused", *teacher_words(teacher)]
-    return inputs.open_teacher(distill.config.command.load("save_logits", SaveLogitsConfig, words).teacher)
+    arguments = ["data.path=unused", "store.path=unused", *teacher_arguments(teacher)]
+    return inputs.open_teacher(distill.config.command.load("save_logits", SaveLogitsConfig, arguments).teacher)
 
 
-def answer(work: Path, of: Answers) -> None:
-    """Writes the teacher's log-probabilities (n, C) on the test pictures, in the catalog's order."""
+def save_outputs(work: Path, of: Answers) -> None:
+    """Writes the teacher's log-probabilities (n, C) on the test images, in the catalog's order."""
     logprobs_nc, _ = outputs(build(of.teacher), data_path(work, of.judged))
-    path = answers_path(work, of)
+    path = outputs_path(work, of)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npy")
     np.save(part, logprobs_nc.numpy())
@@ -63,7 +63,7 @@ def answer(work: Path, of: Answers) -> None:
 
 
 def outputs(teacher: models.ImageModel, data: Path) -> tuple[Tensor, Tensor]:
-    """A network's log-probabilities (n, C) on whole pictures, and the labels (n,)."""
+    """A network's log-probabilities (n, C) on whole images, and the labels (n,)."""
     compute = ComputeConfig(threads=1)
     runtime = processes.start(compute)
     runtime.place(teacher.net, compute)
@@ -78,18 +78,18 @@ def outputs(teacher: models.ImageModel, data: Path) -> tuple[Tensor, Tensor]:
 
 
 def score(work: Path, weights: Path, against: Answers) -> dict[str, float]:
-    """A student's scores: `top1` by the labels in percent, where the classes are theirs; `agreement` with the teacher's
-    first class in percent; `kl`, KL(teacher || student) in nats a picture."""
+    """A student's scores: `top1` in percent, where student and data have the same classes; `agreement` with the
+    teacher's top class in percent; `kl`, KL(teacher || student) in nats per image."""
     student_nc, labels_n = outputs(
         models.build_teacher(kind="tiny_vit", weights=weights), data_path(work, against.judged)
     )
-    teacher_nc = torch.from_numpy(np.load(answers_path(work, against)))
-    guess_n = student_nc.argmax(dim=1)
+    teacher_nc = torch.from_numpy(np.load(outputs_path(work, against)))
+    predicted_n = student_nc.argmax(dim=1)
     divergence_n = (teacher_nc.exp() * (teacher_nc - student_nc)).sum(dim=1)
     scores = {
-        "agreement": 100 * (guess_n == teacher_nc.argmax(dim=1)).double().mean().item(),
+        "agreement": 100 * (predicted_n == teacher_nc.argmax(dim=1)).double().mean().item(),
         "kl": divergence_n.double().mean().item(),
     }
     if against.teacher == "fashion":
-        scores["top1"] = 100 * (guess_n == labels_n).double().mean().item()
+        scores["top1"] = 100 * (predicted_n == labels_n).double().mean().item()
     return scores

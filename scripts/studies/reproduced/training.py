@@ -1,4 +1,4 @@
-"""One cell: a student is trained by `distill.train_student` in a folder of its own, and scored."""
+"""One cell: a student, trained by `distill.train_student` in a folder of its own, and scored."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from distill import train_student
 from distill.config import TrainStudentConfig
 from distill.errors import DistillError
 from distill.runs import run_dir
-from scripts.studies.claims import scoring, stores
-from scripts.studies.claims.images import data_path
-from scripts.studies.claims.online import train_online
-from scripts.studies.claims.settings import OPTIM, STUDENTS, VIEWS, Answers, Training, fingerprint
+from scripts.studies.reproduced import scoring, stores
+from scripts.studies.reproduced.images import data_path
+from scripts.studies.reproduced.online import train_online
+from scripts.studies.reproduced.settings import OPTIM, STUDENTS, VIEWS, Answers, Training, fingerprint
 
 
 def run_path(work: Path, cell: Training) -> Path:
     return work / "runs" / fingerprint(cell)
 
 
-def words_of(work: Path, cell: Training) -> list[str]:
-    """The words of `python -m distill.train_student`."""
+def arguments_of(work: Path, cell: Training) -> list[str]:
+    """The arguments of `python -m distill.train_student`."""
     steps_per_epoch = cell.data.per_class * 10 // cell.batch
-    words = [
+    arguments = [
         f"data.path={data_path(work, cell.data)}", *STUDENTS[cell.student], f"train.steps={cell.steps}",
         f"train.batch_size={cell.batch}", *OPTIM, f"optim.warmup_epochs={cell.warmup / steps_per_epoch!r}",
         f"data.window_shards={cell.window}", f"train.seed={cell.seed}", "data.workers=0", "compute.threads=1",
         f"run.save_every={max(1, cell.steps // 6)}", "run.keep=1", f"run.dir={run_path(work, cell)}",
     ]  # fmt: skip
     if cell.store is None:
-        return [*words, *VIEWS[cell.view]]
-    # Views that are not the teacher's would be refused, and are the point here.
+        return [*arguments, *VIEWS[cell.view]]
+    # Views that are not the teacher's would be refused; here they are compared.
     check = "off" if cell.store.unmatched or cell.store.view else "strict"
     return [
-        *words,
+        *arguments,
         f"store.path={stores.store_path(work, cell.store)}",
         f"store.check={check}",
         f"loss.tail={cell.tail}",
@@ -45,9 +45,9 @@ def words_of(work: Path, cell: Training) -> list[str]:
 
 
 def train_cell(work: Path, cell: Training) -> dict[str, Any]:
-    """Trains and scores it; goes on from the run's newest checkpoint. **Returns** what is to be kept of it."""
-    words = words_of(work, cell)
-    config = distill.config.command.load("train_student", TrainStudentConfig, words)
+    """Trains and scores a student; resumes from the run's newest checkpoint. **Returns** its result."""
+    arguments = arguments_of(work, cell)
+    config = distill.config.command.load("train_student", TrainStudentConfig, arguments)
     if cell.online:
         train_online(config, scoring.build(cell.online))
     else:
@@ -55,14 +55,16 @@ def train_cell(work: Path, cell: Training) -> dict[str, Any]:
     folder = run_path(work, cell)
     weights = folder / run_dir.WEIGHTS
     if not weights.exists():
-        raise DistillError(f"{folder} was not finished")
+        raise DistillError(f"the run in {folder} has not finished")
     began = time.monotonic()
     scores = scoring.score(work, weights, Answers(teacher=cell.teacher, judged=cell.judged))
     summary = json.loads((folder / run_dir.SUMMARY).read_text())
     shutil.rmtree(folder / run_dir.CHECKPOINTS, ignore_errors=True)
-    told = {"words": words, "scores": scores, "seconds": summary["seconds"]}
-    told["cpu_seconds"] = round(
-        time.process_time(), 1
-    )  # Of this process, so of the last part of a run that was stopped.
-    told["scoring_seconds"] = round(time.monotonic() - began, 1)
-    return told | ({"store": stores.facts(work, cell.store)} if cell.store else {})
+    result = {
+        "words": arguments,
+        "scores": scores,
+        "seconds": summary["seconds"],
+        "cpu_seconds": round(time.process_time(), 1),  # Of this process: of a run that was stopped, the last part.
+        "scoring_seconds": round(time.monotonic() - began, 1),
+    }
+    return result | ({"store": stores.facts(work, cell.store)} if cell.store else {})

@@ -1,7 +1,7 @@
-"""What a store saves: steps of a student with the teacher's answers from a store, and with the teacher beside it.
+"""What a store saves: time and memory of a student's steps with logits from a store, and with the teacher online.
 
-Both arms are made as a student pass is made and see the same views. For time they take turns in one process; for memory
-each is alone in its own, and the process's peak counts. Nothing else should run meanwhile.
+Both arms are set up as a student pass is and see the same views. Time: they take turns in one process. Memory: each
+runs in a process of its own, whose peak counts. Nothing else should run at the same time.
 """
 
 from __future__ import annotations
@@ -25,67 +25,67 @@ from distill.runtime import processes
 from distill.runtime.progress import Progress
 from distill.student.loop import train
 from distill.student.setup import make_damage_log, make_pass, make_training
-from scripts.demo.photographs import main as photographs
-from scripts.studies.claims import stores
-from scripts.studies.claims.images import data_path
-from scripts.studies.claims.online import answered
-from scripts.studies.claims.scoring import build
-from scripts.studies.claims.settings import STUDENTS, Cost, Store
+from scripts.demo.photographs import write_photographs
+from scripts.studies.reproduced import stores
+from scripts.studies.reproduced.images import data_path
+from scripts.studies.reproduced.online import online_batches
+from scripts.studies.reproduced.scoring import build
+from scripts.studies.reproduced.settings import STUDENTS, Cost, Store
 
 PHOTOGRAPHS = 16
-"""Crops of each of eight photographs."""
+"""Crops per photograph; there are eight photographs."""
 
 
 def make_photographs(work: Path) -> None:
-    """Photographs, packed, and a store over them: EfficientNet-Lite0's ten most probable classes of one view each."""
+    """Packs photographs and stores EfficientNet-Lite0's top 10 of one view of each."""
     folder = work / "photographs"
     if not (folder / "data").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        photographs.callback(target=folder / "images", per_photo=PHOTOGRAPHS, seed=0)
+        write_photographs(folder / "images", per_photo=PHOTOGRAPHS, seed=0)
         pack(folder / "images", folder / "packed")
         (folder / "packed").rename(folder / "data")
-    words = [
+    arguments = [
         f"data.path={folder / 'data'}", f"store.path={folder / 'teacher.zarr'}", "teacher=efficientnet_lite0",
         "data.workers=0", "batch_size=16",
     ]  # fmt: skip
-    save_logits.main(distill.config.command.load("save_logits", SaveLogitsConfig, words))
+    save_logits.main(distill.config.command.load("save_logits", SaveLogitsConfig, arguments))
 
 
 def measure(work: Path, cell: Cost, *, store: Store) -> dict[str, Any]:
-    """Seconds a step in every turn of each arm; one turn before them is not counted.
+    """Seconds per step in every turn of each arm; a first turn warms up.
 
-    **Arguments:** `store`: of the cells whose pictures are of Fashion-MNIST.
+    **Arguments:** `store`: of the cells on Fashion-MNIST.
     """
     arms = {name: _arm(work, cell, store=store, online=name == "online") for name in cell.arms}
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(-1, cell.turns):
         for name in sorted(arms, reverse=turn % 2 == 0):
-            took = arms[name]() / cell.steps
+            per_step = arms[name]() / cell.steps
             if turn >= 0:
-                seconds[name].append(took)
-    told: dict[str, Any] = {"seconds_a_step": seconds}
+                seconds[name].append(per_step)
+    result: dict[str, Any] = {"seconds_a_step": seconds}
     if len(arms) == 2:
-        told["ratio"] = median(b / a for a, b in zip(seconds["stored"], seconds["online"], strict=True))
-    return told
+        result["ratio"] = median(b / a for a, b in zip(seconds["stored"], seconds["online"], strict=True))
+    return result
 
 
 def _arm(work: Path, cell: Cost, *, store: Store, online: bool) -> Callable[[], float]:
-    """A student pass made ready; each call runs a turn of steps and returns its seconds."""
-    config = distill.config.command.load("train_student", TrainStudentConfig, _words(work, cell, store))
+    """A student pass, set up. **Returns** a function that runs one turn of steps and returns its seconds."""
+    config = distill.config.command.load("train_student", TrainStudentConfig, _arguments(work, cell, store))
     runtime = processes.start(config.compute)
-    made = make_pass(config, runtime)
-    dataset: Any = made.batches
+    student_pass = make_pass(config, runtime)
+    dataset: Any = student_pass.batches
     if online:
-        dataset = answered(made.batches, _teacher(cell), config, runtime)
-    training = make_training(config, runtime, made.num_classes)
-    batches = load(dataset, range(made.plan.total_steps), workers=0)
+        dataset = online_batches(student_pass.batches, _teacher(cell), config, runtime)
+    training = make_training(config, runtime, student_pass.num_classes)
+    batches = load(dataset, range(student_pass.plan.total_steps), workers=0)
     damage_log = make_damage_log(config, runtime)
 
     def turn() -> float:
-        part = replace(made.plan, total_steps=training.step + cell.steps, save_every=0, log_every=0)
+        plan = replace(student_pass.plan, total_steps=training.step + cell.steps, save_every=0, log_every=0)
         began = time.perf_counter()
         train(
-            training, part, batches, runtime=runtime, damage_log=damage_log, log=lambda values: None, save=lambda: None,
+            training, plan, batches, runtime=runtime, damage_log=damage_log, log=lambda values: None, save=lambda: None,
             evaluate=None, stop=lambda: None, progress=Progress("", total=0, unit="", shown=False),
         )  # fmt: skip
         return time.perf_counter() - began
@@ -93,7 +93,7 @@ def _arm(work: Path, cell: Cost, *, store: Store, online: bool) -> Callable[[], 
     return turn
 
 
-def _words(work: Path, cell: Cost, store: Store) -> list[str]:
+def _arguments(work: Path, cell: Cost, store: Store) -> list[str]:
     data, path = data_path(work, store.of.data), stores.store_path(work, store)
     if cell.student == "TinyViT-5M":
         data, path = work / "photographs" / "data", work / "photographs" / "teacher.zarr"
@@ -105,7 +105,7 @@ def _words(work: Path, cell: Cost, store: Store) -> list[str]:
 
 
 def _teacher(cell: Cost) -> models.ImageModel:
-    """The cell's teacher; time and memory of `random_clip` are those of the published teacher."""
+    """The cell's teacher. `random_clip` takes the time and memory of the published teacher."""
     if cell.teacher != "random_clip":
         return build(cell.teacher)
     net = timm.create_model("vit_large_patch14_clip_quickgelu_224", num_classes=1000)

@@ -1,7 +1,7 @@
-"""Work in processes side by side: each job in a process of its own, its result in a file.
+"""Work in parallel processes: each job in a process of its own, its result in a file.
 
-Processes are forked from one that has imported everything, so a job costs no start. A job whose file is there is done.
-Its file appears whole or not at all; what it printed is in a log beside it. Jobs end when their parent does, however it
+Processes are forked from one that has imported everything, so a job starts at once. A job whose file exists is done.
+The file is written completely or not at all; what the job printed is in a log beside it. Jobs end when their parent
 ends.
 """
 
@@ -47,35 +47,38 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], *, processes: int) -> None:
-    """Does all jobs that are not done. **Raises:** `DistillError` when one fails, after ending the others."""
+    """Runs all jobs that are not done. **Raises:** `DistillError` when one fails, after ending the others."""
     waiting = [job for job in jobs if not job.done]
-    left, fork = sum(job.minutes for job in waiting), multiprocessing.get_context("fork")
-    running: dict[int, tuple[Job, BaseProcess, float]] = {}
+    minutes_left, fork = sum(job.minutes for job in waiting), multiprocessing.get_context("fork")
+    running: dict[Any, tuple[Job, BaseProcess, float]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < processes:
                 job = waiting.pop(0)
                 job.result.parent.mkdir(parents=True, exist_ok=True)
-                runtime = fork.Process(target=_run, args=(job, os.getpid()), name=job.name)
-                runtime.start()
-                running[runtime.sentinel] = (job, runtime, time.monotonic())
+                process = fork.Process(target=_run, args=(job, os.getpid()), name=job.name)
+                process.start()
+                running[process.sentinel] = (job, process, time.monotonic())
             for sentinel in multiprocessing.connection.wait(list(running)):
-                job, runtime, began = running.pop(sentinel)
-                runtime.join()
+                job, finished, began = running.pop(sentinel)
+                finished.join()
                 if not job.done:
                     raise DistillError(f"{job.name} failed: {log_path(job)} says why\n{_tail(log_path(job))}")
-                left -= job.minutes
-                took = time.monotonic() - began
-                click.echo(f"{job.name}: {took:.0f} s; about {max(0.0, left) / processes:.0f} minutes left", err=True)
+                minutes_left -= job.minutes
+                seconds = time.monotonic() - began
+                click.echo(
+                    f"{job.name}: {seconds:.0f} s; about {max(0.0, minutes_left) / processes:.0f} minutes left",
+                    err=True,
+                )
     finally:
-        for _, runtime, _ in running.values():
-            runtime.kill()
-            runtime.join()
+        for _, unfinished, _ in running.values():
+            unfinished.kill()
+            unfinished.join()
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """While open, no other run works in `folder`. **Raises:** `DistillError` where one does."""
+def locked(folder: Path) -> Iterator[None]:
+    """While open, no other run can work in `folder`. **Raises:** `DistillError` if one does."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
@@ -94,31 +97,31 @@ def _tail(path: Path) -> str:
 
 
 def _run(job: Job, parent: int) -> None:
-    """In the forked process: does the job, its output in the log, and keeps what it returns."""
+    """In the forked process: runs the job with its output in the log, and writes what it returns."""
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(1)  # It ended before it could be told.
+        os._exit(1)  # The parent ended before this process had asked to end with it.
     log = os.open(log_path(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     for stream in (1, 2):
         os.dup2(log, stream)
     torch.set_num_threads(1)
     try:
-        told = job.work()
+        result = job.work()
     except BaseException:
         traceback.print_exc()
         sys.exit(1)
-    write_json(job.result, told | {"name": job.name, "peak_mb": peak_mb()})
+    write_json(job.result, result | {"name": job.name, "peak_mb": peak_mb()})
 
 
 def peak_mb() -> float:
-    """Largest memory that this process held, in MB (10^6 bytes)."""
+    """Peak memory of this process in MB (10^6 bytes)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def write_json(path: Path, values: Any) -> None:
-    """All of the file or none of it."""
+    """Writes the file completely or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(values, indent=1) + "\n")
     part.replace(path)

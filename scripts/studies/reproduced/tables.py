@@ -1,4 +1,4 @@
-"""Tables in Markdown, one a question."""
+"""Tables in Markdown, one per question."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def table(question: dict[str, Any]) -> str:
-    """The arms of one question. `difference` is in the question's first score, seed by seed."""
+    """The arms of one question. The difference is in the question's metric, seed by seed."""
     arms = question["arms"]
     scores = [name for name in NAMES if name in arms[0]]
     stored = any(arm["store"] for arm in arms)
     columns = ["arm", *(NAMES[name] for name in scores), f"difference in {_short(question['metric'])}"]
-    columns += ["bytes a view", "classes", "mass kept"] if stored else []
+    columns += ["bytes per view", "classes", "mass stored"] if stored else []
     columns += ["CPU seconds", "peak MB"]
     lines = [f"### ({question['key']}) {question['title']}", "", _line(columns), "|---" * len(columns) + "|"]
     for arm in arms:
@@ -36,28 +36,28 @@ def table(question: dict[str, Any]) -> str:
 
 
 def cost_table(costs: Sequence[dict[str, Any]]) -> str:
-    """Time of a step and peak memory of a process, with stored answers and with the teacher online."""
+    """Time per step and peak memory of a process, with stored logits and with the teacher online."""
     if not costs:
         return ""
     head = [
         "student",
         "teacher",
-        "rows a step",
-        "seconds a step, stored",
+        "rows per step",
+        "seconds per step, stored",
         "online",
         "ratio",
         "peak MB, stored",
         "online",
     ]
     rows: dict[tuple[str, str], dict[tuple[str, ...], dict[str, Any]]] = {}
-    for found in costs:
-        cost = found["cost"]
-        rows.setdefault((cost["student"], cost["teacher"]), {})[tuple(cost["arms"])] = found
+    for measured in costs:
+        cost = measured["cost"]
+        rows.setdefault((cost["student"], cost["teacher"]), {})[tuple(cost["arms"])] = measured
     lines = ["### (b) What a step costs", "", _line([*head, "ratio"]), "|---" * (len(head) + 1) + "|"]
-    for (student, teacher), found in rows.items():
-        timed = found["stored", "online"]
+    for (student, teacher), by_arms in rows.items():
+        timed = by_arms["stored", "online"]
         seconds = {name: statistics.median(values) for name, values in timed["seconds_a_step"].items()}
-        stored, online = (found[(name,)]["peak_mb"] for name in ("stored", "online"))
+        stored, online = (by_arms[(name,)]["peak_mb"] for name in ("stored", "online"))
         lines.append(_line([
             student, teacher, str(timed["cost"]["batch"]), f"{seconds['stored']:.3f}", f"{seconds['online']:.3f}",
             f"{timed['ratio']:.2f}", f"{stored:.0f}", f"{online:.0f}", f"{online / stored:.2f}",
@@ -66,7 +66,7 @@ def cost_table(costs: Sequence[dict[str, Any]]) -> str:
 
 
 def reference_of(arm: dict[str, Any], arms: Sequence[dict[str, Any]], ending: str) -> dict[str, Any] | None:
-    """The arm that another is held against: see `Question.against`."""
+    """The arm that `arm` is compared with: see `Question.against`."""
     references = [other for other in arms if other["label"].endswith(ending)]
     before = [other for other in arms[: arms.index(arm) + 1] if other in references]
     return before[-1] if before else references[0] if references else None
@@ -81,8 +81,8 @@ def spread(values: Sequence[float], digits: int) -> str:
 def _difference(arm: dict[str, Any], reference: dict[str, Any] | None, metric: str) -> str:
     if reference is None or reference is arm:
         return ""
-    found = [one - other for one, other in zip(arm[metric], reference[metric], strict=True)]
-    text = spread(found, DIGITS[metric])
+    differences = [a - b for a, b in zip(arm[metric], reference[metric], strict=True)]
+    text = spread(differences, DIGITS[metric])
     return text if text.startswith("-") else f"+{text}"
 
 

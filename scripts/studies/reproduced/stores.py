@@ -1,6 +1,6 @@
-"""Teacher passes that keep every class in float16, and stores that keep less, made from what they kept.
+"""Teacher passes that store every class in float16, and smaller stores made from them.
 
-So a teacher runs once however many stores are compared, and all of them hold the same answers. Selection, learned tail
+So a teacher runs once for all stores that are compared, and all of them hold the same outputs. Selection, learned tail
 and writing are the teacher pass's own functions.
 """
 
@@ -21,11 +21,11 @@ from distill.data.seeds import DerivedSeeds
 from distill.targets.selection import Selection, select_targets
 from distill.teacher.learned_tail import TailSums
 from logitstore.tools.describe import describe_store
-from scripts.studies.claims.images import data_path
-from scripts.studies.claims.settings import VIEWS, Pass, Store, fingerprint, teacher_words
+from scripts.studies.reproduced.images import data_path
+from scripts.studies.reproduced.settings import VIEWS, Pass, Store, fingerprint, teacher_arguments
 
 OTHER_SEED = 1
-"""Of views that are not the teacher's; theirs is 0."""
+"""Store seed of views that are not the teacher's; the teacher's is 0."""
 
 
 def pass_path(work: Path, of: Pass) -> Path:
@@ -37,14 +37,14 @@ def store_path(work: Path, store: Store) -> Path:
 
 
 def run_pass(work: Path, of: Pass) -> None:
-    """Lets the teacher answer; goes on where it was stopped."""
+    """Runs the teacher pass; resumes where it was stopped."""
     classes = 10 if of.teacher == "fashion" else 1000
-    words = [
-        f"data.path={data_path(work, of.data)}", *teacher_words(of.teacher), *VIEWS[of.view],
+    arguments = [
+        f"data.path={data_path(work, of.data)}", *teacher_arguments(of.teacher), *VIEWS[of.view],
         f"store.path={pass_path(work, of)}", f"store.topk={classes}", f"store.epochs={of.epochs}",
         "store.encoding=float16", "batch_size=64", "data.workers=0", "compute.threads=1",
     ]  # fmt: skip
-    save_logits.main(distill.config.command.load("save_logits", SaveLogitsConfig, words))
+    save_logits.main(distill.config.command.load("save_logits", SaveLogitsConfig, arguments))
 
 
 def is_made(path: Path) -> bool:
@@ -52,7 +52,7 @@ def is_made(path: Path) -> bool:
 
 
 def make_store(work: Path, store: Store) -> None:
-    """Writes what `store` keeps of its pass; goes on where it was stopped."""
+    """Writes `store` from its pass; resumes where it was stopped."""
     origin, path = logitstore.open(pass_path(work, store.of)), store_path(work, store)
     selection = Selection(kind=store.selection, topk=store.topk, max_mass=store.max_mass, draws=store.draws)
     learned = learn_tail(origin, selection) if store.tail == "learned" else None
@@ -68,8 +68,8 @@ def make_store(work: Path, store: Store) -> None:
     with logitstore.writer(path) as writer:
         for epoch, block in np.argwhere(~logitstore.open(path).done()).tolist():
             rows = spec.block_rows(block)
-            answered = 0 if store.view else epoch
-            logprobs_bc, seeds = dense(origin, answered, rows)
+            origin_epoch = 0 if store.view else epoch
+            logprobs_bc, seeds = dense(origin, origin_epoch, rows)
             if store.unmatched or store.view:
                 base = OTHER_SEED if store.unmatched else 0
                 source = DerivedSeeds(base=base, num_samples=spec.num_samples)
@@ -77,13 +77,13 @@ def make_store(work: Path, store: Store) -> None:
             targets = select_targets(logprobs_bc, selection, seeds_b=seeds)
             writer.write(
                 epoch, block, seeds=seeds, indices=targets.indices.numpy(), logprobs=targets.logprobs.numpy(),
-                tail=targets.tail.numpy(), proof=origin.proof(answered, block),
+                tail=targets.tail.numpy(), proof=origin.proof(origin_epoch, block),
             )  # fmt: skip
 
 
 def view_json(view: str) -> dict[str, object]:
-    words = [*VIEWS[view], "data.path=unused", "store.path=unused"]
-    return inputs.open_view_spec(distill.config.command.load("save_logits", SaveLogitsConfig, words).view).to_json()
+    arguments = [*VIEWS[view], "data.path=unused", "store.path=unused"]
+    return inputs.open_view_spec(distill.config.command.load("save_logits", SaveLogitsConfig, arguments).view).to_json()
 
 
 def dense(store: logitstore.Store, epoch: int, rows: range) -> tuple[torch.Tensor, np.ndarray]:
@@ -95,7 +95,7 @@ def dense(store: logitstore.Store, epoch: int, rows: range) -> tuple[torch.Tenso
 
 
 def learn_tail(origin: logitstore.Store, selection: Selection) -> logitstore.TailModel:
-    """From all views of epoch 0, as a teacher pass does."""
+    """Learns the tail from all views of epoch 0, as a teacher pass does."""
     sums = TailSums(torch.arange(origin.spec.num_classes))
     for block in range(origin.spec.num_blocks):
         sums.add(dense(origin, 0, origin.spec.block_rows(block))[0], selection)
@@ -103,7 +103,7 @@ def learn_tail(origin: logitstore.Store, selection: Selection) -> logitstore.Tai
 
 
 def facts(work: Path, store: Store) -> dict[str, float]:
-    """Bytes a view, all files of the blocks; classes with an entry and their mass, of a view of epoch 0."""
+    """Bytes per view, counting all files of the blocks; stored classes and their mass, means over epoch 0."""
     opened = logitstore.open(store_path(work, store))
     rows = opened.read(epoch=0, rows=slice(None))
     present = rows.logprobs > -np.inf

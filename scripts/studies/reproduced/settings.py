@@ -1,6 +1,8 @@
-"""Values that say what is made and measured. Equal values are made once, whoever asks; a changed value is another one.
+"""Values that say what is made and measured. Each value is made once, for all questions that need it.
 
-Whatever decides a result is in the fingerprint of its value, the words of `STUDENTS`, `VIEWS` and `OPTIM` too.
+The fingerprint of a value covers everything that decides its result: its fields, and the arguments in `STUDENTS`,
+`VIEWS`, `TEACHERS` and `OPTIM`. It also covers the names of classes and fields, so they stay as they were when the
+results in the documentation were recorded.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSION = 1
-"""Raised when the programs change so that old results no longer hold."""
+"""Raised when the programs change so that old results are no longer valid."""
 
 STUDENTS = {
     "0.16 M": ("student=tiny_vit_micro", "student.image_size=28", "student.dims=[16,32,48,64]",
@@ -26,33 +28,33 @@ VIEWS = {
     "strong": ("view=crop_flip", "view.interpolation=bilinear"),
     "whole": ("view=none",),
 }
-"""`mild`: crops of 60 to 100 % of the area, flips, some erasing, as the teacher was trained; `strong`: crops of 8 to
-100 %, flips; `whole`: the picture as it is."""
+"""`mild`: crops of 60 to 100 % of the area, flips, some erasing, as in the teacher's training; `strong`: crops of 8 to
+100 %, flips; `whole`: the image as it is."""
 TEACHERS = {
     "fashion": ("teacher=tiny_vit", "teacher.weights={root}/scripts/demo/teacher.safetensors"),
     "imagenet": ("teacher=efficientnet_lite0", "teacher.image_size=128"),
     "lite2": ("teacher=efficientnet_lite2", "teacher.image_size=224"),
 }
-"""The quick start's teacher, 10 classes; one of ImageNet's thousand classes, asked about the same pictures, enlarged;
-and a larger one, for its time and memory."""
+"""The quick start's teacher, of 10 classes; one of ImageNet's 1,000 classes, on the same images, enlarged; and a larger
+one, for its time and memory."""
 OPTIM = ("optim.base_batch=null", "optim.lr=2e-3", "optim.min_lr=1e-5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Pictures of Fashion-MNIST, packed."""
+    """Images of Fashion-MNIST, packed."""
 
     per_class: int
-    """The first so many of each class."""
+    """The first images of each class, this many."""
     split: str = "train"
     rows_per_shard: int = 100
     shuffled: bool = True
-    """Whether packing shuffled them; False: class after class."""
+    """Whether packing shuffled them; False: sorted by class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """A teacher pass that keeps every class."""
+    """A teacher pass that stores every class."""
 
     data: Data
     teacher: str
@@ -62,15 +64,16 @@ class Pass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """A teacher's answers on test pictures, shown whole."""
+    """A teacher's outputs on test images, evaluated whole."""
 
     teacher: str
     judged: Data
+    """Test images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """What of a pass is kept, and what the student is told that it was about."""
+    """A store made from a pass, and the views that it describes to the student."""
 
     of: Pass
     epochs: int
@@ -80,11 +83,11 @@ class Store:
     max_mass: float = 1.0
     draws: int = 0
     tail: str = "uniform"
-    """What the store says of the classes that it does not keep: `uniform` or `learned`."""
+    """How the store describes the classes outside the top-k: `uniform` or `learned`."""
     unmatched: bool = False
-    """Whether the student's views are others than the teacher's, drawn by another seed."""
+    """Whether the student's views differ from the teacher's, because another seed draws them."""
     view: str | None = None
-    """Views of the student, where they are drawn otherwise than the teacher's; `of` then has one epoch."""
+    """The student's view settings, where they differ from the teacher's; `of` then has one epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +103,9 @@ class Training:
     warmup: int
     """In steps."""
     store: Store | None = None
-    """None: labels teach."""
+    """None: training on labels."""
     online: str | None = None
-    """Teacher that runs at every step, on the views of the store, whose logits are then not used."""
+    """The teacher that runs at every step, on the views of the store, whose logits are then not used."""
     tail: str = "stored"
     """`loss.tail`."""
     view: str = "mild"
@@ -124,30 +127,29 @@ class Cost:
     """Of `TEACHERS`, or `random_clip`: the published teacher's network without its weights."""
     batch: int
     steps: int
-    """Of a turn."""
+    """Per turn."""
     turns: int
     threads: int
     arms: tuple[str, ...]
-    """`stored` and `online`, taking turns; or one of them alone, whose peak memory is measured."""
+    """`stored` and `online` in turn; or one of them alone, for its peak memory."""
 
 
-def teacher_words(teacher: str) -> list[str]:
-    """Words of a command line that choose a teacher of `TEACHERS`."""
-    return [word.format(root=ROOT) for word in TEACHERS[teacher]]
+def teacher_arguments(teacher: str) -> list[str]:
+    """Command-line arguments that choose a teacher of `TEACHERS`."""
+    return [argument.format(root=ROOT) for argument in TEACHERS[teacher]]
 
 
 def fingerprint(value: Data | Pass | Answers | Store | Training | Cost) -> str:
-    """12 hexadecimal digits of everything that decides what `value` comes to."""
-    told: dict[str, Any] = {"version": VERSION, "kind": type(value).__name__, **asdict(value)}
-    told["words"] = sorted(_words_in(told))
+    """12 hexadecimal digits of everything that decides the result of `value`."""
+    covered: dict[str, Any] = {"version": VERSION, "kind": type(value).__name__, **asdict(value)}
+    covered["words"] = sorted(_arguments_of(covered))
     if isinstance(value, Training):
-        told["optim"] = OPTIM
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        covered["optim"] = OPTIM
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _words_in(told: Any) -> set[tuple[str, ...]]:
-    """The words behind every name of a student, view or teacher in a value."""
-    if isinstance(told, dict):
-        return set().union(*map(_words_in, told.values()))
-    known = (STUDENTS, VIEWS, TEACHERS)
-    return {names[told] for names in known if isinstance(told, str) and told in names}
+def _arguments_of(value: Any) -> set[tuple[str, ...]]:
+    """The arguments behind every name of a student, view or teacher in a value."""
+    if isinstance(value, dict):
+        return set().union(*map(_arguments_of, value.values()))
+    return {names[value] for names in (STUDENTS, VIEWS, TEACHERS) if isinstance(value, str) and value in names}

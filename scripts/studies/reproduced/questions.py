@@ -1,6 +1,6 @@
-"""The questions, and the trainings that answer them: each an arm's label and a training, once a seed.
+"""The questions, and the trainings that answer them: arms, each with a label and, for every seed, a training.
 
-Trainings are values: arms of several questions that are the same training are trained once.
+Trainings are values: equal trainings in the arms of several questions run once.
 """
 
 from __future__ import annotations
@@ -9,34 +9,34 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scripts.studies.claims.settings import Cost, Data, Pass, Store, Training
+from scripts.studies.reproduced.settings import Cost, Data, Pass, Store, Training
 
 Arms = list[tuple[str, Training]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How large everything is. The default is what is reported; `TINY` only shows that it runs."""
+    """The size of everything. The default is what is reported; `TINY` only shows that everything runs."""
 
     many: int = 600
-    """Training pictures a class."""
+    """Training images per class."""
     few: int = 60
     judged: int = 200
-    """Test pictures a class."""
+    """Test images per class."""
     rows_per_shard: int = 100
     steps: int = 744
-    """8 rounds of the 6,000 pictures."""
+    """8 epochs of the 6,000 images."""
     batch: int = 64
     warmup: int = 93
     epochs: int = 8
-    """Stored epochs, where nothing else is asked."""
+    """Stored epochs, unless a question varies them."""
     rounds: int = 16
-    """Of the long run over the many pictures, each with views of its own at best."""
+    """Epochs of the long run over the many images; with as many stored epochs no view comes twice."""
     imagenet_epochs: int = 4
     reuse: tuple[int, ...] = (1, 2, 4, 8)
-    """Stored epochs that are tried."""
+    """Numbers of stored epochs that are compared."""
     turns: int = 9
-    """Of timings; 0: as few as show that they run."""
+    """Of timings; 0: only one, of one pair."""
 
     @property
     def long_steps(self) -> int:
@@ -44,7 +44,7 @@ class Scale:
 
     @property
     def few_epochs(self) -> int:
-        """Rounds of the few pictures in as many steps: with so many stored epochs no view comes twice."""
+        """Epochs of the few images in as many steps; with as many stored epochs no view comes twice."""
         return -(-self.steps // (self.few * 10 // self.batch))
 
     @property
@@ -65,12 +65,12 @@ class Question:
     arms: Callable[[Scale, int], Arms]
     """(scale, seed) -> arms."""
     against: str
-    """How the labels end of the arms that others are held against: each against the last such arm before it, or the
-    first of all."""
+    """How the labels of the reference arms end: each arm is compared with the last such arm before it, or with the
+    first one."""
     metric: str = "top1"
     """What the plot shows."""
     across: str = "arms"
-    """Of the plot's points: `arms` by name, or the number that each label holds, or `bytes`."""
+    """The plot's axis: `arms` by name, `number` in each label, or `bytes`."""
 
 
 def data_of(scale: Scale, *, few: bool = False, shuffled: bool = True) -> Data:
@@ -79,14 +79,14 @@ def data_of(scale: Scale, *, few: bool = False, shuffled: bool = True) -> Data:
 
 
 def store_of(scale: Scale, *, few: bool = False, topk: int = 3) -> Store:
-    """The store that most questions start from: mild views, three of ten classes in log8."""
+    """The store that most questions start from: mild views, the top 3 of 10 classes in log8."""
     epochs = scale.few_epochs if few else scale.rounds
     of = Pass(data=data_of(scale, few=few), teacher="fashion", view="mild", epochs=epochs)
     return Store(of=of, epochs=epochs if few else scale.epochs, topk=topk)
 
 
 def training(scale: Scale, seed: int, store: Store | None = None, *, student: str = "0.60 M") -> Training:
-    """From a store, or from the labels of all pictures."""
+    """A training from a store, or on the labels of all images."""
     return Training(
         student=student, data=store.of.data if store else data_of(scale), steps=scale.steps, batch=scale.batch,
         judged=Data(per_class=scale.judged, split="val"), warmup=scale.warmup, seed=seed, store=store,
@@ -98,15 +98,15 @@ def labels_or_teacher(scale: Scale, seed: int) -> Arms:
     arms: Arms = []
     for student in ("0.16 M", "0.60 M"):
         for few in (True, False):
-            where = f"{student}, {10 * data_of(scale, few=few).per_class:,} pictures"
-            taught = training(scale, seed, store_of(scale, few=few), student=student)
-            arms.append((f"{where}, labels", replace(taught, store=None)))
-            arms.append((f"{where}, distilled", taught))
+            setting = f"{student}, {10 * data_of(scale, few=few).per_class:,} images"
+            distilled = training(scale, seed, store_of(scale, few=few), student=student)
+            arms.append((f"{setting}, labels", replace(distilled, store=None)))
+            arms.append((f"{setting}, distilled", distilled))
     return arms
 
 
 def stored_or_online(scale: Scale, seed: int) -> Arms:
-    """(b) The same views in the same order, from the store or with the teacher beside the student."""
+    """(b) The same views in the same order, with stored logits or with the teacher online."""
     exact = replace(store_of(scale), topk=10, encoding="float16")
     return [
         ("teacher online, all classes", replace(training(scale, seed, exact), online="fashion")),
@@ -115,35 +115,35 @@ def stored_or_online(scale: Scale, seed: int) -> Arms:
     ]
 
 
-def kept_classes(scale: Scale, seed: int) -> Arms:
-    """(c) k of 10 classes."""
+def topk_of_ten(scale: Scale, seed: int) -> Arms:
+    """(c) The top k of 10 classes."""
     return [(f"k = {k}", training(scale, seed, store_of(scale, topk=k))) for k in (1, 2, 3, 5, 10)]
 
 
-def kept_of_thousand(scale: Scale, seed: int) -> Arms:
-    """(c) k of 1,000 classes."""
+def topk_of_thousand(scale: Scale, seed: int) -> Arms:
+    """(c) The top k of 1,000 classes."""
     sizes = (1, 3, 10, 30, 100, 1000)
     return [(f"k = {k}", training(scale, seed, replace(thousand(scale), topk=k))) for k in sizes]
 
 
 def thousand(scale: Scale) -> Store:
-    """Ten of ImageNet's classes for the same pictures."""
+    """The top 10 of ImageNet's classes for the same images."""
     of = Pass(data=data_of(scale), teacher="imagenet", view="mild", epochs=scale.imagenet_epochs)
     return Store(of=of, epochs=scale.imagenet_epochs, topk=10)
 
 
 def encodings(scale: Scale, seed: int) -> Arms:
-    """(d) Ways of keeping 3 of 10 classes, and others of about as many bytes."""
+    """(d) Encodings, selections and tails of 3 of 10 classes, and others of about as many bytes."""
     base = store_of(scale)
-    return ways(scale, seed, base, draws=3, fewer=1, more=4, mass=0.9, mass_topk=10, more_draws=18)
+    return variants(scale, seed, base, draws=3, fewer=1, more=4, mass=0.9, mass_topk=10, more_draws=18)
 
 
 def encodings_of_thousand(scale: Scale, seed: int) -> Arms:
-    """(d) Ways of keeping 10 of 1,000 classes, and others of about as many bytes."""
-    return ways(scale, seed, thousand(scale), draws=10, fewer=6, mass=0.75, mass_topk=40, more_draws=35)
+    """(d) Encodings, selections and tails of 10 of 1,000 classes, and others of about as many bytes."""
+    return variants(scale, seed, thousand(scale), draws=10, fewer=6, mass=0.75, mass_topk=40, more_draws=35)
 
 
-def ways(
+def variants(
     scale: Scale,
     seed: int,
     base: Store,
@@ -155,9 +155,9 @@ def ways(
     more_draws: int,
     more: int | None = None,
 ) -> Arms:
-    """Every encoding, selection and tail at the base's k, then those that take about its bytes.
+    """Every encoding, selection and tail at the base's k, then those that take about as many bytes.
 
-    **Arguments:** `more`: k of `hybrid` where it takes fewer bytes at the base's k.
+    **Arguments:** `more`: a larger k of `hybrid`, where it takes fewer bytes at the base's k.
     """
     classes = 10 if base.of.teacher == "fashion" else 1000
     sampled = replace(base, selection="sample", encoding="counts")
@@ -174,13 +174,13 @@ def ways(
     if more:
         stores[f"hybrid, k = {more}"] = replace(base, selection="hybrid", topk=more)
     arms = [(label, training(scale, seed, store)) for label, store in stores.items()]
-    taught = training(scale, seed, base)
-    tails = [(f"log8, {tail}, k = {base.topk}", replace(taught, tail=tail)) for tail in ("bucket", "dropped")]
+    uniform = training(scale, seed, base)
+    tails = [(f"log8, {tail}, k = {base.topk}", replace(uniform, tail=tail)) for tail in ("bucket", "dropped")]
     return [*arms[:3], *tails, *arms[3:]]
 
 
 def replayed_or_not(scale: Scale, seed: int) -> Arms:
-    """(e) The teacher's answer on the student's view, on another view of the picture, and on the whole picture."""
+    """(e) The teacher's logits of the student's view, of another view of the image, and of the whole image."""
     arms: Arms = []
     for view in ("mild", "strong"):
         epochs = scale.rounds if view == "mild" else scale.epochs
@@ -190,14 +190,14 @@ def replayed_or_not(scale: Scale, seed: int) -> Arms:
         arms += [
             (f"{view} crops, replayed", training(scale, seed, base)),
             (f"{view} crops, answers of other crops", training(scale, seed, replace(base, unmatched=True))),
-            (f"{view} crops, answers of the whole picture", training(scale, seed, whole)),
+            (f"{view} crops, answers of the whole image", training(scale, seed, whole)),
             (f"{view} crops, labels", replace(training(scale, seed), view=view)),
         ]
     return arms
 
 
 def reuse_of_many(scale: Scale, seed: int) -> Arms:
-    """(f) A long run over many pictures."""
+    """(f) A long run over many images."""
     stored = sorted({*scale.reuse, scale.rounds})
     base = store_of(scale)
     return [
@@ -207,14 +207,14 @@ def reuse_of_many(scale: Scale, seed: int) -> Arms:
 
 
 def reuse_of_few(scale: Scale, seed: int) -> Arms:
-    """(f) A run over few pictures, each of which comes very often."""
+    """(f) A run over few images, many times each."""
     base = store_of(scale, few=True)
     stored = sorted({*scale.reuse, scale.few_epochs})
     return [(f"{count} stored", training(scale, seed, replace(base, epochs=count))) for count in stored]
 
 
 def windows(scale: Scale, seed: int) -> Arms:
-    """(g) Shuffled in windows of shards, in all; and without the shuffle of packing, which is never left out."""
+    """(g) Shuffling in windows of shards and over all of them; also on data that packing did not shuffle."""
     arms: Arms = []
     for shuffled in (True, False):
         base = store_of(scale)
@@ -228,20 +228,20 @@ def windows(scale: Scale, seed: int) -> Arms:
 
 
 def costs(scale: Scale) -> list[Cost]:
-    """(b) Time and memory of a step, for teachers lighter and heavier than the student. Steps are few: a turn takes
-    about as long for each."""
+    """(b) Time and memory of a step, for teachers smaller and larger than the student. The numbers of steps make all
+    turns take about equally long."""
     pairs = (("0.60 M", "fashion", 64, 20), ("TinyViT-5M", "lite2", 8, 2), ("TinyViT-5M", "random_clip", 8, 1))
     threads = os.cpu_count() or 1
-    found = []
+    all_costs = []
     for student, teacher, batch, steps in pairs if scale.turns else (("0.60 M", "fashion", 8, 1),):
         for arms in (("stored", "online"), ("stored",), ("online",)):
             turns = scale.turns or 1 if len(arms) == 2 else 1
-            found.append(
+            all_costs.append(
                 Cost(
                     student=student, teacher=teacher, batch=batch, steps=steps, turns=turns, threads=threads, arms=arms
                 )
             )
-    return found
+    return all_costs
 
 
 QUESTIONS = (
@@ -250,9 +250,9 @@ QUESTIONS = (
         key="b", title="Stored logits against the teacher online, on the same views", arms=stored_or_online,
         against="all classes",
     ),
-    Question(key="c10", title="Classes kept, of 10", arms=kept_classes, against="k = 10", across="number"),
+    Question(key="c10", title="Classes stored, of 10", arms=topk_of_ten, against="k = 10", across="number"),
     Question(
-        key="c1000", title="Classes kept, of 1,000", arms=kept_of_thousand, against="k = 1000", metric="kl",
+        key="c1000", title="Classes stored, of 1,000", arms=topk_of_thousand, against="k = 1000", metric="kl",
         across="number",
     ),
     Question(
@@ -265,11 +265,11 @@ QUESTIONS = (
     ),
     Question(key="e", title="Replayed views against unmatched views", arms=replayed_or_not, against=", replayed"),
     Question(
-        key="f6000", title="Stored epochs reused, many pictures in a long run", arms=reuse_of_many,
+        key="f6000", title="Stored epochs reused, many images in a long run", arms=reuse_of_many,
         against="16 stored", across="number",
     ),
     Question(
-        key="f600", title="Stored epochs reused, few pictures in many rounds", arms=reuse_of_few,
+        key="f600", title="Stored epochs reused, few images in many rounds", arms=reuse_of_few,
         against="83 stored", across="number",
     ),
     Question(key="g", title="Shuffled in windows against shuffled as a whole", arms=windows, against="all shards"),

@@ -1,4 +1,4 @@
-"""The data sets: embedded pictures of Fashion-MNIST, a folder a class, packed."""
+"""The data sets: embedded images of Fashion-MNIST, one folder per class, packed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from unittest import mock
 import cv2
 import numpy as np
 
-import distill.data.packing.pack
+from distill.data.order import permutation
+from distill.data.packing.pack import pack
 from scripts.demo.fashion_mnist import CLASS_NAMES, read_embedded
-from scripts.studies.claims.settings import Data
+from scripts.studies.reproduced.settings import Data
 
 
 def data_path(work: Path, data: Data) -> Path:
@@ -20,7 +21,7 @@ def data_path(work: Path, data: Data) -> Path:
 
 
 def make_data(work: Path, data: Data) -> None:
-    """Packs it, unless that is done."""
+    """Packs the data set, unless that is done."""
     target = data_path(work, data)
     if target.exists():
         return
@@ -32,9 +33,9 @@ def make_data(work: Path, data: Data) -> None:
         folder.mkdir(parents=True)
         for number in np.flatnonzero(labels == label)[: data.per_class]:
             cv2.imwrite(str(folder / f"{number:05d}.png"), images[number])
-    # Packing always shuffles: class after class is what it saves users from, and one of the questions.
-    order = distill.data.packing.pack.permutation if data.shuffled else lambda length, *, key: np.arange(length)
-    with mock.patch.object(distill.data.packing.pack, "permutation", order):
-        distill.data.packing.pack.pack(part / "images", part / "packed", rows_per_shard=data.rows_per_shard)
+    # Packing always shuffles; one question is what would happen if it did not.
+    order = permutation if data.shuffled else lambda length, *, key: np.arange(length)
+    with mock.patch("distill.data.packing.pack.permutation", order):
+        pack(part / "images", part / "packed", rows_per_shard=data.rows_per_shard)
     (part / "packed").rename(target)
     shutil.rmtree(part)

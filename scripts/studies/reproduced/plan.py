@@ -11,33 +11,33 @@ from typing import Any, TypeVar
 import torch
 
 from distill import views
-from scripts.studies.claims import costs, images, scoring, stores
-from scripts.studies.claims.jobs import Job
-from scripts.studies.claims.questions import Question, Scale, store_of
-from scripts.studies.claims.questions import costs as costs_of
-from scripts.studies.claims.settings import Answers, Cost, Data, Pass, Store, Training, fingerprint
-from scripts.studies.claims.training import train_cell
+from scripts.studies.reproduced import costs, images, scoring, stores
+from scripts.studies.reproduced.jobs import Job
+from scripts.studies.reproduced.questions import Question, Scale, store_of
+from scripts.studies.reproduced.questions import costs as costs_of
+from scripts.studies.reproduced.settings import Answers, Cost, Data, Pass, Store, Training, fingerprint
+from scripts.studies.reproduced.training import train_cell
 
 Value = TypeVar("Value")
 
-# Of one core of two that are both at work, measured as CPU time beside other work: on a quiet machine it takes less.
-MINUTES_A_STEP = {"0.16 M": 0.080 / 60, "0.60 M": 0.090 / 60}
-MINUTES_AN_ONLINE_STEP = 0.06 / 60
-MINUTES_A_TRAINING = 9 / 60
-"""Besides its steps: opening, proving, curves, scoring."""
-MINUTES_A_VIEW = {"fashion": 0.0021 / 60, "imagenet": 0.012 / 60}
-MINUTES_A_TURN = {"fashion": 0.03, "lite2": 0.05, "random_clip": 0.15}
+# CPU time on one of two busy cores; an idle machine needs less.
+MINUTES_PER_STEP = {"0.16 M": 0.080 / 60, "0.60 M": 0.090 / 60}
+MINUTES_PER_ONLINE_STEP = 0.06 / 60
+MINUTES_PER_TRAINING = 9 / 60
+"""Beside its steps: opening, verifying proofs, curves, scoring."""
+MINUTES_PER_VIEW = {"fashion": 0.0021 / 60, "imagenet": 0.012 / 60}
+MINUTES_PER_TURN = {"fashion": 0.03, "lite2": 0.05, "random_clip": 0.15}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Jobs in stages: those of a stage need those of the stages before it."""
+    """Jobs in stages: each stage needs the stages before it."""
 
     stages: tuple[tuple[Job, ...], ...]
     alone: tuple[Job, ...]
-    """Measurements of time and memory, after all stages and one after the other."""
+    """Measurements of time and memory, after all stages, one at a time."""
     cells: dict[Training, Path]
-    """Where each training's result is."""
+    """The result file of each training."""
     costs: dict[Cost, Path]
 
     @property
@@ -46,13 +46,13 @@ class Plan:
 
 
 def make_plan(work: Path, questions: Sequence[Question], scale: Scale, *, seeds: int, first: int | None) -> Plan:
-    """**Arguments:** `first`: only so many arms of each question; None: all."""
-    asked: list[tuple[str, Training]] = []
+    """**Arguments:** `first`: only the first arms of each question; None: all."""
+    labelled: list[tuple[str, Training]] = []
     for seed in range(seeds):
         for question in questions:
-            asked += [(f"{question.key}: {label}", cell) for label, cell in question.arms(scale, seed)[:first]]
-    cells = {cell: f"{label}, seed {cell.seed}" for label, cell in reversed(asked)}  # The first label stays.
-    cells = {cell: cells[cell] for _, cell in asked}
+            labelled += [(f"{question.key}: {label}", cell) for label, cell in question.arms(scale, seed)[:first]]
+    cells = {cell: f"{label}, seed {cell.seed}" for label, cell in reversed(labelled)}  # The first label counts.
+    cells = {cell: cells[cell] for _, cell in labelled}
     measured = costs_of(scale) if any(question.key == "b" for question in questions) else []
     base = store_of(scale)
     made = _unique([*(cell.store for cell in cells if cell.store), *([base] if measured else [])])
@@ -64,7 +64,7 @@ def make_plan(work: Path, questions: Sequence[Question], scale: Scale, *, seeds:
     return Plan(
         stages=(
             tuple(_data_job(work, each) for each in data),
-            (*(_pass_job(work, each) for each in passes), *(_answers_job(work, each) for each in answers)),
+            (*(_pass_job(work, each) for each in passes), *(_outputs_job(work, each) for each in answers)),
             tuple(_store_job(work, each) for each in made),
             tuple(_cell_job(work, cell, name=name, path=paths[cell]) for cell, name in cells.items()),
         ),
@@ -75,12 +75,12 @@ def make_plan(work: Path, questions: Sequence[Question], scale: Scale, *, seeds:
 
 
 def about() -> dict[str, Any]:
-    """The software that a result comes from."""
+    """The software that made a result."""
     return {"python": platform.python_version(), "torch": torch.__version__, "views": views.software()}
 
 
 def _made(work: Path, value: Any, make: Callable[[], None], *, name: str, minutes: float) -> Job:
-    """A job whose result is on disk; its file only says so."""
+    """A job that writes something else than its result file; the file only records that it is done."""
 
     def run() -> dict[str, Any]:
         make()
@@ -96,7 +96,7 @@ def _data_job(work: Path, data: Data) -> Job:
 
 
 def _pass_job(work: Path, of: Pass) -> Job:
-    minutes = of.epochs * of.data.per_class * 10 * MINUTES_A_VIEW[of.teacher]
+    minutes = of.epochs * of.data.per_class * 10 * MINUTES_PER_VIEW[of.teacher]
     name = f"teacher pass {stores.pass_path(work, of).stem}"
     return _made(work, of, lambda: stores.run_pass(work, of), name=name, minutes=minutes)
 
@@ -106,15 +106,15 @@ def _store_job(work: Path, store: Store) -> Job:
     return _made(work, store, lambda: stores.make_store(work, store), name=name, minutes=0.1)
 
 
-def _answers_job(work: Path, of: Answers) -> Job:
-    minutes = of.judged.per_class * 10 * MINUTES_A_VIEW[of.teacher]
-    name = f"answers of {of.teacher} on test pictures"
-    return _made(work, of, lambda: scoring.answer(work, of), name=name, minutes=minutes)
+def _outputs_job(work: Path, of: Answers) -> Job:
+    minutes = of.judged.per_class * 10 * MINUTES_PER_VIEW[of.teacher]
+    name = f"outputs of {of.teacher} on test images"
+    return _made(work, of, lambda: scoring.save_outputs(work, of), name=name, minutes=minutes)
 
 
 def _cell_job(work: Path, cell: Training, *, name: str, path: Path) -> Job:
-    minutes = cell.steps * (MINUTES_A_STEP[cell.student] + (MINUTES_AN_ONLINE_STEP if cell.online else 0))
-    minutes += MINUTES_A_TRAINING
+    minutes = cell.steps * (MINUTES_PER_STEP[cell.student] + (MINUTES_PER_ONLINE_STEP if cell.online else 0))
+    minutes += MINUTES_PER_TRAINING
     return Job(
         name=name, result=path, minutes=minutes,
         work=lambda: {"cell": asdict(cell), "software": about(), **train_cell(work, cell)},
@@ -128,7 +128,7 @@ def _cost_job(work: Path, cost: Cost, base: Store, *, path: Path) -> Job:
         return {"cost": asdict(cost), "software": about(), **costs.measure(work, cost, store=base)}
 
     name = f"cost: {cost.student} student, {cost.teacher}, {' and '.join(cost.arms)}"
-    minutes = MINUTES_A_TURN[cost.teacher] * (cost.turns + 1) * len(cost.arms)
+    minutes = MINUTES_PER_TURN[cost.teacher] * (cost.turns + 1) * len(cost.arms)
     return Job(name=name, result=path, work=run, minutes=minutes)
 
 
