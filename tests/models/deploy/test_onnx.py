@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distill import models
-from distill.models.deploy import onnx
+from distill.models.deploy import onnx as onnx_file
 
 needs_onnx = pytest.mark.usefixtures("onnx_packages")
 
@@ -25,7 +25,7 @@ def test_file_answers_alike_at_any_batch_and_says_what_it_is(small: models.TinyV
     import onnxruntime
 
     path = tmp_path / "a.onnx"
-    difference = onnx.export_onnx(small, path, image_size=32, metadata={"mean": "[0.5, 0.5, 0.5]"})
+    difference = onnx_file.export_onnx(small, path, image_size=32, metadata={"mean": "[0.5, 0.5, 0.5]"})
     assert 0 <= difference < 1e-5
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
     onnx.checker.check_model(onnx.load(path), full_check=True)
@@ -55,15 +55,15 @@ class Shifting(nn.Module):
 @needs_onnx
 def test_a_file_that_answers_differently_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Shifting()
-    write = onnx._write
+    write = onnx_file._write
 
     def change_afterwards(*args: object, **kwargs: object) -> None:
         write(*args, **kwargs)  # type: ignore[arg-type]
         net.offset = 0.01
 
-    monkeypatch.setattr(onnx, "_write", change_afterwards)
+    monkeypatch.setattr(onnx_file, "_write", change_afterwards)
     with pytest.raises(models.ModelError, match=r"answers differently: by 1\.00e-02 of the largest logit"):
-        onnx.export_onnx(net, tmp_path / "a.onnx", image_size=8, metadata={})
+        onnx_file.export_onnx(net, tmp_path / "a.onnx", image_size=8, metadata={})
     assert not list(tmp_path.iterdir())
 
 
@@ -72,4 +72,4 @@ def test_a_missing_package_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(models.ModelError, match=r"need the package onnx: pip install 'distill\[export\]'"):
-        onnx.export_onnx(small, tmp_path / "a.onnx", image_size=32, metadata={})
+        onnx_file.export_onnx(small, tmp_path / "a.onnx", image_size=32, metadata={})
