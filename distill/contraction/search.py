@@ -73,14 +73,14 @@ def make_space(config: ContractConfig) -> Space:
         lowest = getattr(config.least, key)
         strides[name] = getattr(config.strides, key)
         least[name] = lowest[int(stage)] if stage else lowest
-    return Space(strides=strides, least=least)
+    return Space(step_sizes=strides, minimums=least)
 
 
 def seed_architecture(config: ContractConfig, *, num_classes: int) -> TinyViTConfig:
     """The architecture that the search starts from. **Raises:** `ModelError` where it is no point of the space."""
     student = config.student
     sizes = {"num_classes": num_classes, "image_size": student.image_size, "drop_path": student.drop_path}
-    seed = models.resolve(student.name, dimensions={**student.dimensions(), **sizes})
+    seed = models.resolve_config(student.name, dimensions={**student.dimensions(), **sizes})
     head_dim_of(seed)
     return seed
 

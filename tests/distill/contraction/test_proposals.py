@@ -38,7 +38,7 @@ def random_space(chance: random.Random) -> Space:
     }
     strides = {name: chance.choice(choices.get(name.split(".")[0], [0, 4, 16])) for name in FACTORS}
     least = {name: chance.choice([8, 16]) if name.startswith("dims") else 1 for name in FACTORS}
-    return Space(strides=strides, least=least | {"head_dim": chance.choice([4, 8])})
+    return Space(step_sizes=strides, minimums=least | {"head_dim": chance.choice([4, 8])})
 
 
 def steps_are_whole(parent: TinyViTConfig, child: TinyViTConfig, space: Space) -> bool:
@@ -46,7 +46,7 @@ def steps_are_whole(parent: TinyViTConfig, child: TinyViTConfig, space: Space) -
     above, below = levels(parent), levels(child)
     for name in FACTORS:
         fall = above[name] - below[name]
-        if fall and (fall < 0 or below[name] < space.least[name] or round(fall / space.strides[name], 6) % 1):
+        if fall and (fall < 0 or below[name] < space.minimums[name] or round(fall / space.step_sizes[name], 6) % 1):
             return False
     return above != below
 
@@ -86,7 +86,7 @@ def test_limits_are_kept_in_1000_random_searches(part: int) -> None:
 
 
 def test_equal_seeds_propose_alike_and_others_otherwise() -> None:
-    seed = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    seed = models.resolve_config("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
     space = random_space(random.Random(1))
     limits = {"params": 15e6}
 
@@ -103,7 +103,7 @@ def test_equal_seeds_propose_alike_and_others_otherwise() -> None:
 
 def test_no_stride_is_taken_in_vain() -> None:
     """Raising any factor that a proposal lowered breaks a limit."""
-    seed = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    seed = models.resolve_config("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
     space = random_space(random.Random(1))
     limits = {"params": 15e6, "macs": 3e9}
     found = propose(
@@ -118,7 +118,7 @@ def test_no_stride_is_taken_in_vain() -> None:
 
 def test_what_is_measured_is_kept_to_as_well() -> None:
     """A clock that goes by the depth of the third stage alone, whatever parameters and arithmetic say."""
-    seed = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    seed = models.resolve_config("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
     asked: list[TinyViTConfig] = []
 
     def clock(config: TinyViTConfig, name: str) -> float:
@@ -126,7 +126,9 @@ def test_what_is_measured_is_kept_to_as_well() -> None:
         return config.depths[2]
 
     pricing = Pricing(("latency_ms",), clock)
-    space = Space(strides=dict.fromkeys(FACTORS, 0) | {"depths.2": 1, "dims.0": 32}, least=dict.fromkeys(FACTORS, 1))
+    space = Space(
+        step_sizes=dict.fromkeys(FACTORS, 0) | {"depths.2": 1, "dims.0": 32}, minimums=dict.fromkeys(FACTORS, 1)
+    )
     limits = {"latency_ms": 3.0}
     found = propose(seed, space=space, pricing=pricing, limits=limits, targets=limits, count=3, factors=2, seed="a")
     assert found and all(config.depths[2] == 3 for config in found)

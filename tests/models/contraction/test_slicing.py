@@ -1,4 +1,4 @@
-"""Cutting weights down: shapes, what stays the same, which channels stay."""
+"""Slicing weights: shapes, what stays the same, which channels are kept."""
 
 import dataclasses
 import random
@@ -18,8 +18,8 @@ SEED = models.TinyViTConfig(
     expand=3.0, mlp_ratio=3.0,
 )  # fmt: skip
 SPACE = Space(
-    strides=dict.fromkeys(FACTORS, 1) | {f"dims.{n}": 16 for n in range(1, 4)} | {"dims.0": 4, "head_dim": 4},
-    least=dict.fromkeys(FACTORS, 1) | {"head_dim": 4},
+    step_sizes=dict.fromkeys(FACTORS, 1) | {f"dims.{n}": 16 for n in range(1, 4)} | {"dims.0": 4, "head_dim": 4},
+    minimums=dict.fromkeys(FACTORS, 1) | {"head_dim": 4},
 )
 
 
@@ -36,7 +36,7 @@ def parent(fill: Callable[[nn.Module], None]) -> TinyViT:
     with torch.no_grad():
         for tensor in net.parameters():
             if tensor.ndim > 1:
-                tensor.mul_(10 if tensor.ndim == 2 else 3)  # So that every layer is heard in the output.
+                tensor.mul_(10 if tensor.ndim == 2 else 3)  # So that every layer changes the output.
     return net.double().eval()
 
 
@@ -68,33 +68,33 @@ def test_every_factor_gives_a_state_that_fits(
 
 
 def test_many_factors_together_fit(parent: TinyViT, pixels: torch.Tensor) -> None:
-    chance = random.Random(0)
+    generator = random.Random(0)
     for _ in range(20):
         config = SEED
         for _ in range(8):
-            config = lowered(config, chance.choice(FACTORS), SPACE) or config
+            config = lowered(config, generator.choice(FACTORS), SPACE) or config
         with torch.no_grad():
             assert child_of(parent, config)(pixels).isfinite().all()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("factor", "at"), [("mlp_ratio", "stages.2.blocks.1.mlp"), ("expand", "stages.0.blocks.0")])
-def test_by_importance_dead_hidden_channels_go_and_the_outputs_stay(
+def test_by_importance_dead_hidden_channels_are_removed_and_outputs_stay(
     parent: TinyViT, pixels: torch.Tensor, factor: str, at: str
 ) -> None:
     config = dataclasses.replace(SEED, **{factor: 2.0})
     dead = torch.arange(0, 10_000, 3)  # Every third, so that none is a tail of the first ones.
     for name, module in parent.named_modules():
         if factor == "mlp_ratio" and name.endswith(".mlp"):
-            gone = dead[dead < module.fc1.out_features]
-            module.fc1.weight[gone] = 0
-            module.fc1.bias[gone] = 0
-            module.fc2.weight[:, gone] = 0
+            zeroed = dead[dead < module.fc1.out_features]
+            module.fc1.weight[zeroed] = 0
+            module.fc1.bias[zeroed] = 0
+            module.fc2.weight[:, zeroed] = 0
         if factor == "expand" and name.startswith("stages.0.blocks.") and name.count(".") == 3:
-            gone = dead[dead < module.conv1.conv.out_channels]
+            zeroed = dead[dead < module.conv1.conv.out_channels]
             for conv in (module.conv1, module.conv2):
-                conv.conv.weight[gone] = 0
-            module.conv3.conv.weight[:, gone] = 0
+                conv.conv.weight[zeroed] = 0
+            module.conv3.conv.weight[:, zeroed] = 0
     expected = parent(pixels)
     torch.testing.assert_close(child_of(parent, config)(pixels), expected, rtol=0, atol=1e-10)
     first = child_of(parent, config, channels="first")(pixels)
@@ -125,8 +125,8 @@ def test_a_smaller_window_keeps_the_biases_of_its_offsets(parent: TinyViT) -> No
     assert torch.equal(part, whole[:, :3, :3, :3, :3])
 
 
-def test_what_is_larger_is_refused(parent: TinyViT) -> None:
-    with pytest.raises(models.ModelError, match=r"depths\.2 2 there, 3 wanted"):
+def test_larger_children_are_refused(parent: TinyViT) -> None:
+    with pytest.raises(models.ModelError, match=r"depths\.2: parent 2, child 3"):
         slice_weights(parent, dataclasses.replace(SEED, depths=(2, 2, 3, 2)))
     with pytest.raises(models.ModelError, match="classes"):
         slice_weights(parent, dataclasses.replace(SEED, num_classes=6))

@@ -1,4 +1,4 @@
-"""ONNX files answer as torch does. Needs the packages of the extra `export`."""
+"""ONNX files give the logits of torch. Needs the packages of the extra `export`."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,9 @@ def onnx_packages() -> None:
 
 
 @needs_onnx
-def test_file_answers_alike_at_any_batch_and_says_what_it_is(small: models.TinyViT, tmp_path: Path) -> None:
+def test_the_file_gives_torchs_logits_at_any_batch_size_and_holds_its_metadata(
+    small: models.TinyViT, tmp_path: Path
+) -> None:
     import onnx
     import onnxruntime
 
@@ -34,15 +36,15 @@ def test_file_answers_alike_at_any_batch_and_says_what_it_is(small: models.TinyV
     assert [(port.name, port.shape[1:]) for port in session.get_inputs()] == [("pixels", [3, 32, 32])]
     for batch in (1, 2, 7):
         pixels = torch.randn(batch, 3, 32, 32)
-        (found,) = session.run(["logits"], {"pixels": pixels.numpy()})
+        (logits,) = session.run(["logits"], {"pixels": pixels.numpy()})
         with torch.no_grad():
             expected = small(pixels)
         assert expected.std() > 0.05
-        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=1e-5)
 
 
 class Shifting(nn.Module):
-    """Answers with an offset that can be changed after the file is written."""
+    """Adds an offset that can be changed after the file is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +55,7 @@ class Shifting(nn.Module):
 
 
 @needs_onnx
-def test_a_file_that_answers_differently_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_with_other_logits_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Shifting()
     write = onnx_file._write
 
@@ -62,7 +64,7 @@ def test_a_file_that_answers_differently_is_not_written(tmp_path: Path, monkeypa
         net.offset = 0.01
 
     monkeypatch.setattr(onnx_file, "_write", change_afterwards)
-    with pytest.raises(models.ModelError, match=r"answers differently: by 1\.00e-02 of the largest logit"):
+    with pytest.raises(models.ModelError, match=r"differ from torch's by 1\.00e-02 of the largest logit"):
         onnx_file.export_onnx(net, tmp_path / "a.onnx", image_size=8, metadata={})
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Torchvision's detectors on a pyramid: levels, shapes, losses with gradients, and what is kept as it was."""
+"""Torchvision's detectors on a pyramid: levels, shapes, losses with gradients, and statistics that stay frozen."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_backbone_has_torchvisions_form(small: models.TinyViT) -> None:
 
 
 @pytest.mark.parametrize(("kind", "out_indices"), [("retinanet", (1, 2, 3)), ("fasterrcnn", (0, 1, 2, 3))])
-def test_detectors_learn_and_answer(kind: str, out_indices: tuple[int, ...], small: models.TinyViT) -> None:
+def test_detectors_train_and_predict(kind: str, out_indices: tuple[int, ...], small: models.TinyViT) -> None:
     features = models.FeaturePyramid(small, out_indices=out_indices)
     detector = build_detector(kind, features, num_classes=3, image_size=64, channels=16, **STATISTICS)
     detector.train()
@@ -34,10 +34,10 @@ def test_detectors_learn_and_answer(kind: str, out_indices: tuple[int, ...], sma
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
     assert features.patch_embed.conv1.conv.weight.grad.abs().sum() > 0
-    assert norms and all(torch.equal(norm.running_mean, kept) for norm, kept in zip(norms, statistics, strict=True))
+    assert norms and all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, statistics, strict=True))
     with torch.no_grad():
-        answers = detector.eval()([torch.rand(3, 64, 80)])
-    assert set(answers[0]) == {"boxes", "labels", "scores"}
+        predictions = detector.eval()([torch.rand(3, 64, 80)])
+    assert set(predictions[0]) == {"boxes", "labels", "scores"}
 
 
 def test_wrong_requests_are_refused(small: models.TinyViT) -> None:

@@ -9,7 +9,7 @@ from distill.models.features.embedding import remove_classifier
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_byobnet", "tiny_vit_5m_224"])
-def test_timms_models_answer_with_what_their_classifier_multiplies(name: str) -> None:
+def test_timms_models_return_the_input_of_their_classifier(name: str) -> None:
     net = timm.create_model(name, num_classes=4).eval()
     size = 224 if name.startswith("tiny") else 160
     pixels = torch.randn(2, 3, size, size)
@@ -25,7 +25,7 @@ def test_models_with_several_classifiers_have_no_features() -> None:
         remove_classifier(net, name="deit")
 
 
-def test_a_tiny_vit_answers_with_its_normalised_mean(small: models.TinyViT) -> None:
+def test_a_tiny_vit_returns_its_normalised_mean(small: models.TinyViT) -> None:
     pixels = torch.randn(2, 3, 32, 40)
     with torch.no_grad():
         expected = small.head.norm(small.forward_features(pixels).mean((2, 3)))

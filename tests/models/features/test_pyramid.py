@@ -25,8 +25,8 @@ def test_maps_equal_timms_features_only(height: int, width: int, fill: Fill) -> 
     with torch.no_grad():
         expected, got = theirs(pixels), ours(pixels)
     assert isinstance(got, list)
-    for own, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(own, other, rtol=0, atol=2e-5)
+    for got_bchw, expected_bchw in zip(got, expected, strict=True):
+        torch.testing.assert_close(got_bchw, expected_bchw, rtol=0, atol=2e-5)
     assert ours.feature_info.channels() == theirs.feature_info.channels() == [64, 128, 160, 320]
     assert ours.feature_info.reduction() == theirs.feature_info.reduction() == [4, 8, 16, 32]
     assert ours.feature_info.module_name() == [f"stages.{index}" for index in range(4)]
@@ -36,7 +36,7 @@ def test_maps_equal_timms_features_only(height: int, width: int, fill: Fill) -> 
 def test_same_weights_same_features_as_the_classifier(height: int, width: int, small: models.TinyViT) -> None:
     pyramid = models.FeaturePyramid(small)
     pixels, seen = torch.randn(2, 3, height, width), []
-    hooks = [stage.register_forward_hook(lambda module, given, made: seen.append(made)) for stage in small.stages]
+    hooks = [stage.register_forward_hook(lambda module, args, output: seen.append(output)) for stage in small.stages]
     with torch.no_grad():
         logits = small(pixels)
         for hook in hooks:
@@ -68,7 +68,7 @@ def test_out_indices_choose_maps_and_leave_later_stages_out(small: models.TinyVi
         chosen.set_input_size(64, windows=[4, 4, 4, 4])
 
 
-def test_a_file_says_what_is_built(small: models.TinyViT, tmp_path: Path) -> None:
+def test_a_file_describes_the_network_that_is_built(small: models.TinyViT, tmp_path: Path) -> None:
     models.save_weights(small, tmp_path / "a.safetensors", metadata={})
     pixels = torch.randn(1, 3, 40, 32)
     shape = {"dims": [8, 16, 32, 32], "depths": [1, 1, 2, 1], "heads": [1, 2, 4, 2], "windows": [4, 4, 2, 1]}

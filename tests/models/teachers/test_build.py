@@ -23,8 +23,8 @@ def prepare(pixels_hwc: np.ndarray, teacher: models.ImageModel) -> Tensor:
     image = Image.fromarray(pixels_hwc)
     size = teacher.image_size
     scale = round(size / teacher.crop) / min(image.size)
-    wide = (round(image.width * scale), round(image.height * scale))
-    image = image.resize(wide, Image.Resampling.BICUBIC)
+    resized = (round(image.width * scale), round(image.height * scale))
+    image = image.resize(resized, Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     image = image.crop((left, top, left + size, top + size))
     scaled_hwc = torch.from_numpy(np.array(image)).float() / 255
@@ -33,7 +33,7 @@ def prepare(pixels_hwc: np.ndarray, teacher: models.ImageModel) -> Tensor:
 
 
 @pytest.mark.parametrize(("kind", "image_size"), LITES)
-def test_lite_teachers_know_a_cat_and_an_espresso(kind: str, image_size: int) -> None:
+def test_lite_teachers_recognise_a_cat_and_an_espresso(kind: str, image_size: int) -> None:
     teacher = models.build_teacher(kind=kind)
     assert (teacher.image_size, teacher.num_classes, teacher.crop) == (image_size, 1000, 0.875)
     assert teacher.class_names is not None
@@ -45,17 +45,17 @@ def test_lite_teachers_know_a_cat_and_an_espresso(kind: str, image_size: int) ->
     assert teacher.class_names[cup.argmax()] == "espresso"
 
 
-def test_teacher_is_frozen_and_says_where_it_comes_from() -> None:
+def test_teacher_is_frozen_and_records_its_provenance() -> None:
     teacher = models.build_teacher(kind="efficientnet_lite0", image_size=192, crop=1.0, mean=[0.4, 0.5, 0.6])
     assert not teacher.net.training
     assert not any(parameter.requires_grad for parameter in teacher.net.parameters())
-    told = json.loads(json.dumps(teacher.provenance()))
-    assert set(told) == {
+    provenance = json.loads(json.dumps(teacher.provenance()))
+    assert set(provenance) == {
         *("kind", "name", "num_classes", "image_size", "mean", "std", "crop", "interpolation"),
         *("weights_sha256", "class_names"),
     }
-    assert (told["image_size"], told["crop"], told["mean"]) == (192, 1.0, [0.4, 0.5, 0.6])
-    assert told["weights_sha256"].startswith("57934424")  # as the file's own name says
+    assert (provenance["image_size"], provenance["crop"], provenance["mean"]) == (192, 1.0, [0.4, 0.5, 0.6])
+    assert provenance["weights_sha256"].startswith("57934424")  # as the file's own name says
 
 
 def test_lite_teacher_refuses_other_shapes_and_counts(tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_timm_teacher_from_a_local_file(suffix: str, tmp_path: Path) -> None:
 def test_timm_teacher_at_another_size(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=12, img_size=64).state_dict(), path)
-    asked = {"kind": "timm", "name": "vit_tiny_patch16_224", "weights": path, "num_classes": 12}
-    assert models.build_teacher(**asked, image_size=64).image_size == 64  # type: ignore[arg-type]
+    arguments = {"kind": "timm", "name": "vit_tiny_patch16_224", "weights": path, "num_classes": 12}
+    assert models.build_teacher(**arguments, image_size=64).image_size == 64  # type: ignore[arg-type]
     with pytest.raises(models.WeightsError, match=r"do not fit the model: other shape pos_embed"):
-        models.build_teacher(**asked)  # type: ignore[arg-type]
-    torch.save(timm.create_model("resnet10t").state_dict(), path)  # takes any size, knows no option for it
+        models.build_teacher(**arguments)  # type: ignore[arg-type]
+    torch.save(timm.create_model("resnet10t").state_dict(), path)  # takes any size, without an option for it
     teacher = models.build_teacher(kind="timm", name="resnet10t", weights=path, image_size=96)
     assert teacher.image_size == 96
     assert teacher.class_names is not None
@@ -119,12 +119,12 @@ def test_timm_teacher_refuses_what_does_not_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "message"),
+    ("arguments", "message"),
     [
         ({"kind": "timmm"}, "unknown kind of teacher 'timmm'; known: timm, efficientnet_lite0"),
         ({"kind": "timm", "weights": "a.pth"}, "needs name=MODEL"),
         ({"kind": "timm", "name": "resnet18"}, "needs weights=FILE"),
-        ({"kind": "timm", "name": "resnet81", "weights": "a.pth"}, "has no model 'resnet81'; near: resnet"),
+        ({"kind": "timm", "name": "resnet81", "weights": "a.pth"}, "has no model 'resnet81'; similar: resnet"),
         ({"kind": "tiny_vit"}, "needs weights=FILE"),
         ({"kind": "efficientnet_lite0", "name": "x"}, "takes no other name"),
         ({"kind": "efficientnet_lite0", "crop": 1.5}, r"crop must be in \(0, 1\]"),
@@ -132,9 +132,9 @@ def test_timm_teacher_refuses_what_does_not_fit(tmp_path: Path) -> None:
         ({"kind": "efficientnet_lite0", "mean": [0.5]}, "mean must have three numbers"),
     ],
 )
-def test_wrong_requests_are_refused(request_: dict[str, object], message: str) -> None:
+def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(models.ModelError, match=message):
-        models.build_teacher(**request_)  # type: ignore[arg-type]
+        models.build_teacher(**arguments)  # type: ignore[arg-type]
 
 
 def test_pretrained_without_network_asks_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,15 +142,15 @@ def test_pretrained_without_network_asks_for_a_file(monkeypatch: pytest.MonkeyPa
         raise OSError("network is unreachable")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(models.WeightsError, match=r"could not fetch .*unreachable.*weights=FILE"):
+    with pytest.raises(models.WeightsError, match=r"could not download .*unreachable.*weights=FILE"):
         models.build_teacher(kind="timm", name="resnet18", weights="pretrained")
 
 
 def test_student_becomes_teacher(small: models.TinyViT, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     names = [f"class {index}" for index in range(10)]
-    told = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop": 1.0, "class_names": names}
-    models.save_weights(small, path, metadata={key: json.dumps(value) for key, value in told.items()})
+    metadata = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop": 1.0, "class_names": names}
+    models.save_weights(small, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
     teacher = models.build_teacher(kind="tiny_vit", weights=path)
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_student_becomes_teacher(small: models.TinyViT, tmp_path: Path) -> None:
     assert (teacher.num_classes, teacher.image_size, teacher.crop) == (10, 32, 1.0)
     assert (teacher.mean, teacher.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert teacher.class_names == tuple(names)
-    with pytest.raises(models.WeightsError, match="are for 10 classes, 7 were asked for"):
+    with pytest.raises(models.WeightsError, match="are for 10 classes, not for 7"):
         models.build_teacher(kind="tiny_vit", weights=path, num_classes=7)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from distill import models
 from distill.models.teachers import clip
 
-KEPT = Path(__file__).parent / "layouts" / "clip_vit_large14_21k.tsv"
+LAYOUT = Path(__file__).parent / "layouts" / "clip_vit_large14_21k.tsv"
 WIDTH, LAYERS, PATCH, GRID, EMBED, CLASSES = 128, 2, 8, 3, 48, 11
 
 
@@ -28,7 +28,7 @@ def small_shape(name: str) -> tuple[int, ...] | None:
 
 
 def published() -> dict[str, tuple[int, ...]]:
-    lines = (line.split("\t") for line in KEPT.read_text().splitlines())
+    lines = (line.split("\t") for line in LAYOUT.read_text().splitlines())
     return {name: tuple(map(int, shape.split("x"))) for name, shape, _ in lines}
 
 
@@ -59,7 +59,7 @@ def attention(state: dict[str, Tensor], block: str, x_nc: Tensor) -> Tensor:
 
 
 def reference(state: dict[str, Tensor], pixels_chw: Tensor) -> Tensor:
-    """One picture's logits, step by step as the CLIP paper has it."""
+    """The logits of one image, step by step as in the CLIP paper."""
     patches_pc = torch.stack(
         [
             (state["visual.conv1.weight"] * pixels_chw[:, y : y + PATCH, x : x + PATCH]).sum((1, 2, 3))
@@ -89,7 +89,7 @@ def test_teacher_equals_a_plain_clip_tower(state: dict[str, Tensor], wrap: bool,
     assert (teacher.mean, teacher.std) == (clip.CLIP_MEAN, clip.CLIP_STD)
     pixels = torch.randn(3, 3, GRID * PATCH, GRID * PATCH, generator=torch.Generator().manual_seed(1))
     exact = {name: tensor.double() for name, tensor in state.items()}
-    expected = torch.stack([reference(exact, picture.double()) for picture in pixels])
+    expected = torch.stack([reference(exact, pixels_chw.double()) for pixels_chw in pixels])
     assert expected.std() > 0.1
     torch.testing.assert_close(teacher.net(pixels).double(), expected, rtol=0, atol=1e-5)
 
@@ -97,7 +97,7 @@ def test_teacher_equals_a_plain_clip_tower(state: dict[str, Tensor], wrap: bool,
 def test_full_size_is_timms_model_with_a_projected_head() -> None:
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in published().items()}
-        net = clip.empty_clip(state)
+        net = clip.create_clip(state)
         timms = timm.create_model("vit_large_patch14_clip_quickgelu_224", num_classes=0)
     body = {name: tensor.shape for name, tensor in net.state_dict().items() if not name.startswith("head.")}
     assert body == {name: tensor.shape for name, tensor in timms.state_dict().items()}
@@ -105,16 +105,16 @@ def test_full_size_is_timms_model_with_a_projected_head() -> None:
     assert [tuple(net.get_parameter(name).shape) for name in ("head.0.weight", "head.1.weight", "head.1.bias")] == [
         *((768, 1024), (21841, 768), (21841,))
     ]
-    assert clip.side(net) == 224
+    assert clip.clip_image_size(net) == 224
     assert repr(net.blocks[0]) == repr(timms.blocks[0])  # activation, eps, head count
 
 
-def test_unfit_files_are_refused_by_name(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_refused_by_name(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save(state, path)
     with pytest.raises(models.WeightsError, match=r"a\.pth are for 11 classes, the model has 21841"):
         models.build_teacher(kind="clip", weights=path, num_classes=21841)
-    with pytest.raises(models.ModelError, match=r"takes pictures of 24 px, not of 224"):
+    with pytest.raises(models.ModelError, match=r"takes images of 24 px, not of 224"):
         models.build_teacher(kind="clip", weights=path, image_size=224)
     with pytest.raises(models.ModelError, match="needs weights=FILE"):
         models.build_teacher(kind="clip")

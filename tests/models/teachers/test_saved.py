@@ -1,4 +1,4 @@
-"""Networks with another last linear map: saved, read back, and held against features times that map."""
+"""Networks with another classifier: saved, read, and compared with features times its weight."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ NAMES = ("ant", "bee", "cat")
 
 
 def save(teacher: models.ImageModel, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Saves it with three classes of its own; **returns** pixels and what it must answer to them."""
+    """Saves it with three classes of its own; **returns** pixels and the expected logits."""
     pixels = torch.randn(2, 3, teacher.image_size, teacher.image_size)
     before = {name: tensor.clone() for name, tensor in teacher.net.state_dict().items()}
     with torch.no_grad():
@@ -40,52 +40,52 @@ def feature_width(teacher: models.ImageModel) -> int:
     [("test_vit", 96), ("test_convnext", 160), ("test_efficientnet", 64), ("mobilenetv3_small_050", 64),
      ("tiny_vit_5m_224", 224)],
 )  # fmt: skip
-def test_timms_models_answer_with_the_new_map(name: str, size: int, tmp_path: Path) -> None:
+def test_timms_models_return_the_logits_of_the_new_classifier(name: str, size: int, tmp_path: Path) -> None:
     options = {"img_size": size} if name == "test_vit" else {}
     torch.save(timm.create_model(name, num_classes=7, **options).state_dict(), tmp_path / "a.pth")
     teacher = models.build_teacher(
         kind="timm", name=name, weights=tmp_path / "a.pth", num_classes=7, image_size=size, crop=0.9
     )
-    pixels, expected = save(teacher, tmp_path / "own.safetensors")
-    own = models.build_teacher(kind="saved", weights=tmp_path / "own.safetensors")
+    pixels, expected = save(teacher, tmp_path / "saved.safetensors")
+    loaded = models.build_teacher(kind="saved", weights=tmp_path / "saved.safetensors")
     with torch.no_grad():
-        torch.testing.assert_close(own.net(pixels), expected, rtol=1e-4, atol=1e-4)
-    assert (own.kind, own.name, own.class_names) == ("saved", name, NAMES)
-    assert (own.num_classes, own.image_size, own.crop, own.mean) == (3, size, 0.9, teacher.mean)
+        torch.testing.assert_close(loaded.net(pixels), expected, rtol=1e-4, atol=1e-4)
+    assert (loaded.kind, loaded.name, loaded.class_names) == ("saved", name, NAMES)
+    assert (loaded.num_classes, loaded.image_size, loaded.crop, loaded.mean) == (3, size, 0.9, teacher.mean)
     again = tmp_path / "again.safetensors"
-    pixels, expected = save(own, again)  # what was saved once can be saved with other classes
+    pixels, expected = save(loaded, again)  # what was saved once can be saved with other classes
     with torch.no_grad():
-        found = models.build_teacher(kind="saved", weights=again).net(pixels)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        logits = models.build_teacher(kind="saved", weights=again).net(pixels)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_lite_teacher_is_saved_under_the_names_of_timm(tmp_path: Path) -> None:
     teacher = models.build_teacher(kind="efficientnet_lite0", image_size=64)
-    pixels, expected = save(teacher, tmp_path / "own.safetensors")
-    own = models.build_teacher(kind="saved", weights=tmp_path / "own.safetensors")
+    pixels, expected = save(teacher, tmp_path / "saved.safetensors")
+    loaded = models.build_teacher(kind="saved", weights=tmp_path / "saved.safetensors")
     with torch.no_grad():
-        torch.testing.assert_close(own.net(pixels), expected, rtol=1e-4, atol=1e-4)
-    theirs = timm.create_model("tf_efficientnet_lite0", num_classes=3, checkpoint_path=tmp_path / "own.safetensors")
+        torch.testing.assert_close(loaded.net(pixels), expected, rtol=1e-4, atol=1e-4)
+    theirs = timm.create_model("tf_efficientnet_lite0", num_classes=3, checkpoint_path=tmp_path / "saved.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(theirs.eval()(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [32, 40])
 def test_a_tiny_vit_is_saved_as_any_tiny_vit(size: int, small: models.TinyViT, tmp_path: Path) -> None:
-    told = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop": 1.0, "interpolation": "bilinear"}
+    metadata = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop": 1.0, "interpolation": "bilinear"}
     path = tmp_path / "a.safetensors"
-    models.save_weights(small, path, metadata={key: json.dumps(value) for key, value in told.items()})
+    models.save_weights(small, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
     teacher = models.build_teacher(kind="tiny_vit", weights=path, image_size=size)
-    pixels, expected = save(teacher, tmp_path / "own.safetensors")
+    pixels, expected = save(teacher, tmp_path / "saved.safetensors")
     for kind in ("saved", "tiny_vit"):
-        own = models.build_teacher(kind=kind, weights=tmp_path / "own.safetensors")
+        loaded = models.build_teacher(kind=kind, weights=tmp_path / "saved.safetensors")
         with torch.no_grad():
-            torch.testing.assert_close(own.net(pixels), expected, rtol=1e-4, atol=1e-4)
-        assert (own.class_names, own.std, own.interpolation) == (NAMES, (0.4, 0.5, 0.6), "bilinear")
-        assert own.image_size == size
+            torch.testing.assert_close(loaded.net(pixels), expected, rtol=1e-4, atol=1e-4)
+        assert (loaded.class_names, loaded.std, loaded.interpolation) == (NAMES, (0.4, 0.5, 0.6), "bilinear")
+        assert loaded.image_size == size
 
 
-def test_what_cannot_be_saved_is_refused(tmp_path: Path) -> None:
+def test_networks_that_cannot_be_saved_are_refused(tmp_path: Path) -> None:
     teacher = models.build_teacher(kind="efficientnet_lite0", image_size=64)
     with pytest.raises(models.ModelError, match="neither a TinyViT nor a model of timm's"):
         models.check_saveable(torch.nn.Linear(2, 2), name="x")
@@ -113,9 +113,9 @@ def test_files_that_are_no_saved_teacher_are_refused(tmp_path: Path) -> None:
         build(weights=path)
     teacher = models.build_teacher(kind="efficientnet_lite0", image_size=64)
     save(teacher, path)
-    with pytest.raises(models.WeightsError, match="answers in 3 classes, 5 were asked for"):
+    with pytest.raises(models.WeightsError, match="are for 3 classes, not for 5"):
         build(weights=path, num_classes=5)
-    with pytest.raises(models.ModelError, match="knows its name and takes no other"):
+    with pytest.raises(models.ModelError, match="says its name: it takes no other"):
         build(weights=path, name="resnet18")
     header, tensors = read(path)
     safetensors.torch.save_file(tensors, path, metadata=header | {"format_version": "2"})

@@ -98,10 +98,10 @@ def make_other() -> WindowAttention:
 
 @pytest.mark.parametrize("change", [_edit, _load, _assign, _train_step, _copy_and_edit, _narrow])
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
-def test_kept_bias_never_outlives_its_table(change, guard) -> None:  # type: ignore[no-untyped-def]
+def test_the_cached_bias_never_outlives_its_table(change, guard) -> None:  # type: ignore[no-untyped-def]
     attention = make().eval()
     with guard():
-        assert attention.bias() is attention.bias()  # kept
+        assert attention.bias() is attention.bias()  # cached
     attention = change(attention)
     with guard():
         got = attention.bias()
@@ -116,7 +116,7 @@ def test_evaluation_mode_has_gradients_after_inference() -> None:
     with torch.inference_mode():
         attention(x_bhwc)
     grads = []
-    for _ in range(2):  # a kept graph would fail the second time
+    for _ in range(2):  # a cached graph would fail the second time
         attention.zero_grad()
         attention(x_bhwc).square().sum().backward()
         grads.append(attention.attention_biases.grad)

@@ -30,7 +30,7 @@ def reference(square: np.ndarray, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("old", "new"), [(7, 12), (14, 24), (12, 16), (24, 32), (14, 7)])
-def test_each_head_is_resized_as_a_picture(old: int, new: int) -> None:
+def test_each_head_is_resized_as_an_image(old: int, new: int) -> None:
     table_hn = torch.randn(3, old * old, generator=torch.Generator().manual_seed(0))
     expected = [reference(row.double().numpy().reshape(old, old), new).ravel() for row in table_hn]
     got = resize_table(table_hn, side=new)
@@ -46,20 +46,20 @@ def test_the_rule_is_not_timms() -> None:
 def test_other_tensors_and_equal_sizes_stay() -> None:
     like = {"a.attention_biases": torch.zeros(2, 16), "b.attention_biases": torch.zeros(3, 16), "c": torch.zeros(4)}
     state = {"a.attention_biases": torch.randn(2, 16), "b.attention_biases": torch.randn(2, 9), "c": torch.randn(4)}
-    fitted = resize_tables(state, like=like)
-    assert all(fitted[name] is state[name] for name in state)
+    resized = resize_tables(state, like=like)
+    assert all(resized[name] is state[name] for name in state)
     assert resize_table(torch.ones(2, 9).half(), side=4).dtype == torch.float16
 
 
 @pytest.mark.parametrize(("source", "target"), [(224, 384), (384, 512)])
-def test_loading_at_another_size_only_when_asked(source: int, target: int, tmp_path, fill) -> None:  # type: ignore[no-untyped-def]
+def test_loading_at_another_size_only_with_resize_windows(source: int, target: int, tmp_path, fill) -> None:  # type: ignore[no-untyped-def]
     shape = {"dims": [8, 16, 24, 32], "depths": [1, 1, 2, 1], "heads": [1, 1, 2, 2], "num_classes": 5}
     net = models.build("tiny_vit", image_size=source, windows=SIZES[source], **shape)  # type: ignore[arg-type]
     other = models.build("tiny_vit", image_size=target, windows=SIZES[target], **shape)  # type: ignore[arg-type]
     fill(net)
     path = tmp_path / "a.safetensors"
     models.save_weights(net, path, metadata={})
-    with pytest.raises(models.WeightsError, match=r"other attention windows .*resizing was not asked for"):
+    with pytest.raises(models.WeightsError, match=r"other attention windows .*resize_windows is off"):
         models.load_weights(other, path)
     models.load_weights(other, path, resize_windows=True)
     before, after = net.state_dict(), other.state_dict()

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: less is kept, nothing else changes."""
+"""Gradient checkpointing: fewer tensors are saved, nothing else changes."""
 
 import copy
 
@@ -11,23 +11,23 @@ from tests.conftest import TINY
 
 
 def trained_once(net: models.TinyViT, pixels: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Output of one training step's forward and backward pass, and the bytes that were kept between them."""
-    kept: dict[int, int] = {}
+    """Output of one training step's forward and backward pass, and the bytes of tensors saved between them."""
+    saved: dict[int, int] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.data_ptr()] = tensor.nbytes
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
     torch.manual_seed(7)
     net.train()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         out = net(pixels)
-        total = sum(kept.values())
+        total = sum(saved.values())
     out.square().sum().backward()
     return out.detach(), total
 
 
-@pytest.mark.parametrize("norms", ["own", "frozen"])
+@pytest.mark.parametrize("norms", ["local", "frozen"])
 def test_gradients_statistics_and_random_numbers_are_the_same(norms: str) -> None:
     torch.manual_seed(0)
     net = models.build("tiny_vit", num_classes=3, image_size=32, drop_path=0.5, **TINY | {"depths": [2, 2, 2, 2]})

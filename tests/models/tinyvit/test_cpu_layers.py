@@ -1,4 +1,4 @@
-"""Layers that choose their kernel, against torch's own."""
+"""Layers that choose their kernel, against torch's."""
 
 import copy
 

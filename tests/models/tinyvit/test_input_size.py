@@ -1,4 +1,4 @@
-"""Pictures of any size: against timm's, the size that is declared, windows resized in place, and the cost."""
+"""Images of any size: against timm, the size in the config, windows resized in place, and multiply-accumulates."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def test_one_network_takes_every_size_as_timm_does(height: int, width: int, fill
         torch.testing.assert_close(ours(pixels), theirs.eval()(pixels), rtol=0, atol=2e-5)
 
 
-def test_declaring_a_size_changes_what_is_said_and_no_answer(fill: Fill) -> None:
+def test_setting_a_size_changes_the_config_and_no_logits(fill: Fill) -> None:
     net, pixels = build(fill), torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         before = net(pixels)
@@ -48,7 +48,7 @@ def test_declaring_a_size_changes_what_is_said_and_no_answer(fill: Fill) -> None
 def test_windows_resized_in_place_equal_a_network_built_for_them(fill: Fill) -> None:
     net, pixels = build(fill, (7, 7, 14, 7)), torch.randn(1, 3, 384, 384)
     with torch.no_grad():
-        net(torch.randn(1, 3, 64, 64))  # so that gathered biases are kept
+        net(torch.randn(1, 3, 64, 64))  # so that gathered biases are cached
         wanted = convert(net, image_size=384)
         net.set_input_size(384, windows=[12, 12, 24, 12])
         assert net.config == wanted.config
@@ -68,14 +68,14 @@ def test_wrong_sizes_are_refused(size: object, small: models.TinyViT) -> None:
     assert small.config == before
 
 
-def test_cost_follows_the_size_of_the_maps(fill: Fill) -> None:
+def test_macs_follow_the_size_of_the_maps(fill: Fill) -> None:
     net = build(fill, (1, 2, 2, 1))
     # Whole windows everywhere: every position costs the same, and only the head (norm, 32 x 5) does not grow.
     head = 5 * 32 + 32 * 5
-    cost = models.count_macs(net, 64) - head
-    assert models.count_macs(net, (64, 128)) == 2 * cost + head
-    assert models.count_macs(net, 1024) == 256 * cost + head
+    macs = models.count_macs(net, 64) - head
+    assert models.count_macs(net, (64, 128)) == 2 * macs + head
+    assert models.count_macs(net, 1024) == 256 * macs + head
     net = build(fill, (1, 2, 3, 1))  # maps of 4 x 4 are padded to 6 x 6 in stage 2
     padded = 36 - 16
     extra = padded * (5 * 24 + 24 * 72 + 24 * 24) + (36 * 9 - 16 * 4) * 2 * 24
-    assert models.count_macs(net, 64) == cost + head + extra
+    assert models.count_macs(net, 64) == macs + head + extra

@@ -58,3 +58,13 @@ def test_sync_norms_of_one_process_are_ordinary_ones() -> None:
     pixels = torch.randn(4, 3, 32, 32)
     assert torch.equal(net(pixels), plain(pixels))
     assert all(torch.equal(a, b) for a, b in zip(net.buffers(), plain.buffers(), strict=True))
+
+
+def test_local_norms_are_torchs_and_own_is_their_earlier_name() -> None:
+    net = student()
+    before = norms(net)
+    for kind in ("local", "own"):
+        use_norms(net, kind)
+        assert all(now is then for now, then in zip(norms(net), before, strict=True))
+    with pytest.raises(models.ModelError, match="unknown kind of BatchNorm 'joint'; known: local, sync, frozen"):
+        use_norms(net, "joint")

@@ -40,10 +40,10 @@ def test_rows_are_picked_and_the_missing_get_their_mean() -> None:
     class_map = models.match_classes(["n3", "n1", "n2", "n9"], ["n1", "n7", "n3", "n8"])
     assert (class_map.sources, class_map.missing) == ((1, -1, 0, -1), (1, 3))
     values = torch.tensor([[1.0, 10.0], [3.0, 30.0], [100.0, 100.0], [100.0, 100.0]])
-    assert class_map.rows(values).tolist() == [[3.0, 30.0], [2.0, 20.0], [1.0, 10.0], [2.0, 20.0]]
-    assert class_map.rows(values.T, dim=1).tolist() == class_map.rows(values).T.tolist()
+    assert class_map.remap(values).tolist() == [[3.0, 30.0], [2.0, 20.0], [1.0, 10.0], [2.0, 20.0]]
+    assert class_map.remap(values.T, dim=1).tolist() == class_map.remap(values).T.tolist()
     whole = models.match_classes(["n3", "n1"], ["n1", "n3"])
-    assert whole.rows(values[:2]).tolist() == [[3.0, 30.0], [1.0, 10.0]]
+    assert whole.remap(values[:2]).tolist() == [[3.0, 30.0], [1.0, 10.0]]
     with pytest.raises(models.ModelError, match="not the same ids"):
         models.match_classes(["n1"], ["cat"])
 
@@ -62,7 +62,7 @@ def test_a_remapped_head_gives_the_remapped_logits(
     models.load_weights(narrow, path, class_map=to_1k)
     pixels = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(narrow(pixels), to_1k.rows(wide(pixels), dim=1), rtol=0, atol=1e-5)
+        torch.testing.assert_close(narrow(pixels), to_1k.remap(wide(pixels), dim=1), rtol=0, atol=1e-5)
         logits = narrow(pixels)
     others = torch.cat([logits[:, :TEDDY], logits[:, TEDDY + 1 :]], dim=1)
     torch.testing.assert_close(logits[:, TEDDY], others.mean(1), rtol=0, atol=1e-5)

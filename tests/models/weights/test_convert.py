@@ -19,7 +19,7 @@ def test_classes_and_windows_are_changed_together(fill) -> None:  # type: ignore
     assert not other.training
     table = net.stages[2].blocks[0].attn.attention_biases
     assert torch.equal(other.stages[2].blocks[0].attn.attention_biases, resize_table(table, side=24))
-    assert torch.equal(other.head.fc.bias, class_map.rows(net.head.fc.bias))
+    assert torch.equal(other.head.fc.bias, class_map.remap(net.head.fc.bias))
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     same = convert(net)
     assert same.config == net.config

@@ -1,4 +1,4 @@
-"""Published names and shapes are kept in layouts/: key, shape and dtype of every tensor of a 5M checkpoint."""
+"""Published names and shapes, from layouts/: key, shape and dtype of every tensor of a 5M checkpoint."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import pytest
 from distill import models
 from distill.models.weights import layouts
 
-KEPT = Path(__file__).parent / "layouts"
+LAYOUTS = Path(__file__).parent / "layouts"
 
 
 def published(layout: str) -> dict[str, str]:
-    lines = (KEPT / f"{layout}.tsv").read_text().splitlines()
+    lines = (LAYOUTS / f"{layout}.tsv").read_text().splitlines()
     return {name: shape for name, shape, _ in (line.split("\t") for line in lines)}
 
 

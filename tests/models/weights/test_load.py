@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distill import models
 from distill.models.weights import layouts
 
-KEPT = Path(__file__).parent / "layouts"
+LAYOUTS = Path(__file__).parent / "layouts"
 METADATA = {"mean": "[0.5, 0.4, 0.3]", "std": "[0.2, 0.2, 0.2]", "note": "not JSON"}
 
 
@@ -27,7 +27,7 @@ def same_state(one: nn.Module, other: nn.Module) -> bool:
 
 def renamed(net: models.TinyViT, layout: str) -> dict[str, Tensor]:
     """The state of a 5M network under published names, in the order of published files."""
-    names = [line.split("\t")[0] for line in (KEPT / f"{layout}.tsv").read_text().splitlines()]
+    names = [line.split("\t")[0] for line in (LAYOUTS / f"{layout}.tsv").read_text().splitlines()]
     return {name: net.state_dict()[layouts.to_ours(name, layout=layout)] for name in names}
 
 

@@ -54,16 +54,16 @@ def test_small_networks_reach_timm_too(small: models.TinyViT, tmp_path: Path) ->
     assert not (tmp_path / "b.safetensors").exists()
 
 
-def test_description_tells_what_was_saved(small: models.TinyViT, tmp_path: Path) -> None:
+def test_the_description_holds_what_was_saved(small: models.TinyViT, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     names = [f"class {index}" for index in range(10)]
     models.save_weights(small, path, metadata={**METADATA, "class_names": json.dumps(names)})
-    told = models.describe_weights(path)
-    assert models.TinyViTConfig.from_json(told["config"]) == small.config
-    assert (told["num_classes"], told["image_size"]) == (10, 32)
-    assert (told["mean"], told["std"], told["crop"]) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.2], None)
-    assert (told["class_names"], told["note"]) == (names, "not JSON")
-    json.dumps(told)
+    description = models.describe_weights(path)
+    assert models.TinyViTConfig.from_json(description["config"]) == small.config
+    assert (description["num_classes"], description["image_size"]) == (10, 32)
+    assert (description["mean"], description["std"], description["crop"]) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.2], None)
+    assert (description["class_names"], description["note"]) == (names, "not JSON")
+    json.dumps(description)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from distill.models.weights.timm_names import timm_model
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "expected"),
+    ("name", "dimensions", "expected"),
     [
         ("tiny_vit_5m", {}, ("tiny_vit_5m_224", {})),
         ("tiny_vit_21m", {"image_size": 384}, ("tiny_vit_21m_384", {})),
@@ -18,12 +18,12 @@ from distill.models.weights.timm_names import timm_model
         ("tiny_vit_11m", {"image_size": 384}, ("tiny_vit_11m_224", {"window_sizes": [12, 12, 24, 12]})),
     ],
 )
-def test_timm_builds_the_same_network(name: str, options: dict, expected: tuple) -> None:  # type: ignore[type-arg]
+def test_timm_builds_the_same_network(name: str, dimensions: dict, expected: tuple) -> None:  # type: ignore[type-arg]
     with torch.device("meta"):
-        net = models.build(name, num_classes=7, **options)
-        found, arguments = timm_model(net.config)
-        theirs = timm.create_model(found, **arguments)
-    assert (found, arguments) == (expected[0], {"num_classes": 7, **expected[1]})
+        net = models.build(name, num_classes=7, **dimensions)
+        architecture, arguments = timm_model(net.config)
+        theirs = timm.create_model(architecture, **arguments)
+    assert (architecture, arguments) == (expected[0], {"num_classes": 7, **expected[1]})
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     assert {name: tensor.shape for name, tensor in theirs.state_dict().items()} == shapes
 
