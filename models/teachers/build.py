@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ PUBLISHED_CROP = 224 / 256
 """Of published TinyViTs and their teacher at 224 px; at 384 and 512 px the whole image was resized."""
 NUM_22K = 21841
 PRETRAINED = "pretrained"
-KINDS = ("timm", *LITE_SIZES, "tiny_vit", "clip", "saved")
 
 
 def build_teacher(
@@ -70,32 +70,17 @@ def build_teacher(
 
     **Raises** ModelError for wrong arguments, WeightsError for weights that are missing, unreadable or do not fit.
     """
-    if kind == "timm":
-        teacher = _timm_teacher(name, weights, num_classes, image_size)
-    elif kind in LITE_SIZES:
-        teacher = _lite_teacher(kind, name, weights, num_classes, image_size)
-    elif kind == "tiny_vit":
-        teacher = _tiny_vit_teacher(name, weights, num_classes, image_size)
-    elif kind == "clip":
-        teacher = _clip_teacher(name, weights, num_classes, image_size)
-    elif kind == "saved":
-        teacher = _saved_teacher(name, weights, num_classes, image_size)
-    else:
-        raise ModelError(f"unknown kind of teacher {kind!r}; known: {', '.join(KINDS)}")
+    if kind not in _BUILDERS:
+        raise ModelError(f"unknown kind of teacher {kind!r}; known: {', '.join(_BUILDERS)}")
+    teacher = _BUILDERS[kind](name, weights, num_classes, image_size)
     overrides: dict[str, Any] = {
         "mean": None if mean is None else _triple(mean, "mean"),
         "std": None if std is None else _triple(std, "std"),
         "crop": crop,
         "interpolation": interpolation,
     }
-    given = {key: value for key, value in overrides.items() if value is not None}
-    teacher = dataclasses.replace(teacher, **given)
-    if not (teacher.mean and teacher.std):
-        raise WeightsError(f"{weights} does not say its mean and std: give mean=[..] std=[..]")
-    if not (0 < teacher.crop <= 1):
-        raise ModelError(f"crop must be in (0, 1], got {teacher.crop!r}")
-    if min(teacher.std) <= 0:
-        raise ModelError(f"std must be positive, got {list(teacher.std)}")
+    teacher = dataclasses.replace(teacher, **{key: value for key, value in overrides.items() if value is not None})
+    _check_preprocessing(teacher, weights)
     teacher.net.eval().requires_grad_(False)
     _check_forward(teacher)
     return teacher
@@ -255,6 +240,15 @@ def _saved_teacher(
     )
 
 
+def _check_preprocessing(teacher: ImageModel, source: str | Path | None) -> None:
+    if not (teacher.mean and teacher.std):
+        raise WeightsError(f"{source} does not say its mean and std: set mean=[..] std=[..]")
+    if not (0 < teacher.crop <= 1):
+        raise ModelError(f"crop must be in (0, 1], got {teacher.crop!r}")
+    if min(teacher.std) <= 0:
+        raise ModelError(f"std must be positive, got {list(teacher.std)}")
+
+
 def _check_forward(teacher: ImageModel) -> None:
     """One forward pass on zeros, so that a model that cannot take this size fails here and not in the pass."""
     side = teacher.image_size
@@ -276,3 +270,14 @@ def _triple(values: Sequence[float], field: str) -> tuple[float, ...]:
     if len(values) != 3:
         raise ModelError(f"{field} must have three numbers, got {list(values)}")
     return tuple(float(value) for value in values)
+
+
+# Each takes name, weights, num_classes and image_size as `build_teacher` does.
+_Builder = Callable[[str | None, str | Path | None, int | None, int | None], ImageModel]
+_BUILDERS: dict[str, _Builder] = {
+    "timm": _timm_teacher,
+    **{kind: functools.partial(_lite_teacher, kind) for kind in LITE_SIZES},
+    "tiny_vit": _tiny_vit_teacher,
+    "clip": _clip_teacher,
+    "saved": _saved_teacher,
+}
