@@ -73,7 +73,10 @@ def to_ours(name: str, *, layout: str) -> str:
 
 
 def from_ours(name: str, *, layout: str) -> str:
-    """The name in `layout` of the tensor that we call `name`: the inverse of `to_ours`."""
+    """The name in `layout` of the tensor that we call `name`: the inverse of `to_ours`.
+
+    For tests and `scripts/prove/weights.py`, which write files in the published layouts.
+    """
     _, _, substitutions = _LAYOUTS[layout]
     name = _move_merging(name, -1) if substitutions else name
     for pattern, replacement in substitutions:

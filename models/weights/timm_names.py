@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from distill.models.errors import ModelError
 from distill.models.tinyvit.config import PUBLISHED, PUBLISHED_WINDOWS, TinyViTConfig
 
@@ -16,7 +18,7 @@ def published_name(config: TinyViTConfig) -> str | None:
     return None
 
 
-def timm_model(config: TinyViTConfig) -> tuple[str, dict[str, object]]:
+def timm_model(config: TinyViTConfig) -> tuple[str, dict[str, Any]]:
     """How timm builds the network of a config.
 
     **Returns** the name and the further arguments of `timm.create_model`.
@@ -27,7 +29,7 @@ def timm_model(config: TinyViTConfig) -> tuple[str, dict[str, object]]:
         raise ModelError(f"timm's TinyViT has a stem of stride 4, this network one of {config.stem_stride}")
     name = published_name(config)
     sizes = [size for size in _TIMM_SIZES.get(name or "", ()) if PUBLISHED_WINDOWS[size][1:] == config.windows[1:]]
-    arguments: dict[str, object] = {"num_classes": config.num_classes}
+    arguments: dict[str, Any] = {"num_classes": config.num_classes}
     if name and sizes:
         return f"{name}_{config.image_size if config.image_size in sizes else sizes[0]}", arguments
     arguments["window_sizes"] = list(config.windows)

@@ -1,5 +1,7 @@
 """The YAML choices of teachers and students: keys as agreed, each student built, its comment true."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Networks with random values in every tensor: in freshly initialised ones zeros and ones hide faults."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest

@@ -1,16 +1,24 @@
 """The public names of `distill.models`: documented, enough for a TinyViT from building to export, light to import."""
 
+from __future__ import annotations
+
 import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from distill import models
 
-SHAPE = {"dims": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2], "windows": [7, 7, 14, 7]}
+SHAPE: dict[str, Any] = {
+    "dims": [8, 16, 24, 32],
+    "depths": [1, 1, 1, 1],
+    "heads": [1, 1, 2, 2],
+    "windows": [7, 7, 14, 7],
+}
 
 
 @pytest.mark.parametrize("name", models.__all__)

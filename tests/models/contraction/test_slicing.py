@@ -1,8 +1,11 @@
 """Slicing weights: shapes, what stays the same, which channels are kept."""
 
+from __future__ import annotations
+
 import dataclasses
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 from distill import models
 from distill.models.contraction.slicing import CHANNELS, slice_weights
 from distill.models.contraction.space import FACTORS, Space, lowered
+from distill.models.tinyvit.attention import WindowAttention
 from distill.models.tinyvit.network import TinyViT
 
 SEED = models.TinyViTConfig(
@@ -82,7 +86,8 @@ def test_many_factors_together_fit(parent: TinyViT, pixels: torch.Tensor) -> Non
 def test_by_importance_dead_hidden_channels_are_removed_and_outputs_stay(
     parent: TinyViT, pixels: torch.Tensor, factor: str, at: str
 ) -> None:
-    config = dataclasses.replace(SEED, **{factor: 2.0})
+    change: dict[str, Any] = {factor: 2.0}
+    config = dataclasses.replace(SEED, **change)
     dead = torch.arange(0, 10_000, 3)  # Every third, so that none is a tail of the first ones.
     for name, module in parent.named_modules():
         if factor == "mlp_ratio" and name.endswith(".mlp"):
@@ -103,7 +108,7 @@ def test_by_importance_dead_hidden_channels_are_removed_and_outputs_stay(
 
 @torch.no_grad()
 def test_heads_stay_whole_with_their_biases(parent: TinyViT) -> None:
-    attention = parent.get_submodule("stages.2.blocks.0.attn")
+    attention: Any = parent.get_submodule("stages.2.blocks.0.attn")
     attention.qkv.weight.view(3, 48, 48)[1] *= 9  # rows lie head by head
     config = dataclasses.replace(SEED, dims=(16, 32, 16, 48), heads=(1, 2, 1, 3))
     state = slice_weights(parent, config)
@@ -116,12 +121,18 @@ def test_heads_stay_whole_with_their_biases(parent: TinyViT) -> None:
     assert torch.equal(halves[f"{at}.qkv.bias"][:48], torch.cat([q[:8], k[:8], v[:8], q[8:], k[8:], v[8:]]))
 
 
+def bias_of(net: TinyViT) -> torch.Tensor:
+    attention = net.get_submodule("stages.2.blocks.1.attn")
+    assert isinstance(attention, WindowAttention)
+    return attention.bias()
+
+
 @torch.no_grad()
 def test_a_smaller_window_keeps_the_biases_of_its_offsets(parent: TinyViT) -> None:
     config = dataclasses.replace(SEED, windows=(4, 4, 3, 2))
     child = child_of(parent, config)
-    whole = parent.get_submodule("stages.2.blocks.1.attn").bias().view(3, 4, 4, 4, 4)
-    part = child.get_submodule("stages.2.blocks.1.attn").bias().view(3, 3, 3, 3, 3)
+    whole = bias_of(parent).view(3, 4, 4, 4, 4)
+    part = bias_of(child).view(3, 3, 3, 3, 3)
     assert torch.equal(part, whole[:, :3, :3, :3, :3])
 
 

@@ -1,5 +1,7 @@
 """The search space of contraction: step sizes, minimums, and the published models in it."""
 
+from __future__ import annotations
+
 import itertools
 import random
 
@@ -25,10 +27,11 @@ def published(name: str) -> TinyViTConfig:
 @pytest.mark.parametrize("name", ["tiny_vit_11m", "tiny_vit_5m"])
 def test_published_models_are_steps_below_the_21m(name: str) -> None:
     config, goal = published("tiny_vit_21m"), published(name)
-    for factor, (_, wanted) in changes(config, goal).items():
-        while levels(config)[factor] > wanted:
-            config = lowered(config, factor, PAPER)
-            assert config is not None
+    for factor, (_, value) in changes(config, goal).items():
+        while levels(config)[factor] > value:
+            below = lowered(config, factor, PAPER)
+            assert below is not None
+            config = below
     assert config == goal
 
 
@@ -53,7 +56,7 @@ def test_widths_that_do_not_divide_into_heads_are_passed_over() -> None:
         heads=(1, 2, 2, 2),
         windows=(2, 2, 2, 2),
     )
-    space = Space(step_sizes=PAPER.step_sizes | {"dims.1": 8, "dims.0": 3}, minimums=dict.fromkeys(FACTORS, 1))
+    space = Space(step_sizes={**PAPER.step_sizes, "dims.1": 8, "dims.0": 3}, minimums=dict.fromkeys(FACTORS, 1))
     narrower = lowered(seed, "dims.1", space)
     assert narrower is not None and narrower.dims == (18, 24, 48, 48) and narrower.heads[1] == 1
     assert lowered(seed, "dims.0", space).dims[0] == 12  # type: ignore[union-attr]  # 15 is odd

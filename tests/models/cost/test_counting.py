@@ -1,3 +1,9 @@
+"""Counted parameters and multiply-accumulates: the published table, layers by hand, padded windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -32,7 +38,7 @@ def test_rule_on_layers_counted_by_hand() -> None:
 
 
 def test_padded_windows_cost_what_they_compute() -> None:
-    shape = {"dims": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "num_classes": 5}
+    shape: dict[str, Any] = {"dims": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "num_classes": 5}
     exact = models.build("tiny_vit", windows=[1, 4, 2, 1], **shape)
     padded = models.build("tiny_vit", windows=[1, 4, 2, 2], **shape)
     # Last map 1 x 1 padded to 2 x 2: 4 positions instead of 1 in norm, qkv and proj, 16 pairs instead of 1.

@@ -1,5 +1,7 @@
 """Parameters and MACs of an architecture by formula: exactly those counted of the built network."""
 
+from __future__ import annotations
+
 import random
 
 import pytest

@@ -1,5 +1,7 @@
 """The published table: parameters and multiply-accumulates, to the printed digits."""
 
+from __future__ import annotations
+
 from distill.models.cost import published
 
 

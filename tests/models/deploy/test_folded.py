@@ -1,5 +1,7 @@
 """The network folded for inference, against the network it was made from."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 from collections.abc import Callable
@@ -67,7 +69,8 @@ def test_packed_weights_never_outlive_the_weights(
     small: models.TinyViT, change: Callable[[nn.Module, nn.Module], nn.Module]
 ) -> None:
     pixels = torch.randn(2, 3, 32, 32)
-    fast, other = models.for_inference(small), copy.deepcopy(small)
+    fast: nn.Module = models.for_inference(small)
+    other = copy.deepcopy(small)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(1.25)

@@ -1,5 +1,7 @@
 """ONNX files give the logits of torch. Needs the packages of the extra `export`."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

@@ -1,5 +1,9 @@
 """Torchvision's detectors on a pyramid: levels, shapes, losses with gradients, and statistics that stay frozen."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -8,7 +12,7 @@ from distill import models
 from distill.models.features.detection import PyramidBackbone, build_detector
 from distill.models.tinyvit.norms import FrozenBatchNorm
 
-STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+STATISTICS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 TARGET = {"boxes": torch.tensor([[4.0, 6.0, 30.0, 40.0]]), "labels": torch.tensor([1])}
 
 
@@ -28,12 +32,13 @@ def test_detectors_train_and_predict(kind: str, out_indices: tuple[int, ...], sm
     features = models.FeaturePyramid(small, out_indices=out_indices)
     detector = build_detector(kind, features, num_classes=3, image_size=64, channels=16, **STATISTICS)
     detector.train()
-    norms = [module for module in features.modules() if isinstance(module, FrozenBatchNorm)]
+    norms: list[Any] = [module for module in features.modules() if isinstance(module, FrozenBatchNorm)]
     statistics = [norm.running_mean.clone() for norm in norms]
     losses = detector([torch.rand(3, 64, 80), torch.rand(3, 50, 64)], [dict(TARGET), dict(TARGET)])
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
-    assert features.patch_embed.conv1.conv.weight.grad.abs().sum() > 0
+    gradient = features.get_parameter("patch_embed.conv1.conv.weight").grad
+    assert gradient is not None and gradient.abs().sum() > 0
     assert norms and all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, statistics, strict=True))
     with torch.no_grad():
         predictions = detector.eval()([torch.rand(3, 64, 80)])

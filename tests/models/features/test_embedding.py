@@ -1,5 +1,9 @@
 """Networks without their classifier, against timm's own features before the classifier."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -10,7 +14,7 @@ from distill.models.features.embedding import remove_classifier
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_byobnet", "tiny_vit_5m_224"])
 def test_timms_models_return_the_input_of_their_classifier(name: str) -> None:
-    net = timm.create_model(name, num_classes=4).eval()
+    net: Any = timm.create_model(name, num_classes=4).eval()
     size = 224 if name.startswith("tiny") else 160
     pixels = torch.randn(2, 3, size, size)
     with torch.no_grad():

@@ -1,8 +1,11 @@
 """The pyramid against the classifier it comes from, and against timm's `features_only`."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -16,7 +19,7 @@ Fill = Callable[[nn.Module], None]
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (70, 101), (33, 200)])
 def test_maps_equal_timms_features_only(height: int, width: int, fill: Fill) -> None:
-    theirs = timm.create_model("tiny_vit_5m_224", features_only=True, drop_path_rate=0.0).eval()
+    theirs: Any = timm.create_model("tiny_vit_5m_224", features_only=True, drop_path_rate=0.0).eval()
     fill(theirs)
     state = {name.replace("stages_", "stages."): tensor for name, tensor in theirs.state_dict().items()}
     ours = models.build_features("tiny_vit_5m").eval()
@@ -71,7 +74,12 @@ def test_out_indices_choose_maps_and_leave_later_stages_out(small: models.TinyVi
 def test_a_file_describes_the_network_that_is_built(small: models.TinyViT, tmp_path: Path) -> None:
     models.save_weights(small, tmp_path / "a.safetensors", metadata={})
     pixels = torch.randn(1, 3, 40, 32)
-    shape = {"dims": [8, 16, 32, 32], "depths": [1, 1, 2, 1], "heads": [1, 2, 4, 2], "windows": [4, 4, 2, 1]}
+    shape: dict[str, Any] = {
+        "dims": [8, 16, 32, 32],
+        "depths": [1, 1, 2, 1],
+        "heads": [1, 2, 4, 2],
+        "windows": [4, 4, 2, 1],
+    }
     with torch.no_grad():
         expected = small.forward_features(pixels)
         for name, dimensions in ((None, {}), ("tiny_vit", shape)):
@@ -86,7 +94,7 @@ def test_a_file_describes_the_network_that_is_built(small: models.TinyViT, tmp_p
 
 
 def test_windows_of_a_pyramid_are_resized(small: models.TinyViT) -> None:
-    pyramid = models.FeaturePyramid(small)
+    pyramid: Any = models.FeaturePyramid(small)
     pyramid.set_input_size(64, windows=[4, 8, 4, 2])
     assert pyramid.config.windows == (4, 8, 4, 2)
     assert [stage.blocks[0].attn.window for stage in list(pyramid.stages)[1:]] == [8, 4, 2]

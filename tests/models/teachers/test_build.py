@@ -1,6 +1,11 @@
+"""Teachers of every kind: their predictions, preprocessing, provenance, and wrong arguments."""
+
+from __future__ import annotations
+
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +83,7 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_timm_teacher_from_a_local_file(suffix: str, tmp_path: Path) -> None:
-    net = timm.create_model("vit_tiny_patch16_224", num_classes=12).eval()
+    net: Any = timm.create_model("vit_tiny_patch16_224", num_classes=12).eval()
     path = tmp_path / f"a{suffix}"
     if suffix == ".pth":
         torch.save({"state_dict": net.state_dict()}, path)
@@ -96,10 +101,10 @@ def test_timm_teacher_from_a_local_file(suffix: str, tmp_path: Path) -> None:
 def test_timm_teacher_at_another_size(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=12, img_size=64).state_dict(), path)
-    arguments = {"kind": "timm", "name": "vit_tiny_patch16_224", "weights": path, "num_classes": 12}
-    assert models.build_teacher(**arguments, image_size=64).image_size == 64  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {"kind": "timm", "name": "vit_tiny_patch16_224", "weights": path, "num_classes": 12}
+    assert models.build_teacher(**arguments, image_size=64).image_size == 64
     with pytest.raises(models.WeightsError, match=r"do not fit the model: other shape pos_embed"):
-        models.build_teacher(**arguments)  # type: ignore[arg-type]
+        models.build_teacher(**arguments)
     torch.save(timm.create_model("resnet10t").state_dict(), path)  # takes any size, without an option for it
     teacher = models.build_teacher(kind="timm", name="resnet10t", weights=path, image_size=96)
     assert teacher.image_size == 96
@@ -132,9 +137,9 @@ def test_timm_teacher_refuses_what_does_not_fit(tmp_path: Path) -> None:
         ({"kind": "efficientnet_lite0", "mean": [0.5]}, "mean must have three numbers"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(models.ModelError, match=message):
-        models.build_teacher(**arguments)  # type: ignore[arg-type]
+        models.build_teacher(**arguments)
 
 
 def test_pretrained_without_network_asks_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """The published teacher in a timm ViT: against a plain CLIP tower, and at full size without data."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -97,8 +100,8 @@ def test_teacher_equals_a_plain_clip_tower(state: dict[str, Tensor], wrap: bool,
 def test_full_size_is_timms_model_with_a_projected_head() -> None:
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in published().items()}
-        net = clip.create_clip(state)
-        timms = timm.create_model("vit_large_patch14_clip_quickgelu_224", num_classes=0)
+        net: Any = clip.create_clip(state)
+        timms: Any = timm.create_model("vit_large_patch14_clip_quickgelu_224", num_classes=0)
     body = {name: tensor.shape for name, tensor in net.state_dict().items() if not name.startswith("head.")}
     assert body == {name: tensor.shape for name, tensor in timms.state_dict().items()}
     assert {clip.to_timm(name) for name in state} == set(net.state_dict())

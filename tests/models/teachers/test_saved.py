@@ -1,7 +1,10 @@
 """Networks with another classifier: saved, read, and compared with features times its weight."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -29,9 +32,8 @@ def save(teacher: models.ImageModel, path: Path) -> tuple[torch.Tensor, torch.Te
 
 
 def feature_width(teacher: models.ImageModel) -> int:
-    classifier = (
-        teacher.net.head.fc if isinstance(teacher.net, models.TinyViT) else teacher.net.get_classifier()
-    )  # a Conv2d has (out, in, 1, 1)
+    net: Any = teacher.net
+    classifier = net.head.fc if isinstance(net, models.TinyViT) else net.get_classifier()  # Conv2d: (out, in, 1, 1)
     return int(classifier.weight.shape[1])
 
 
@@ -41,7 +43,7 @@ def feature_width(teacher: models.ImageModel) -> int:
      ("tiny_vit_5m_224", 224)],
 )  # fmt: skip
 def test_timms_models_return_the_logits_of_the_new_classifier(name: str, size: int, tmp_path: Path) -> None:
-    options = {"img_size": size} if name == "test_vit" else {}
+    options: dict[str, Any] = {"img_size": size} if name == "test_vit" else {}
     torch.save(timm.create_model(name, num_classes=7, **options).state_dict(), tmp_path / "a.pth")
     teacher = models.build_teacher(
         kind="timm", name=name, weights=tmp_path / "a.pth", num_classes=7, image_size=size, crop=0.9
@@ -93,14 +95,18 @@ def test_networks_that_cannot_be_saved_are_refused(tmp_path: Path) -> None:
         models.save_teacher(
             teacher, tmp_path / "a.safetensors", weight_cd=torch.zeros(3, 5), bias_c=torch.zeros(3), class_names=NAMES
         )
-    good = {"weight_cd": torch.zeros(3, feature_width(teacher)), "bias_c": torch.zeros(3), "class_names": NAMES}
+    good: dict[str, Any] = {
+        "weight_cd": torch.zeros(3, feature_width(teacher)),
+        "bias_c": torch.zeros(3),
+        "class_names": NAMES,
+    }
     with pytest.raises(models.WeightsError, match="cannot write weights to"):
         models.save_teacher(teacher, tmp_path / "none" / "a.safetensors", **good)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_are_no_saved_teacher_are_refused(tmp_path: Path) -> None:
-    def build(**options: object) -> models.ImageModel:
+    def build(**options: Any) -> models.ImageModel:
         return models.build_teacher(kind="saved", **options)
 
     with pytest.raises(models.ModelError, match="needs weights=FILE"):

@@ -1,4 +1,10 @@
+"""Window attention, against a loop over pairs of positions; and the cached bias."""
+
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -42,7 +48,8 @@ def test_equals_reference_loop() -> None:
 
 
 def test_offsets_are_numbered_as_first_met() -> None:
-    side, seen = 4, {}
+    side = 4
+    seen: dict[tuple[int, int], int] = {}
     positions = [(y, x) for y in range(side) for x in range(side)]
     expected = [seen.setdefault((abs(a[0] - b[0]), abs(a[1] - b[1])), len(seen)) for a in positions for b in positions]
     assert offset_index(side).tolist() == expected
@@ -98,7 +105,9 @@ def make_other() -> WindowAttention:
 
 @pytest.mark.parametrize("change", [_edit, _load, _assign, _train_step, _copy_and_edit, _narrow])
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
-def test_the_cached_bias_never_outlives_its_table(change, guard) -> None:  # type: ignore[no-untyped-def]
+def test_the_cached_bias_never_outlives_its_table(
+    change: Callable[[WindowAttention], WindowAttention], guard: Callable[[], AbstractContextManager[object]]
+) -> None:
     attention = make().eval()
     with guard():
         assert attention.bias() is attention.bias()  # cached
@@ -115,10 +124,11 @@ def test_evaluation_mode_has_gradients_after_inference() -> None:
     x_bhwc = torch.randn(2, 3, 3, 12, dtype=torch.float64)
     with torch.inference_mode():
         attention(x_bhwc)
-    grads = []
+    grads: list[Tensor] = []
     for _ in range(2):  # a cached graph would fail the second time
         attention.zero_grad()
         attention(x_bhwc).square().sum().backward()
+        assert attention.attention_biases.grad is not None
         grads.append(attention.attention_biases.grad)
     assert torch.equal(grads[0], grads[1])
     assert grads[0].abs().max() > 0

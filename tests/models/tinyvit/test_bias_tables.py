@@ -1,8 +1,16 @@
+"""Resizing of attention-bias tables, against a reference and through a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import timm.layers
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill import models
 from distill.models.tinyvit.bias_tables import resize_table, resize_tables
@@ -52,10 +60,12 @@ def test_other_tensors_and_equal_sizes_stay() -> None:
 
 
 @pytest.mark.parametrize(("source", "target"), [(224, 384), (384, 512)])
-def test_loading_at_another_size_only_with_resize_windows(source: int, target: int, tmp_path, fill) -> None:  # type: ignore[no-untyped-def]
-    shape = {"dims": [8, 16, 24, 32], "depths": [1, 1, 2, 1], "heads": [1, 1, 2, 2], "num_classes": 5}
-    net = models.build("tiny_vit", image_size=source, windows=SIZES[source], **shape)  # type: ignore[arg-type]
-    other = models.build("tiny_vit", image_size=target, windows=SIZES[target], **shape)  # type: ignore[arg-type]
+def test_loading_at_another_size_only_with_resize_windows(
+    source: int, target: int, tmp_path: Path, fill: Callable[[nn.Module], None]
+) -> None:
+    shape: dict[str, Any] = {"dims": [8, 16, 24, 32], "depths": [1, 1, 2, 1], "heads": [1, 1, 2, 2], "num_classes": 5}
+    net = models.build("tiny_vit", image_size=source, windows=SIZES[source], **shape)
+    other = models.build("tiny_vit", image_size=target, windows=SIZES[target], **shape)
     fill(net)
     path = tmp_path / "a.safetensors"
     models.save_weights(net, path, metadata={})

@@ -1,5 +1,7 @@
 """Gradient checkpointing: fewer tensors are saved, nothing else changes."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest
@@ -38,19 +40,20 @@ def test_gradients_statistics_and_random_numbers_are_the_same(norms: str) -> Non
     plain_out, plain_bytes = trained_once(net, pixels)
     out, num_bytes = trained_once(other, pixels)
     assert torch.equal(out, plain_out)
-    for (name, mine), theirs in zip(other.named_parameters(), net.parameters(), strict=True):
-        assert mine.grad is not None and torch.equal(mine.grad, theirs.grad), name
-    for (name, mine), theirs in zip(other.named_buffers(), net.buffers(), strict=True):
-        assert torch.equal(mine, theirs), name
+    for (name, parameter), expected in zip(other.named_parameters(), net.parameters(), strict=True):
+        assert parameter.grad is not None and expected.grad is not None, name
+        assert torch.equal(parameter.grad, expected.grad), name
+    for (name, buffer), expected_buffer in zip(other.named_buffers(), net.buffers(), strict=True):
+        assert torch.equal(buffer, expected_buffer), name
     assert num_bytes < plain_bytes / 2
-    assert any(mine.grad.abs().sum() > 0 for mine in other.stages.parameters())
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in other.stages.parameters())
 
 
 def test_nothing_is_computed_twice_where_there_are_no_gradients() -> None:
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
     net.checkpoint_blocks()
     calls: list[int] = []
-    net.stages[1].blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    net.get_submodule("stages.1.blocks.0").register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         net.eval()(torch.zeros(1, 3, 32, 32))
     net.eval()(torch.zeros(1, 3, 32, 32)).sum().backward()

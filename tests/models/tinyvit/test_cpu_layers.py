@@ -1,5 +1,7 @@
 """Layers that choose their kernel, against torch's."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

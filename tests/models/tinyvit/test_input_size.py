@@ -1,6 +1,9 @@
 """Images of any size: against timm, the size in the config, windows resized in place, and multiply-accumulates."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +14,13 @@ from distill import models
 from distill.models.weights.convert import convert
 
 Fill = Callable[[nn.Module], None]
-SHAPE = {"num_classes": 5, "image_size": 64, "dims": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2]}
+SHAPE: dict[str, Any] = {
+    "num_classes": 5,
+    "image_size": 64,
+    "dims": [8, 16, 24, 32],
+    "depths": [1, 1, 1, 1],
+    "heads": [1, 1, 2, 2],
+}
 
 
 def build(fill: Fill, windows: tuple[int, ...] = (7, 7, 14, 7)) -> models.TinyViT:

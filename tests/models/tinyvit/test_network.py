@@ -1,6 +1,9 @@
 """TinyViT against timm's, with the same weights; and what timm cannot tell."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -18,7 +21,7 @@ PUBLISHED = [
     pytest.param("tiny_vit_21m", "tiny_vit_21m_384", 384, marks=pytest.mark.slow),
     pytest.param("tiny_vit_21m", "tiny_vit_21m_512", 512, marks=pytest.mark.slow),
 ]
-SMALL = {"depths": (1, 2, 2, 1), "mlp_ratio": 3.0}
+SMALL: dict[str, Any] = {"depths": (1, 2, 2, 1), "mlp_ratio": 3.0}
 DIMS, HEADS, WINDOWS = (8, 16, 24, 32), (1, 2, 3, 4), (3, 3, 4, 2)
 
 
@@ -30,7 +33,7 @@ def small_pair(fill: Fill) -> tuple[nn.Module, nn.Module]:
         window_sizes=WINDOWS,
         drop_path_rate=0.0,
         mbconv_expand_ratio=2.0,
-        **SMALL,  # type: ignore[arg-type]
+        **SMALL,
     )
     fill(theirs)
     ours = models.build("tiny_vit", num_classes=5, dims=DIMS, heads=HEADS, windows=WINDOWS, expand=2.0, **SMALL)
@@ -98,7 +101,7 @@ def test_no_weight_decay_names_the_bias_tables(small: models.TinyViT) -> None:
 
 
 def test_drop_path_rises_linearly_and_acts_only_in_training(fill: Fill) -> None:
-    net = models.build("tiny_vit", num_classes=5, dims=DIMS, heads=HEADS, windows=WINDOWS, drop_path=0.5, **SMALL)
+    net: Any = models.build("tiny_vit", num_classes=5, dims=DIMS, heads=HEADS, windows=WINDOWS, drop_path=0.5, **SMALL)
     fill(net)
     rates = [block.drop_path.drop_prob for stage in net.stages for block in stage.blocks]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
@@ -134,7 +137,7 @@ def test_bfloat16_autocast_stays_near_float32(small: models.TinyViT) -> None:
         got = small.train()(pixels)
         got.square().mean().backward()
         got = small.eval()(pixels)
-    assert all(parameter.grad.isfinite().all() for parameter in small.parameters())
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in small.parameters())
     torch.testing.assert_close(got.float(), expected, rtol=0, atol=0.05 * expected.abs().max().item())
 
 

@@ -1,5 +1,7 @@
 """Kinds of BatchNorm in one process; several processes are in tests/distill/test_many_processes.py."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest
@@ -15,6 +17,7 @@ def student() -> models.TinyViT:
     torch.manual_seed(0)
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
     for norm in norms(net):
+        assert norm.running_mean is not None and norm.running_var is not None
         nn.init.normal_(norm.running_mean, std=0.1)
         nn.init.uniform_(norm.running_var, 0.5, 2)
     return net

@@ -1,5 +1,7 @@
 """Published names and shapes, from layouts/: key, shape and dtype of every tensor of a 5M checkpoint."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

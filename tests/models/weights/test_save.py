@@ -1,5 +1,7 @@
 """Files of weights that we write: what is in them, and that nothing half-written is left."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Files of tensors: the same content is the same bytes."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import torch

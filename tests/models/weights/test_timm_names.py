@@ -1,5 +1,9 @@
 """Which of timm's models a TinyViT is, against timm."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -18,7 +22,9 @@ from distill.models.weights.timm_names import timm_model
         ("tiny_vit_11m", {"image_size": 384}, ("tiny_vit_11m_224", {"window_sizes": [12, 12, 24, 12]})),
     ],
 )
-def test_timm_builds_the_same_network(name: str, dimensions: dict, expected: tuple) -> None:  # type: ignore[type-arg]
+def test_timm_builds_the_same_network(
+    name: str, dimensions: dict[str, Any], expected: tuple[str, dict[str, Any]]
+) -> None:
     with torch.device("meta"):
         net = models.build(name, num_classes=7, **dimensions)
         architecture, arguments = timm_model(net.config)
