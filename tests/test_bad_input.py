@@ -21,6 +21,7 @@ from distill import models
 from distill.config.command import Program, run_program
 from distill.data.catalog import open_catalog
 from distill.data.packing.pack import pack
+from distill.views import render
 from tests.conftest import write_images
 from tests.programs import ROOT, SCHEMAS, call, student_words, teacher_words
 
@@ -250,7 +251,6 @@ def test_views_that_do_not_replay_stop_the_student_unless_allowed(
 ) -> None:
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=2")
     with pytest.MonkeyPatch.context() as patch:
-        render = distill.data.view_reader.render
         patch.setattr(distill.data.view_reader, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
         message = fails(capsys, "train_student", words)
         assert "as the teacher saw them" in message

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import conf
+from distill import conf
 from distill.errors import DistillError, UsageError
 from distill.views import EvalSpec, RandAugment, ThreeAugment, TrivialAugment, ViewSpec
 from distill.views.checks import VERSION
