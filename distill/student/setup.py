@@ -101,7 +101,7 @@ def make_target_loss(
         )
     if tail == "stored":
         tail = "learned" if store.spec.tail_groups else "uniform"
-    tables = None
+    tail_distributions = None
     if tail == "learned":
         model = store.tail_model()
         if model is None:
@@ -109,8 +109,8 @@ def make_target_loss(
                 f"loss.tail=learned: {store.path} has learned no tail; make a store with store.tail=learned, or take "
                 "another loss.tail"
             )
-        tables = TailDistributions.of(model, temperature=temperature, device=runtime.device)
-    return partial(soft_target_loss, tail=tail, temperature=temperature, tables=tables)
+        tail_distributions = TailDistributions.of(model, temperature=temperature, device=runtime.device)
+    return partial(soft_target_loss, tail=tail, temperature=temperature, tail_model=tail_distributions)
 
 
 def make_normalise(config: TrainStudentConfig, runtime: Runtime) -> Normalise:
