@@ -53,7 +53,7 @@ def main(config: VerifyLogitsConfig) -> None:
 
 def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | None) -> list[str]:
     """Renders blocks' first rows again; a sentence for what does not agree with the proofs in the store."""
-    prover = ProofVerifier(store, view_spec_of(store, catalog), catalog)
+    verifier = ProofVerifier(store, view_spec_of(store, catalog), catalog)
     present = [(int(epoch), int(block)) for epoch, block in np.argwhere(store.done())]
     if not present:
         raise DistillError(f"{store.path} has no block yet: run `distill.save_logits` first")
@@ -62,7 +62,7 @@ def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | Non
     wrong: list[tuple[int, int]] = []
     with Progress("proofs", total=len(present), unit="blocks") as progress:
         for place in present:
-            wrong.extend(prover.failed([place]))
+            wrong.extend(verifier.failed([place]))
             progress.advance(1)
     print(f"proofs: {len(present) - len(wrong)} of {len(present)} blocks replay identically", flush=True)
     return [explain_failure(store, wrong)] if wrong else []
@@ -72,8 +72,8 @@ def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, 
     """Prints one view's parameters, those of the view mixed into it, and saves the picture."""
     spec = view_spec_of(store, catalog)
     size = config.size or int(store.spec.teacher["image_size"])
-    prover = ProofVerifier(store, spec, catalog, size=size)
-    pixels, mixture = prover.picture(config.epoch, row)
+    verifier = ProofVerifier(store, spec, catalog, size=size)
+    pixels, mixture = verifier.image(config.epoch, row)
     path = Path(config.png)
     if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
         raise DistillError(f"cannot write {path}: name a PNG file in a folder that exists")

@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState
 import distill.student.loop
 from distill import config
 from distill.config import command
+from tests.seen import log_views
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS: dict[str, type[Any]] = {
@@ -56,10 +57,10 @@ def student_words(data: Path, run: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def call(program: str, words: list[str]) -> None:
-    """Runs a program inside this process. Errors come out as exceptions."""
+def call(program: str, words: list[str], *, views: Path | None = None) -> None:
+    """Runs a program inside this process. Errors come out as exceptions. `views`: see `tests.seen.log_views`."""
     main = importlib.import_module(f"distill.{program}").main
-    with fresh_state():
+    with fresh_state(), log_views(views):
         main(command.load(program, SCHEMAS[program], words))
 
 
@@ -107,9 +108,14 @@ def spawn(
     )  # fmt: skip
 
 
-def run(program: str, words: list[str], *, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    """Runs a program as a user would, to its end."""
-    process = spawn(program, words, processes=processes)
+def run(
+    program: str, words: list[str], *, processes: int = 1, views: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program as a user would, to its end. `views`: see `tests.seen`."""
+    if views:
+        process = spawn(program, [str(views), program, *words], processes=processes, module="tests.seen")
+    else:
+        process = spawn(program, words, processes=processes)
     out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

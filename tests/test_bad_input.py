@@ -14,7 +14,7 @@ import pytest
 import timm
 import torch
 
-import distill.data.images
+import distill.data.view_reader
 import distill.train_student
 import logitstore
 from distill import models
@@ -251,7 +251,7 @@ def test_views_that_do_not_replay_stop_the_student_unless_allowed(
 ) -> None:
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=2")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill.data.images, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
+        patch.setattr(distill.data.view_reader, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
         message = fails(capsys, "train_student", words)
         assert "as the teacher saw them" in message
         assert "store.check=warn" in message

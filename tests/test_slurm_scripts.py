@@ -1,6 +1,6 @@
 """The Slurm scripts with stand-ins for Slurm and for python: what is submitted, what a signal or a failure leads to.
 
-`scripts/slurm/dry_run.sh` runs them on a real Slurm; docs/slurm-rehearsal.md has what it printed.
+`scripts/slurm/rehearse.sh` runs them on a real Slurm; docs/appendix/slurm-dry-run.md has what it printed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,8 +113,10 @@ def _fail(message: str, *, code: int) -> None:
     sys.exit(code)
 
 
-def load(name: str, schema: type[C], overrides: Sequence[str]) -> C:
+def load(name: str, schema: type[C], overrides: Sequence[str], *, values: Mapping[str, Any] | None = None) -> C:
     """Composes `conf/NAME.yaml` with overrides into an instance of a dataclass.
+
+    **Arguments:** `values`: settings by dotted name, over the overrides: for programs that have them as values.
 
     **Raises:** `UsageError` that names the key, for anything unknown or of the wrong type.
     """
@@ -130,6 +132,8 @@ def load(name: str, schema: type[C], overrides: Sequence[str]) -> C:
     try:
         with initialize_config_module("distill.conf", version_base="1.3"):
             composed = compose(name, overrides=words)
+        for key, value in (values or {}).items():
+            OmegaConf.update(composed, key, value, force_add=True)
         merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
         config = OmegaConf.to_object(merged)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:

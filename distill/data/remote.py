@@ -70,6 +70,10 @@ class Remote:
         self._root = ""
         self._ahead: queue.Queue[tuple[str, Path, int]] | None = None
 
+    def __reduce__(self) -> tuple[type[Remote], tuple[str, Cache]]:
+        """Pickled as its address: a worker started by spawn makes its own connection too."""
+        return Remote, (self.url, self.cache)
+
     def read(self, name: str) -> bytes:
         """A small file, whole. **Raises:** `FileNotFoundError`; `DistillError` after the last retry."""
         files, root = self._filesystem()

@@ -1,10 +1,13 @@
-"""What classes are called, and which of the teacher's classes a label stands for."""
+"""Names of a store's classes, and which of the teacher's classes a label stands for.
+
+`logitstore.tools.names` gives the names that the store itself holds. Added here is what needs ImageNet's lists of
+classes, which `logitstore` does not have: names of 1,000 or 21,841 unnamed classes, and words for WordNet ids.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,79 +15,79 @@ import numpy.typing as npt
 import logitstore
 from distill.models.teachers.build import NUM_22K, imagenet_names
 from distill.models.weights.class_maps import are_synset_ids, ids_of_count
+from logitstore.tools import names
 
 _SUBSETS = {1000: "imagenet-1k", NUM_22K: "imagenet-22k"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """The teacher's classes and the data's."""
+    """The teacher's classes and the labels of the data."""
 
-    names: tuple[str, ...] | None
-    """Of the teacher's classes; None: unknown."""
-    label_names: tuple[str, ...] | None
-    """Of the data's."""
+    spec: logitstore.StoreSpec
     class_of_label: npt.NDArray[np.int64] | None
-    """(L,) the teacher's class of each label, -1 where it has none; None: labels and classes are different things."""
+    """(L,) the teacher's class of each label, -1 where it has none; None: labels are not the teacher's classes."""
 
     def name(self, index: int) -> str:
         """Of one of the teacher's classes; its number where it has no name."""
-        return self.names[index] if self.names and 0 <= index < len(self.names) else f"class {index}"
+        name = _class_name(self.spec, index)
+        return f"class {index}" if name is None else _in_words(name)
 
     def label_name(self, label: int) -> str:
-        return self.label_names[label] if self.label_names and 0 <= label < len(self.label_names) else f"label {label}"
+        """Of a label; its number where it has no name."""
+        name = names.label_name(self.spec, label)
+        return f"label {label}" if name is None else _in_words(name)
 
-    def class_of(self, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """The teacher's classes of some labels (n,); -1 where unknown."""
+    def class_of(self, labels_n: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """The teacher's class of each label, (n,); -1 where there is none."""
         if self.class_of_label is None or not len(self.class_of_label):
-            return np.full(len(labels), -1, np.int64)
-        known = (labels >= 0) & (labels < len(self.class_of_label))
-        return np.where(known, self.class_of_label[np.where(known, labels, 0)], -1)
+            return np.full(len(labels_n), -1, np.int64)
+        inside_n = (labels_n >= 0) & (labels_n < len(self.class_of_label))
+        return np.where(inside_n, self.class_of_label[np.where(inside_n, labels_n, 0)], -1)
 
 
 def classes_of(spec: logitstore.StoreSpec) -> Classes:
-    """What a store's provenance says of its classes. Names missing there are ImageNet's where the number of classes is
-    1,000 or 21,841; WordNet ids are put into words."""
-    data = _names(spec.data.get("class_names"))
-    teacher = _names(spec.teacher.get("class_names"))
-    if teacher is None and data is not None and len(data) == spec.num_classes:
-        teacher = data
-    if teacher is None and spec.num_classes in _SUBSETS:
-        teacher = imagenet_names(_SUBSETS[spec.num_classes])
-    return Classes(
-        names=_in_words(teacher), label_names=_in_words(data), class_of_label=_class_of_label(spec, teacher, data)
-    )
+    """The classes of a store."""
+    return Classes(spec=spec, class_of_label=_class_of_label(spec))
 
 
-def _class_of_label(
-    spec: logitstore.StoreSpec, teacher: tuple[str, ...] | None, data: tuple[str, ...] | None
-) -> npt.NDArray[np.int64] | None:
-    """By number where there are as many, else by WordNet id, or by name if the teacher has a class of every name."""
-    if data is None or len(data) == spec.num_classes:
+def _class_of_label(spec: logitstore.StoreSpec) -> npt.NDArray[np.int64] | None:
+    """By number where there are as many labels as classes, else by WordNet id, or by name if the teacher has a class of
+    every label's name."""
+    if names.labels_are_classes(spec):
         return np.arange(spec.num_classes)
-    by_id = are_synset_ids(data)
-    if by_id and not are_synset_ids(teacher or ()) and spec.num_classes in _SUBSETS:
-        teacher = ids_of_count(spec.num_classes)
-    number = {name: index for index, name in enumerate(teacher or ())}
-    found = np.array([number.get(name, -1) for name in data], np.int64)
-    return found if (found >= 0).all() or (by_id and (found >= 0).any()) else None
+    labels = [str(name) for name in spec.data["class_names"]]
+    classes = [_class_name(spec, index) for index in range(spec.num_classes)]
+    by_id = are_synset_ids(labels)
+    if by_id and spec.num_classes in _SUBSETS and not are_synset_ids([name or "" for name in classes]):
+        classes = [*ids_of_count(spec.num_classes)]
+    index_of = {name: index for index, name in enumerate(classes) if name is not None}
+    class_of_label = np.array([index_of.get(name, -1) for name in labels], np.int64)
+    matched = class_of_label >= 0
+    return class_of_label if matched.all() or (by_id and matched.any()) else None
 
 
-def _names(value: Any) -> tuple[str, ...] | None:
-    return tuple(map(str, value)) if isinstance(value, list) and value else None
+def _class_name(spec: logitstore.StoreSpec, index: int) -> str | None:
+    """As the store has it, else ImageNet's where the number of classes is that of ImageNet-1k or 22k."""
+    name = names.class_name(spec, index)
+    if name is None and spec.num_classes in _SUBSETS and 0 <= index < spec.num_classes:
+        return _imagenet_names(spec.num_classes)[index]
+    return name
 
 
-def _in_words(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """WordNet ids become what they stand for."""
-    if names is None or not are_synset_ids(names):
-        return names
-    words = _words_of_synsets()
-    return tuple(words.get(name, name) for name in names)
+def _in_words(name: str) -> str:
+    """What a WordNet id stands for; any other name as it is."""
+    return _words_of_synsets().get(name, name) if are_synset_ids([name]) else name
+
+
+@cache
+def _imagenet_names(num_classes: int) -> tuple[str, ...]:
+    return imagenet_names(_SUBSETS[num_classes])
 
 
 @cache
 def _words_of_synsets() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for count in sorted(_SUBSETS, reverse=True):  # A thousand of the larger list's have shorter words in the smaller.
-        found |= dict(zip(ids_of_count(count), imagenet_names(_SUBSETS[count]), strict=True))
-    return found
+    words: dict[str, str] = {}
+    for count in sorted(_SUBSETS, reverse=True):  # The 1,000 classes have shorter words than the same among 21,841.
+        words |= dict(zip(ids_of_count(count), _imagenet_names(count), strict=True))
+    return words

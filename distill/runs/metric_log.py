@@ -1,20 +1,14 @@
-"""Numbers of a run: gathered on the device without waiting for it, written one JSON line an interval."""
+"""A run's `metrics.jsonl`: written one JSON line an interval and one an evaluation, read by whoever shows the run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from distill.errors import LossNotFinite
-from distill.targets.sparse import SparseTargets
-from distill.runtime.processes import Runtime
-
-
+from distill.errors import DistillError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +21,7 @@ class Best:
 
 
 class MetricLog:
-    """`metrics.jsonl` of a run. On resuming, lines from after the checkpoint are dropped: those steps come again."""
+    """`metrics.jsonl` of a run. On resuming, lines after the checkpoint are dropped: their steps run again."""
 
     def __init__(self, path: Path, *, resume_step: int) -> None:
         self.path = path
@@ -59,13 +53,38 @@ class MetricLog:
         self._file.close()
 
 
-def _step(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")  # A line cut off by a kill.
-
-
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a `metrics.jsonl`, of a finished run or of one that is still running.
+
+    A last line that is incomplete, because the run was killed or is writing it now, is left out.
+
+    **Raises:** `DistillError` if there is no such file, or another line is not JSON.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise DistillError(f"{path.parent} has no {path.name}: it is not the folder of a run that has begun") from None
+    metrics = [_parse(line) for line in lines]
+    if None in metrics[:-1]:
+        raise DistillError(f"{path}, line {metrics.index(None) + 1}, is not valid JSON: restore the file")
+    return [values for values in metrics if values is not None]
+
+
+def series(lines: Sequence[Mapping[str, Any]], metric: str, *, over: str = "epoch") -> list[tuple[float, float]]:
+    """One metric of a run as (x, value), x being the epoch or, with `over="step"`, the step; lines without it are
+    left out."""
+    return [(float(line[over]), float(line[metric])) for line in lines if metric in line]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """None for a line that is not a JSON object, such as one cut off by a kill."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite where the line is incomplete."""
+    return float((_parse(line) or {}).get("step", float("inf")))

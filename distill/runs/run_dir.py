@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from distill.runs.checkpoint import list_checkpoints
 from distill.config import ContractConfig, TrainStudentConfig
 from distill.errors import DistillError
+from distill.runs.checkpoint import list_checkpoints
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
 WEIGHTS, EMA_WEIGHTS, BEST_WEIGHTS = "student.safetensors", "student_ema.safetensors", "best.safetensors"

@@ -1,4 +1,4 @@
-"""The summary of a finished run: a page with its figures, and its curves as a picture where matplotlib is installed."""
+"""The summary of a finished run: `summary.md` with its figures, and its curves where matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.runs import run_dir
 from distill.config.durations import as_clock
+from distill.runs import run_dir
+from distill.runs.curves import draw_curves
 from distill.runs.metric_log import Best, read_metrics
 
 _MOST_ROWS = 30
-_CURVES = (("loss",), ("agreement", "accuracy"), ("top1", "top5", "ema_top1"), ("lr",))
-"""What is drawn together, a panel each, over epochs."""
 
 
 def write(folder: Path, *, described: str, totals: Mapping[str, Any], best: Best | None) -> None:
@@ -21,7 +20,7 @@ def write(folder: Path, *, described: str, totals: Mapping[str, Any], best: Best
     **Arguments:** `described`: what the run was to do; `totals`: the numbers of `summary.json`.
     """
     lines = read_metrics(folder / run_dir.METRICS)
-    drawn = draw_curves(lines, folder / run_dir.CURVES)
+    drawn = draw_curves({"": lines}, folder / run_dir.CURVES)
     page = [f"# {folder.name}", "", *(f"{line}  " for line in described.splitlines()), ""]
     page += _table(("", ""), [(name, _shown(value)) for name, value in totals.items()])
     page += ["", f"{as_clock(totals['seconds'])} hours, restarts included."]
@@ -59,23 +58,3 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Draws a run's metrics over its epochs. **Returns:** False if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    panels = [names for group in _CURVES if (names := [n for n in group if any(n in line for line in lines)])]
-    figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
-    for number, names in enumerate(panels, 1):
-        axes = figure.add_subplot(1, len(panels), number)
-        for name in names:
-            points = [(line["epoch"], line[name]) for line in lines if name in line]
-            axes.plot([x for x, _ in points], [y for _, y in points], ".-" if len(points) < 50 else "-", label=name)
-        axes.set_xlabel("epoch")
-        axes.legend()
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    return True

@@ -16,8 +16,9 @@ class Normalise:
     """
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], *, device: torch.device, channels_last: bool
-    ) -> None:
+        self, mean: Sequence[float], std: Sequence[float], *, device: torch.device | str = "cpu",
+        channels_last: bool = False,
+    ) -> None:  # fmt: skip
         """**Arguments:** `mean` and `std` of the RGB values in 0..1; `channels_last`: the layout of the result."""
         deviations = torch.tensor(list(std))
         self._scale = (1 / (255 * deviations)).view(1, 3, 1, 1).to(device)

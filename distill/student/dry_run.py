@@ -28,7 +28,7 @@ def dry_run(config: TrainStudentConfig) -> None:
     runtime = processes.start(config.compute)
     runtime.from_main(lambda: run_dir.is_there(config))
     with TemporaryDirectory() as scratch:  # Where damaged pictures would be put on record.
-        quiet = replace(config, run=replace(config.run, dir=scratch), data=replace(config.data, digests=None))
+        quiet = replace(config, run=replace(config.run, dir=scratch))
         work = make_pass(quiet, runtime)
         training = make_training(quiet, runtime, work.num_classes)
         runtime.say(describe(quiet, work, runtime, training))
@@ -64,7 +64,7 @@ def first_steps(
 
     train(
         training, replace(work.plan, total_steps=steps, log_every=1, save_every=0, eval_every=0), batches,
-        runtime=runtime, damage_log=make_damage_log(config, runtime, digests=None), log=log, save=nothing,
+        runtime=runtime, damage_log=make_damage_log(config, runtime), log=log, save=nothing,
         evaluate=None, stop=nothing, progress=Progress("dry run", total=steps, unit="steps", shown=False),
     )  # fmt: skip
     memory = describe_memory(runtime)

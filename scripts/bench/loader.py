@@ -40,7 +40,7 @@ from distill.data.loader import load
 from distill.data.order import Order
 from distill.data.packing.pack import pack
 from distill.data.packing.recode import Recode
-from distill.data.seeds import view_seeds
+from distill.data.seeds import DerivedSeeds, StoredViews
 from distill.replay.proofs import ProofVerifier, VerifyFirstReads
 from distill.views import RandAugment, ViewSpec, block_proof
 from scripts.bench.transforms import fix_posterize
@@ -125,7 +125,8 @@ def _repeat(pool: Path, target: Path, rows: int) -> None:
 
 def _batches(catalog: Catalog) -> TrainBatches:
     order = Order(starts=catalog.starts, seed=0, batch_size=BATCH)
-    return TrainBatches(catalog, order=order, rank=0, spec=SPEC, size=SIZE, seed=SEED)
+    source = DerivedSeeds(base=SEED, num_samples=len(catalog))
+    return TrainBatches(catalog, order=order, rank=0, spec=SPEC, size=SIZE, source=source)
 
 
 def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
@@ -146,7 +147,7 @@ def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
             top = logits.log_softmax(dim=1).topk(TOPK, dim=1)
             (first,) = blocks[BlockSlice((0,), number, rows.start, rows.start + 2, last=False)]
             writer.write(
-                0, number, seeds=view_seeds(rows, base=SEED, epoch=0, num_samples=num_rows),
+                0, number, seeds=blocks.source.seeds(np.zeros(len(rows), np.int64), np.arange(rows.start, rows.stop)),
                 indices=top.indices.numpy(), logprobs=top.values.numpy(),
                 tail=torch.log1p(-top.values.exp().sum(dim=1)).numpy(), proof=block_proof(first.digests),
             )  # fmt: skip
@@ -156,10 +157,10 @@ def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
 def _stored(catalog: Catalog, store: logitstore.Store) -> TrainBatches:
     """The same batches as `_batches`, in its first epoch, from the store."""
     order = _batches(catalog).order
-    prove = VerifyFirstReads(ProofVerifier(store, SPEC, catalog), rank=0, world=1, strict=True)
+    verify = VerifyFirstReads(ProofVerifier(store, SPEC, catalog), rank=0, world=1, strict=True)
     return TrainBatches(
         replace(catalog, class_names=tuple(map(str, range(CLASSES)))), order=order, rank=0, spec=SPEC, size=SIZE,
-        seed=SEED, store=store, epochs=(0,), prove=prove,
+        source=StoredViews(store), num_classes=CLASSES, epochs=(0,), verify=verify,
     )  # fmt: skip
 
 

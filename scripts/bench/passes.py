@@ -37,7 +37,7 @@ from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
 from distill.student.loop import train
 from distill.student.setup import make_batches, make_damage_log, make_order, make_plan, make_training
-from distill.teacher.run import list_parts, list_tasks, run_teacher
+from distill.teacher.run import list_slices, list_tasks, run_teacher
 from distill.teacher.setup import store_spec
 from scripts.bench.models import CLASSES, synchronise, timed
 
@@ -94,9 +94,9 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
     )  # fmt: skip
     assert config.store.path
     logitstore.create(config.store.path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
-    parts = list(list_parts(spec, list_tasks([(0, 0)], epochs_per_read=1), config.batch_size))
+    parts = list(list_slices(spec, list_tasks([(0, 0)], epochs_per_read=1), config.batch_size))
     batches = [normalise(batch.pixels_bhwc.to(runtime.device)) for part in parts[:4] for batch in dataset[part]]
-    damage_log = DamageLog(damaged="stop", damage_file=folder / "damaged.jsonl", digest_file=None, rank=0)
+    damage_log = DamageLog(damaged="stop", path=folder / "damaged.jsonl", rank=0)
     passes, forwards = [], []
     with logitstore.writer(config.store.path) as writer:
         for epoch in range(setting.turns):
@@ -175,7 +175,7 @@ def _student(folder: Path, catalog: Catalog, setting: Setting, *, stored: bool) 
     dataset = make_batches(config, catalog, order, runtime, replay)
     training = make_training(config, runtime, CLASSES)
     batches = load(dataset, range(plan.total_steps), workers=setting.workers, prefetch=2, pin=runtime.pin)
-    damage_log = make_damage_log(config, runtime, digests=None)
+    damage_log = make_damage_log(config, runtime)
 
     def steps() -> float:
         turn = replace(plan, total_steps=training.step + setting.steps)

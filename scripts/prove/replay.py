@@ -28,7 +28,7 @@ from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.catalog import open_catalog
 from distill.data.loader import load
 from distill.data.packing.pack import pack
-from distill.views import RandAugment, ViewSpec
+from distill.views import RandAugment, ViewSpec, pixel_digest
 from scripts.bench.pool import make_pool
 
 PHOTOS = 250
@@ -63,14 +63,13 @@ def spec(decode: str) -> ViewSpec:
 def digests(data: Path, *, first: int, last: int, workers: int, decode: str) -> list[int]:
     """Digests of the views first..last - 1: view v is that of row v % N in epoch v // N."""
     catalog = open_catalog(data)
-    dataset = BlockBatches(
-        catalog, spec=spec(decode), size=SIZE, seed=7, rows_per_block=len(catalog), proof_rows=0, digest=True
-    )
+    dataset = BlockBatches(catalog, spec=spec(decode), size=SIZE, seed=7, rows_per_block=len(catalog), proof_rows=0)
     slices = [
         BlockSlice((view // len(catalog),), 0, view % len(catalog), view % len(catalog) + BATCH, last=False)
         for view in range(first, last, BATCH)
     ]
-    return [digest for batches in load(dataset, slices, workers=workers) for digest in batches[0].digests]
+    batches = load(dataset, slices, workers=workers)
+    return [pixel_digest(pixels) for (batch,) in batches for pixels in batch.pixels_bhwc.numpy()]
 
 
 def in_other_processes(

@@ -93,9 +93,9 @@ def write_and_read(
                 0,
                 block,
                 seeds=np.asarray(numbers, np.uint64),
-                indices=targets.indices_bk[part].numpy(),
-                logprobs=targets.logprobs_bk[part].numpy(),
-                tail=targets.tail_b[part].numpy(),
+                indices=targets.indices[part].numpy(),
+                logprobs=targets.logprobs[part].numpy(),
+                tail=targets.tail[part].numpy(),
                 proof=1,
             )
     store = logitstore.open(path)

@@ -85,7 +85,7 @@ def train(config: TrainStudentConfig, runtime: Runtime, *, damaged: bool) -> dic
     with unreadable(DAMAGED if damaged else ()):
         loop.train(
             training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=runtime,
-            damage_log=setup.make_damage_log(config, runtime, digests=None), log=lines.append, save=lambda: None,
+            damage_log=setup.make_damage_log(config, runtime), log=lines.append, save=lambda: None,
             evaluate=None, stop=lambda: None, progress=Progress("", total=1, unit="", shown=False),
         )  # fmt: skip
     return {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import distill.data.images
+import distill.data.view_reader
 import logitstore
 from distill import models
 from distill.data.catalog import Catalog
@@ -48,8 +48,10 @@ def test_a_good_store_passes(
 def test_other_pixels_fail(
     store_path: Path, data_path: Path, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = distill.data.images.render
-    monkeypatch.setattr(distill.data.images, "render", lambda *a, **k: np.ascontiguousarray(original(*a, **k)[::-1]))
+    original = distill.data.view_reader.render
+    monkeypatch.setattr(
+        distill.data.view_reader, "render", lambda *a, **k: np.ascontiguousarray(original(*a, **k)[::-1])
+    )
     with pytest.raises(DistillError, match=r"(?s)failed the verification.*6 proofs fail"):
         call("verify_logits", verify_words(data_path, teacher_weights, store_path))
 

@@ -79,7 +79,7 @@ def _arm(work: Path, cell: Cost, *, store: Store, online: bool) -> Callable[[], 
         dataset = online_batches(student_pass.batches, _teacher(cell), config, runtime)
     training = make_training(config, runtime, student_pass.num_classes)
     batches = load(dataset, range(student_pass.plan.total_steps), workers=0)
-    damage_log = make_damage_log(config, runtime, digests=None)
+    damage_log = make_damage_log(config, runtime)
 
     def turn() -> float:
         plan = replace(student_pass.plan, total_steps=training.step + cell.steps, save_every=0, log_every=0)

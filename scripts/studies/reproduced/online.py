@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from distill.config import TrainStudentConfig
 from distill.config.durations import limit_of
-from distill.data.batches import Batch, TrainBatches
+from distill.data.batch import Batch
+from distill.data.batches import TrainBatches
 from distill.errors import Stopped
 from distill.models import ImageModel
 from distill.runs import run_dir
@@ -43,7 +44,7 @@ class OnlineBatches(Dataset[Batch]):
         # Copies, because autograd refuses tensors made in inference mode.
         return replace(
             batch,
-            kept=SparseTargets(targets.indices_bk.clone(), targets.logprobs_bk.clone(), targets.tail_b.clone()),
+            targets=SparseTargets(targets.indices.clone(), targets.logprobs.clone(), targets.tail.clone()),
         )
 
 
@@ -51,7 +52,7 @@ def online_batches(
     batches: TrainBatches, teacher: ImageModel, config: TrainStudentConfig, runtime: Runtime
 ) -> OnlineBatches:
     """**Arguments:** `batches` of a store, with images at the teacher's size."""
-    assert batches.pictures.size == teacher.image_size and config.data.workers == 0
+    assert batches.views.size == teacher.image_size and config.data.workers == 0
     runtime.place(teacher.net, config.compute)
     normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
     return OnlineBatches(batches, teacher, normalise=normalise, runtime=runtime)

@@ -14,7 +14,8 @@ from torch import Tensor
 import distill.config.command
 from distill import inputs, models
 from distill.config import ComputeConfig, SaveLogitsConfig
-from distill.data.batches import Batch, EvalBatches
+from distill.data.batch import Batch
+from distill.data.batches import EvalBatches
 from distill.data.catalog import open_catalog
 from distill.data.damage_log import DamageLog
 from distill.evaluation.score import evaluate
@@ -70,7 +71,7 @@ def outputs(teacher: models.ImageModel, data: Path) -> tuple[Tensor, Tensor]:
     evaluate(
         teacher.net, EvalBatches(open_catalog(data), spec=EvalSpec(full=True), size=teacher.image_size),
         batch_size=250, workers=0, runtime=runtime, judges=[collector],
-        damage_log=DamageLog(damaged="stop", damage_file=data / "damaged.jsonl", digest_file=None, rank=0),
+        damage_log=DamageLog(damaged="stop", path=data / "damaged.jsonl", rank=0),
         normalise=Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=compute.channels_last),
     )  # fmt: skip
     return torch.cat(collector.logits).log_softmax(dim=1), torch.cat(collector.labels)

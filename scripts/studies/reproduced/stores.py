@@ -17,7 +17,7 @@ import logitstore
 from distill import inputs, save_logits
 from distill.config import SaveLogitsConfig
 from distill.data.catalog import open_catalog
-from distill.data.seeds import view_seeds
+from distill.data.seeds import DerivedSeeds
 from distill.targets.selection import Selection, select_targets
 from distill.teacher.learned_tail import TailSums
 from logitstore.tools.describe import describe_store
@@ -72,11 +72,12 @@ def make_store(work: Path, store: Store) -> None:
             logprobs_bc, seeds = dense(origin, origin_epoch, rows)
             if store.unmatched or store.view:
                 base = OTHER_SEED if store.unmatched else 0
-                seeds = view_seeds(rows, base=base, epoch=epoch, num_samples=spec.num_samples)
+                source = DerivedSeeds(base=base, num_samples=spec.num_samples)
+                seeds = source.seeds(np.full(len(rows), epoch), np.arange(rows.start, rows.stop))
             targets = select_targets(logprobs_bc, selection, seeds_b=seeds)
             writer.write(
-                epoch, block, seeds=seeds, indices=targets.indices_bk.numpy(), logprobs=targets.logprobs_bk.numpy(),
-                tail=targets.tail_b.numpy(), proof=origin.proof(origin_epoch, block),
+                epoch, block, seeds=seeds, indices=targets.indices.numpy(), logprobs=targets.logprobs.numpy(),
+                tail=targets.tail.numpy(), proof=origin.proof(origin_epoch, block),
             )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distill.data.order import Order, first_rows, permutation
 from distill.data.pairs import group_starts
-from distill.data.seeds import view_seeds
+from distill.data.seeds import DerivedSeeds
 from distill.errors import UsageError
 from distill.views import MixSpec
 
@@ -246,10 +246,11 @@ def test_first_rows_cuts_within_a_shard() -> None:
         first_rows(starts, 31)
 
 
-def test_view_seeds_count_up_and_never_repeat() -> None:
-    first = view_seeds(range(100), base=3, epoch=0, num_samples=100)
-    second = view_seeds(np.arange(100), base=3, epoch=1, num_samples=100)
+def test_derived_seeds_count_up_and_never_repeat() -> None:
+    source = DerivedSeeds(base=3, num_samples=100)
+    first, second = (source.seeds(np.full(100, epoch), np.arange(100)) for epoch in range(2))
     assert first.dtype == np.uint64
     assert (np.diff(np.concatenate([first, second])) == 1).all()
     assert first[0] == 3 * 2**40
-    assert view_seeds(range(1), base=2**24 - 1, epoch=0, num_samples=1)[0] == (2**24 - 1) * 2**40
+    (last,) = DerivedSeeds(base=2**24 - 1, num_samples=1).seeds(np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert last == (2**24 - 1) * 2**40

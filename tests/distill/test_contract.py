@@ -1,4 +1,4 @@
-"""The search as a program: what it leaves, that it goes on, that several processes find the same."""
+"""The search as a program: its files, its restart, and the same result from several processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
     return path
 
 
-def contract_words(data: Path, store: Path, folder: Path, *more: str) -> list[str]:
+def contract_arguments(data: Path, store: Path, folder: Path, *more: str) -> list[str]:
     """A search of a few rounds of 4 candidates with 3 steps each, from 27 k parameters to 10 k."""
     return [
         f"data.path={data}", f"store.path={store}", f"run.dir={folder}", "student=tiny_vit_micro",
@@ -37,26 +37,26 @@ def contract_words(data: Path, store: Path, folder: Path, *more: str) -> list[st
     ]  # fmt: skip
 
 
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """All candidates of a search without what the clock decides."""
+def read_table(folder: Path) -> list[dict[str, Any]]:
+    """All candidates of a search, without their times."""
     found = [json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in found]
 
 
 @pytest.fixture(scope="module")
 def reference(data_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed search, in this process."""
+    """A search without interruption, in this process."""
     folder = tmp_path_factory.mktemp("reference") / "search"
-    call("contract", contract_words(data_path, store_path, folder))
+    call("contract", contract_arguments(data_path, store_path, folder))
     return folder
 
 
-def test_a_search_leaves_what_it_says_and_a_student_to_train(
+def test_a_search_writes_its_files_and_a_student_to_train(
     reference: Path, data_path: Path, store_path: Path, tmp_path: Path
 ) -> None:
     summary = json.loads((reference / "summary.json").read_text())
     assert summary["costs"]["params"] <= 15e3 and summary["costs"]["macs"] <= 0.3e6
-    found = lines(reference)
+    found = read_table(reference)
     assert len(found) == summary["candidates"] > 5
     for line in found[1:]:
         limits = json.loads((reference / "rounds" / f"{line['name'][:2]}.json").read_text())["limits"]
@@ -71,9 +71,9 @@ def test_a_search_leaves_what_it_says_and_a_student_to_train(
     assert kept == set(summary["path"])
     assert "| **00-00** |" in (reference / "report.md").read_text()
     assert (reference / "pareto.png").stat().st_size > 10_000
-    words = ["--config-dir", str(reference / "conf"), f"student.init={reference / 'contracted.safetensors'}"]
-    words += [word for word in student_words(data_path, tmp_path / "run") if not word.startswith("student")]
-    call("train_student", [*words, "student=contracted", f"store.path={store_path}", "train.steps=2"])
+    arguments = ["--config-dir", str(reference / "conf"), f"student.init={reference / 'contracted.safetensors'}"]
+    arguments += [text for text in student_words(data_path, tmp_path / "run") if not text.startswith("student")]
+    call("train_student", [*arguments, "student=contracted", f"store.path={store_path}", "train.steps=2"])
     trained = run_dir.read_config(tmp_path / "run").student
     assert trained.dims == summary["config"]["dims"]
 
@@ -81,58 +81,58 @@ def test_a_search_leaves_what_it_says_and_a_student_to_train(
 def test_a_search_that_stops_goes_on_without_repeating_and_ends_alike(
     reference: Path, data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = contract_words(data_path, store_path, tmp_path / "search")
+    arguments = contract_arguments(data_path, store_path, tmp_path / "search")
     train, trained = distill.contraction.train_candidate.train_candidate, []
 
-    def dies_at_times(*args: Any, **kwargs: Any) -> Any:
+    def interrupted_at_times(*args: Any, **kwargs: Any) -> Any:
         trained.append(args[1].name)
         if len(trained) in (3, 7, 8):
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
     with pytest.raises(Stopped, match="time limit"):
-        call("contract", [*words, "run.time_limit=0.01s"])
+        call("contract", [*arguments, "run.time_limit=0.01s"])
     assert not list((tmp_path / "search" / "candidates").iterdir())
-    monkeypatch.setattr(distill.contraction.search, "train_candidate", dies_at_times)
+    monkeypatch.setattr(distill.contraction.search, "train_candidate", interrupted_at_times)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            call("contract", words)
-    call("contract", words)
-    assert lines(tmp_path / "search") == lines(reference)
-    assert len(trained) == len(lines(reference)) + 3, "each candidate once, and once more where it was cut off"
-    call("contract", words)
-    assert len(trained) == len(lines(reference)) + 3
+            call("contract", arguments)
+    call("contract", arguments)
+    assert read_table(tmp_path / "search") == read_table(reference)
+    assert len(trained) == len(read_table(reference)) + 3, "each candidate once, and once more where it was interrupted"
+    call("contract", arguments)
+    assert len(trained) == len(read_table(reference)) + 3
     assert not list((tmp_path / "search" / "candidates").glob("*.inherited.*"))
     with pytest.raises(DistillError, match=r"search\.shrink: 0\.7 there, 0\.6 now"):
-        call("contract", [*words, "search.shrink=0.6"])
+        call("contract", [*arguments, "search.shrink=0.6"])
 
 
 @pytest.mark.slow
 def test_two_processes_killed_and_started_again_find_the_same(
     reference: Path, data_path: Path, store_path: Path, tmp_path: Path
 ) -> None:
-    words = contract_words(data_path, store_path, tmp_path / "search")
-    kill_at_work("contract", words, line="round 1: ", seconds=0.3, processes=2)
+    arguments = contract_arguments(data_path, store_path, tmp_path / "search")
+    kill_at_work("contract", arguments, line="round 1: ", seconds=0.3, processes=2)
     assert not (tmp_path / "search" / "summary.json").exists()
-    done = run("contract", words, processes=2)
+    done = run("contract", arguments, processes=2)
     assert done.returncode == 0, done.stderr
     assert "2 processes train different candidates" in done.stdout
-    assert lines(tmp_path / "search") == lines(reference)
+    assert read_table(tmp_path / "search") == read_table(reference)
 
 
 def test_fresh_candidates_beams_and_measured_limits(data_path: Path, store_path: Path, tmp_path: Path) -> None:
-    words = contract_words(
+    arguments = contract_arguments(
         data_path, store_path, tmp_path / "search", "search.inherit=fresh", "search.beam=2", "search.shrink=0.5",
         "limits.latency_ms=10000", "limits.images_per_s=0.001", "search.measure_batch=2", "search.measure_batches=1",
         "search.rank_by=agreement", "train.steps=1",
     )  # fmt: skip
-    call("contract", words)
+    call("contract", arguments)
     summary = json.loads((tmp_path / "search" / "summary.json").read_text())
     assert summary["costs"].keys() == {"params", "macs", "latency_ms", "image_ms"}
     assert 0 < summary["costs"]["latency_ms"] < 10000
 
 
-def test_candidates_that_diverge_are_recorded_and_passed_over(
+def test_diverged_candidates_are_recorded_and_not_selected(
     data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, tried = distill.contraction.train_candidate._train, []
@@ -144,52 +144,57 @@ def test_candidates_that_diverge_are_recorded_and_passed_over(
         train(*args, **kwargs)
 
     monkeypatch.setattr(distill.contraction.train_candidate, "_train", diverges_at_times)
-    words = contract_words(data_path, store_path, tmp_path / "search")
+    arguments = contract_arguments(data_path, store_path, tmp_path / "search")
     bad = {0}
     with pytest.raises(LossNotFinite, match="candidate 00-00: the loss of step 2 is nan"):
-        call("contract", words)
-    bad = {3, 5}  # The second and the fourth of the first round; number 1 is the first architecture again.
-    call("contract", words)
-    losses = {line["name"]: line["loss"] for line in lines(tmp_path / "search")}
+        call("contract", arguments)
+    bad = {3, 5}  # The second and the fourth of the first round; number 1 is the initial architecture again.
+    call("contract", arguments)
+    losses = {line["name"]: line["loss"] for line in read_table(tmp_path / "search")}
     assert [name for name, loss in losses.items() if loss is None] == ["01-01", "01-03"]
     assert not {"01-01", "01-03"} & set(json.loads((tmp_path / "search" / "summary.json").read_text())["path"])
-    assert "| 01-01 |" in (page := (tmp_path / "search" / "report.md").read_text()) and "| diverged |" in page
+    assert "| 01-01 |" in (report := (tmp_path / "search" / "report.md").read_text()) and "| diverged |" in report
     tried.clear()
     bad = set(range(1, 100))
     with pytest.raises(DistillError, match="round 1: the training of every candidate diverged"):
-        call("contract", [word for word in words if "run.dir" not in word] + [f"run.dir={tmp_path / 'again'}"])
-    assert len(lines(tmp_path / "again")) == 5
+        call(
+            "contract",
+            [argument for argument in arguments if "run.dir" not in argument] + [f"run.dir={tmp_path / 'again'}"],
+        )
+    assert len(read_table(tmp_path / "again")) == 5
 
 
-def test_a_dry_run_says_what_the_search_would_take_and_writes_nothing(
+def test_a_dry_run_estimates_the_search_and_writes_nothing(
     data_path: Path, store_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = contract_words(data_path, store_path, tmp_path / "search", "search.shrink=0.5", "train.steps=4")
+    arguments = contract_arguments(data_path, store_path, tmp_path / "search", "search.shrink=0.5", "train.steps=4")
     with fresh_state():
-        distill.contract.dry_run(distill.config.command.load("contract", ContractConfig, words))
-    said = capfd.readouterr().out
-    assert "2 rounds and 9 candidates at most, 1 at a time" in said and "nothing was written" in said
+        distill.contract.dry_run(distill.config.command.load("contract", ContractConfig, arguments))
+    printed = capfd.readouterr().out
+    assert "2 rounds and 9 candidates at most, 1 at a time" in printed and "nothing was written" in printed
     assert not (tmp_path / "search").exists()
     with fresh_state(), pytest.raises(DistillError, match="out of reach"):
-        distill.contract.dry_run(distill.config.command.load("contract", ContractConfig, [*words, "limits.params=100"]))
+        distill.contract.dry_run(
+            distill.config.command.load("contract", ContractConfig, [*arguments, "limits.params=100"])
+        )
 
 
-def test_what_cannot_be_done_is_said_before_anything_is_written(
+def test_impossible_searches_are_refused_before_anything_is_written(
     data_path: Path, store_path: Path, tmp_path: Path
 ) -> None:
-    def words(*more: str) -> list[str]:
-        return contract_words(data_path, store_path, tmp_path / "search", *more)
+    def arguments(*more: str) -> list[str]:
+        return contract_arguments(data_path, store_path, tmp_path / "search", *more)
 
     with pytest.raises(DistillError, match=r"out of reach.*the smallest architecture .* has"):
-        call("contract", words("limits.params=100"))
+        call("contract", arguments("limits.params=100"))
     with pytest.raises(DistillError, match="measured limits are out of reach"):
-        call("contract", words("limits.latency_ms=1e-6", "search.measure_batches=1"))
+        call("contract", arguments("limits.latency_ms=1e-6", "search.measure_batches=1"))
     with pytest.raises(DistillError, match="nothing to contract"):
-        call("contract", words("limits.params=1e9", "limits.macs=1e9"))
+        call("contract", arguments("limits.params=1e9", "limits.macs=1e9"))
     with pytest.raises(UsageError, match="no limit is set"):
-        call("contract", words("limits.params=null", "limits.macs=null"))
+        call("contract", arguments("limits.params=null", "limits.macs=null"))
     with pytest.raises(UsageError, match="would be left to train on"):
-        call("contract", words("search.hold_out=0.999"))
+        call("contract", arguments("search.hold_out=0.999"))
     with pytest.raises(UsageError, match=r"student\.init"):
-        call("contract", words("search.seed_steps=0"))
+        call("contract", arguments("search.seed_steps=0"))
     assert not (tmp_path / "search").exists()

@@ -13,37 +13,39 @@ from distill.page.disagreement import disagreement
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
     safe = np.where(probabilities > 0, probabilities, 1)
-    return -(safe * np.log(safe)).sum(axis=-1)
+    return np.asarray(-(safe * np.log(safe)).sum(axis=-1))
 
 
 def dense(views: list[logitstore.Rows]) -> np.ndarray:
     """The definition, on all classes."""
     all_enc = np.stack([view.dense().astype(np.float64) for view in views])
-    return entropy(all_enc.mean(axis=0)) - entropy(all_enc).mean(axis=0)
+    return np.asarray(entropy(all_enc.mean(axis=0)) - entropy(all_enc).mean(axis=0))
 
 
-def rows_of(random: np.random.Generator, *, number: int, classes: int, topk: int, nothing: bool) -> logitstore.Rows:
-    """Sparse rows, some of which keep fewer than `topk` classes."""
+def rows_of(random: np.random.Generator, *, number: int, classes: int, topk: int, shorter: bool) -> logitstore.Rows:
+    """Sparse rows; with `shorter`, some have fewer than `topk` classes."""
     logits = random.normal(size=(number, classes)) * random.choice([0.1, 1, 10])
     logprobs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     order = np.argsort(-logprobs, axis=1)[:, :topk]
-    kept = np.take_along_axis(logprobs, order, axis=1)
-    if nothing and topk > 1:
-        kept[random.random(number) < 0.5, topk // 2 :] = -np.inf
-    tail = np.log(np.maximum(1 - np.exp(kept).sum(axis=1), 1e-30)) if topk < classes else np.full(number, -np.inf)
+    topk_logprobs = np.take_along_axis(logprobs, order, axis=1)
+    if shorter and topk > 1:
+        topk_logprobs[random.random(number) < 0.5, topk // 2 :] = -np.inf
+    tail = (
+        np.log(np.maximum(1 - np.exp(topk_logprobs).sum(axis=1), 1e-30)) if topk < classes else np.full(number, -np.inf)
+    )
     return logitstore.Rows(
-        seeds=np.zeros(number, np.uint64), indices=np.where(np.isfinite(kept), order, 0),
-        logprobs=kept.astype(np.float32), tail=tail.astype(np.float32), num_classes=classes,
+        seeds=np.zeros(number, np.uint64), indices=np.where(np.isfinite(topk_logprobs), order, 0),
+        logprobs=topk_logprobs.astype(np.float32), tail=tail.astype(np.float32), num_classes=classes,
     )  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 30), epochs=st.integers(1, 5), nothing=st.booleans())
-def test_it_is_the_figure_of_the_dense_distributions(seed: int, classes: int, epochs: int, nothing: bool) -> None:
+@given(seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 30), epochs=st.integers(1, 5), shorter=st.booleans())
+def test_it_is_the_figure_of_the_dense_distributions(seed: int, classes: int, epochs: int, shorter: bool) -> None:
     random = np.random.default_rng(seed)
     topk = int(random.integers(1, classes + 1))
-    nothing = nothing and topk < classes
-    views = [rows_of(random, number=7, classes=classes, topk=topk, nothing=nothing) for _ in range(epochs)]
+    shorter = shorter and topk < classes
+    views = [rows_of(random, number=7, classes=classes, topk=topk, shorter=shorter) for _ in range(epochs)]
     np.testing.assert_allclose(disagreement(views), np.maximum(dense(views), 0), atol=2e-6)
 
 

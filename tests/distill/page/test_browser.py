@@ -1,4 +1,4 @@
-"""The gallery's page in a real browser, from disk: it loads in silence, filters, obeys keys, fits a phone."""
+"""The gallery page in a real browser, from disk: no requests and no errors, filters, keys, a phone's width, colours."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ def page(window: Browser, page_path: Path) -> Browser:
 
 
 def rows(page: Browser) -> list[str]:
-    return page.run(f"return {SHOWN}.map(row => row.id)")
+    names: list[str] = page.run(f"return {SHOWN}.map(row => row.id)")
+    return names
 
 
 def focused(page: Browser) -> str:
-    return page.run("return document.activeElement.id")
+    name: str = page.run("return document.activeElement.id")
+    return name
 
 
-def test_it_loads_in_silence_and_asks_for_nothing(page: Browser, page_path: Path) -> None:
+def test_it_loads_without_errors_and_requests_nothing(page: Browser, page_path: Path) -> None:
     assert page.driver.title == "t.zarr · gallery"
     assert page.run("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.run("return getComputedStyle(document.body).maxWidth") == "none"
@@ -63,7 +65,7 @@ def test_it_loads_in_silence_and_asks_for_nothing(page: Browser, page_path: Path
     assert page.keep_screenshot("gallery-desktop").stat().st_size > 10_000
 
 
-def test_its_policy_stops_scripts_and_requests_that_are_not_its_own(page: Browser) -> None:
+def test_its_policy_stops_foreign_scripts_and_requests(page: Browser) -> None:
     page.run(
         "const s = document.createElement('script'); s.textContent = 'window.foreign = 1'; document.body.append(s)"
     )
@@ -75,12 +77,12 @@ def test_its_policy_stops_scripts_and_requests_that_are_not_its_own(page: Browse
 
 def test_filters_by_kind_text_and_order(page: Browser) -> None:
     everything = rows(page)
-    page.run("document.querySelector('[data-kind=disputed]').click()")
+    page.run("document.querySelector('[data-kind=disagreement]').click()")
     assert 0 < len(rows(page)) < len(everything)
-    assert page.run(f"return {SHOWN}.every(row => row.dataset.kinds.includes('disputed'))")
-    assert page.run("return document.querySelector('[data-kind=disputed]').getAttribute('aria-pressed')") == "true"
+    assert page.run(f"return {SHOWN}.every(row => row.dataset.kinds.includes('disagreement'))")
+    assert page.run("return document.querySelector('[data-kind=disagreement]').getAttribute('aria-pressed')") == "true"
     assert page.run("return document.getElementById('count').textContent") == f"{len(rows(page))} rows"
-    assert page.run("return document.querySelector('[data-why=disputed]').hidden") is False
+    assert page.run("return document.querySelector('[data-meaning=disagreement]').hidden") is False
     page.run("document.querySelector('[data-kind=all]').click()")
     assert rows(page) == everything
 
@@ -108,7 +110,7 @@ def test_filters_by_kind_text_and_order(page: Browser) -> None:
     assert page.console() == []
 
 
-def test_keys_reach_everything(page: Browser) -> None:
+def test_every_control_is_reached_by_keys(page: Browser) -> None:
     reached = []
     for _ in range(40):
         page.press(TAB)
@@ -162,6 +164,7 @@ def test_it_is_light_or_dark(page: Browser) -> None:
     page.prefer("dark")
     dark = page.run(ground)
     shot = cv2.imread(str(page.keep_screenshot("gallery-dark")))
+    assert shot is not None
     assert dark != light and shot[5:20, 5:20].mean() < 60
     page.run("document.getElementById('theme').click()")
     assert page.run(ground) == light, "the button changes what the system prefers"
@@ -170,9 +173,9 @@ def test_it_is_light_or_dark(page: Browser) -> None:
     assert page.run(ground) == dark
 
 
-def test_marks_and_texts_can_be_told_from_their_ground(page: Browser) -> None:
-    """Contrast of 4.5 and more (WCAG 2.2, 1.4.3) for the page's texts, light and dark."""
-    names = "h1,.heading p,nav a,dt,.more,.notice,.key,.brief,.sums,.name,.tail .name,.p,.tag,summary,.why,.x"
+def test_texts_have_enough_contrast(page: Browser) -> None:
+    """Contrast of at least 4.5 (WCAG 2.2, 1.4.3) for the page's texts, light and dark."""
+    names = "h1,.heading p,nav a,dt,.more,.notice,.key,.summary,.sums,.name,.tail .name,.p,.tag,summary,.meaning,.x"
     code = """
     const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
     const linear = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
