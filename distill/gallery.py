@@ -17,13 +17,14 @@ import logitstore
 from distill.config import GalleryConfig
 from distill.config.command import Program, run_program
 from distill.page import charts, curves, document, facts, replayed, row_choice, rows
-from distill.page.classes import Classes, classes_of
+from distill.page.classes import classes_of
 from distill.page.coverage import coverage
 from distill.page.document import Document
 from distill.page.replayed import Notice
 from distill.page.scan import Scan, scan
 from distill.runtime.progress import Progress
 from logitstore.tools.describe import describe_store
+from logitstore.tools.names import ClassNames
 
 _CACHE_BYTES = 256 * 2**20
 
@@ -114,7 +115,7 @@ def histograms(scanned: Scan, spec: logitstore.StoreSpec) -> list[charts.Histogr
     ]
 
 
-def kinds(scanned: Scan, classes: Classes, config: GalleryConfig) -> dict[str, tuple[str, str]]:
+def kinds(scanned: Scan, classes: ClassNames, config: GalleryConfig) -> dict[str, tuple[str, str]]:
     """Kind of row -> its name, and what it means for this store."""
     where = "among the blocks read"
     hardest = ("Hardest", f"Lowest probability of the label, a mean over epochs, {where}.")

@@ -30,8 +30,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from distill.data.remote import Cache, Remote, default_folder, is_url
+from distill.data.remote import Cache, Remote, default_folder
 from distill.errors import DistillError
+from logitstore.storage import is_url
 
 VERSION = 1
 FOLDER = "catalog"

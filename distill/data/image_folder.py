@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from distill.data.catalog import FOLDER, Catalog, Keys
 from distill.data.packing.listing import scan
-from distill.data.remote import is_url
 from distill.errors import DamagedImage, DistillError
+from logitstore.storage import is_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

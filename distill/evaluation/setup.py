@@ -12,7 +12,6 @@ from distill import inputs, models
 from distill.config import EvalConfig, EvaluateConfig
 from distill.data.batches import EvalBatches
 from distill.data.image_folder import Images, is_packed, open_image_folder
-from distill.data.remote import is_url
 from distill.errors import DistillError
 from distill.evaluation import class_mapping
 from distill.evaluation.metrics import Agreement, Calibration, Real
@@ -23,6 +22,7 @@ from distill.runs import run_dir
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.views import EvalSpec
+from logitstore.storage import is_url
 
 
 def open_images(config: EvaluateConfig) -> Images:

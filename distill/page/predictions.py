@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import logitstore
-from distill.page.classes import Classes
+from distill.page.classes import class_name
 from distill.page.scan import probability_of
+from logitstore.tools.names import ClassNames
 from logitstore.tools.stats import quantities
 
 
@@ -41,7 +42,7 @@ class Prediction:
 
 
 def prediction(
-    view: logitstore.Rows, spec: logitstore.StoreSpec, classes: Classes, *, label: int, max_bars: int
+    view: logitstore.Rows, spec: logitstore.StoreSpec, classes: ClassNames, *, label: int, max_bars: int
 ) -> Prediction | None:
     """The prediction for one view; None where the store holds no target for it.
 
@@ -56,7 +57,7 @@ def prediction(
     drawn = view.drawn[0][stored].tolist() if view.drawn is not None else [False] * len(indices)
     all_bars = [
         Bar(
-            name=classes.name(index), probability=probability, kind="drawn" if was_drawn else "topk",
+            name=class_name(classes, index), probability=probability, kind="drawn" if was_drawn else "topk",
             note=_drawn_note(spec, probability) if was_drawn else "", is_label=index == label,
         )
         for index, probability, was_drawn in zip(indices, probabilities, drawn, strict=True)
@@ -75,7 +76,9 @@ def prediction(
         tail_mass=tail,
         entropy=float(figures["entropy"][0]),
         label_probability=float(probability_of(view, np.array([label]))[0]) if label >= 0 else None,
-        note="" if label < 0 or label in indices else f"The label, {classes.name(label)}, is not among the top-k.",
+        note=""
+        if label < 0 or label in indices
+        else f"The label, {class_name(classes, label)}, is not among the top-k.",
     )
 
 

@@ -14,7 +14,7 @@ from distill.config.gallery import ShowConfig
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.page import images
-from distill.page.classes import Classes
+from distill.page.classes import label_name
 from distill.page.disagreement import disagreement
 from distill.page.images import PageImage
 from distill.page.predictions import Prediction, prediction
@@ -22,6 +22,7 @@ from distill.page.replayed import ReplayAvailability
 from distill.page.scan import evenly_spaced
 from distill.views import Box, View, decode, describe, describe_mix, draw, image_size
 from distill.views.view import RELATIVE
+from logitstore.tools.names import ClassNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ class ExampleSource:
     done: npt.NDArray[np.bool_]
     """(E, B) blocks that are written and sound."""
     replay: ReplayAvailability
-    classes: Classes
+    classes: ClassNames
     config: ShowConfig
 
 
@@ -127,7 +128,7 @@ def make_example(source: ExampleSource, row: int, *, kinds: tuple[str, ...]) -> 
     predictions = [view.prediction for view in views if view.prediction]
     by_label = [each.label_probability for each in predictions if each.label_probability is not None]
     return Example(
-        row=row, kinds=kinds, key=key, label=classes.label_name(label) if label >= 0 else "", views=tuple(views),
+        row=row, kinds=kinds, key=key, label=label_name(classes, label) if label >= 0 else "", views=tuple(views),
         original=original, original_fault=fault, original_size=image_size(data) if data else (0, 0),
         label_probability=sum(by_label) / len(by_label) if by_label else None,
         entropy=sum(each.entropy for each in predictions) / len(predictions) if predictions else None,
@@ -168,7 +169,7 @@ def _view(
         target = store.read(epoch=epoch, rows=row)
     except (logitstore.DamagedBlock, logitstore.MissingBlocks) as error:
         return ExampleView(epoch=epoch, number=number, fault=f"This block cannot be read: {error}"), None
-    label_class = int(classes.class_of(np.array([label], np.int32))[0])
+    label_class = int(classes.classes_of([label])[0])
     predicted = prediction(target, store.spec, classes, label=label_class, max_bars=source.config.classes)
     view = ExampleView(
         epoch=epoch, number=number, seed=int(target.seeds[0]), prediction=predicted,

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 import logitstore
-from distill.page.classes import Classes
 from distill.page.disagreement import disagreement, tail_per_class
 from distill.page.ranking import Ranking
+from logitstore.tools.names import ClassNames
 from logitstore.tools.stats import QUANTITIES, quantities
 
 BINS = 30
@@ -76,7 +76,7 @@ class Scan:
 
 
 def scan(
-    store: logitstore.Store, classes: Classes, *, blocks: int | None, epochs: int, ranking_size: int,
+    store: logitstore.Store, classes: ClassNames, *, blocks: int | None, epochs: int, ranking_size: int,
     progress: Callable[[int], None],
 ) -> Scan:  # fmt: skip
     """Reads about `blocks` blocks (None: all that are written).
@@ -144,10 +144,10 @@ def _has_labels(store: logitstore.Store) -> bool:
         return False
 
 
-def _labels(store: logitstore.Store, scanned: Scan, classes: Classes, part: range) -> npt.NDArray[np.int64]:
+def _labels(store: logitstore.Store, scanned: Scan, classes: ClassNames, part: range) -> npt.NDArray[np.int64]:
     """The teacher's class of each row's label, (n,); -1 where there is none."""
     try:
-        return classes.class_of(store.labels(slice(part.start, part.stop)))
+        return classes.classes_of(store.labels(slice(part.start, part.stop)))
     except logitstore.DamagedBlock as error:
         if str(error) not in scanned.faults:
             scanned.faults.append(str(error))

@@ -85,7 +85,7 @@ def spec_of(topk: int, num_classes: int, log_step: float) -> StoreSpec:
 
 def divergence(logprobs_nk: np.ndarray, values: np.ndarray, indices: np.ndarray, *, spec: StoreSpec) -> np.ndarray:
     """KL(top-k || decoded) with an exact tail, (n,), nats. The order of ties does not matter."""
-    _, codes = codec.decode_kept(indices, values, spec=spec)
+    _, codes = codec.decode_classes(indices, values, spec=spec)
     p = np.exp(logprobs_nk.astype(np.float64))
     q = np.exp(codes * -spec.log_step)
     q *= (p.sum(axis=1) / q.sum(axis=1))[:, None]
@@ -97,7 +97,7 @@ def layouts(measured: np.ndarray, learned: np.ndarray, *, topk: int, log_step: f
     spec = spec_of(topk, measured.shape[1], log_step)
     classes, logprobs = ranked(measured, topk=topk)
     sizes = {}
-    tied, values = codec.encode_kept(classes, logprobs, spec=spec)
+    tied, values = codec.encode_classes(classes, logprobs, spec=spec)
     sizes["by rank"] = size(classes.astype(np.uint16)), size(values)
     sizes["by rank, ties"] = size(tied.astype(np.uint16)), size(values)
     codes = np.minimum(np.rint(-logprobs / log_step), codec.LARGEST).astype(np.uint8)
@@ -107,11 +107,11 @@ def layouts(measured: np.ndarray, learned: np.ndarray, *, topk: int, log_step: f
         size(np.diff(sorted_classes, axis=1, prepend=0).astype(np.uint16)),
         size(np.take_along_axis(codes, order, axis=1)),
     )
-    renumbered, _ = codec.encode_kept(similar_path(learned)[classes], logprobs, spec=spec)
+    renumbered, _ = codec.encode_classes(similar_path(learned)[classes], logprobs, spec=spec)
     sizes["reordered classes"] = size(renumbered.astype(np.uint16)), size(values)
     positions = neighbour_positions(learned)[classes[:, :1], classes]
     positions[:, 0] = classes[:, 0]
-    tied_positions, _ = codec.encode_kept(positions, logprobs, spec=spec)
+    tied_positions, _ = codec.encode_classes(positions, logprobs, spec=spec)
     sizes["neighbours"] = min(size(tied_positions.astype(np.uint16)), size(positions.astype(np.uint16))), size(values)
     return sizes
 
@@ -130,7 +130,7 @@ def main(outputs: Path) -> None:
         classes, logprobs = ranked(measured, topk=topk)
         for inverse in STEPS:
             spec = spec_of(topk, measured.shape[1], 1 / inverse)
-            tied, values = codec.encode_kept(classes, logprobs, spec=spec)
+            tied, values = codec.encode_classes(classes, logprobs, spec=spec)
             indices, codes = size(tied.astype(np.uint16)), size(values)
             kl = divergence(logprobs, values, tied.astype(np.uint16), spec=spec)
             click.echo(f"  1/{inverse:<18} {indices:8.2f} + {codes:6.2f} = {indices + codes:8.2f}"

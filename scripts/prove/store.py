@@ -30,7 +30,7 @@ import click
 import numpy as np
 
 import logitstore
-from logitstore.storage import local
+from logitstore.storage import open_storage
 
 Content = dict[tuple[int, int], bytes]
 """(epoch, block) -> all that can be read of it."""
@@ -268,7 +268,7 @@ def prove_full_disk(work: Path) -> dict[str, int]:
                 except logitstore.StoreFull:
                     results["clear errors"] += 1
             remaining = {place: read for place, read in expected.items() if replace or place != (1, 1)}
-            intact = readable(path) == remaining and not local.at(path).temporary()
+            intact = readable(path) == remaining and not open_storage(path).list_temporary()
             results["stores intact" if intact else "stores DAMAGED"] += 1
     return dict(results)
 
