@@ -29,14 +29,14 @@ def random_initial(rng: random.Random) -> TinyViTConfig:
 
 
 def random_space(rng: random.Random) -> Space:
-    choices = {
+    choices: dict[str, list[float]] = {
         "dims": [8, 16, 32],
         "depths": [0, 1],
         "windows": [0, 3, 7],
         "expand": [0.5, 1],
         "mlp_ratio": [0.5, 1, 0],
     }
-    strides = {name: rng.choice(choices.get(name.split(".")[0], [0, 4, 16])) for name in FACTORS}
+    strides: dict[str, float] = {name: rng.choice(choices.get(name.split(".")[0], [0, 4, 16])) for name in FACTORS}
     least = {name: rng.choice([8, 16]) if name.startswith("dims") else 1 for name in FACTORS}
     return Space(strides=strides, least=least | {"head_dim": rng.choice([4, 8])})
 
