@@ -100,7 +100,7 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
     assert {key: settings.view[key] for key in VIEW} == VIEW
     found = settings.view.get("mix")
     assert (found and {key: found[key] for key in mix}) == mix
-    net = models.resolve(
+    net = models.resolve_config(
         settings.student.name, dimensions={"num_classes": 1000, "image_size": settings.student.image_size}
     )
     windows = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}

@@ -83,14 +83,14 @@ def make_space(config: ContractConfig) -> Space:
         minimum = getattr(config.least, key)
         strides[name] = getattr(config.strides, key)
         least[name] = minimum[int(stage)] if stage else minimum
-    return Space(strides=strides, least=least)
+    return Space(step_sizes=strides, minimums=least)
 
 
 def initial_architecture(config: ContractConfig, *, num_classes: int) -> TinyViTConfig:
     """The architecture that the search starts from. **Raises:** `ModelError` where it is no point of the space."""
     student = config.student
     sizes = {"num_classes": num_classes, "image_size": student.image_size, "drop_path": student.drop_path}
-    initial = models.resolve(student.name, dimensions={**student.dimensions(), **sizes})
+    initial = models.resolve_config(student.name, dimensions={**student.dimensions(), **sizes})
     head_dim_of(initial)
     return initial
 

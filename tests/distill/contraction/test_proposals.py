@@ -38,7 +38,7 @@ def random_space(rng: random.Random) -> Space:
     }
     strides: dict[str, float] = {name: rng.choice(choices.get(name.split(".")[0], [0, 4, 16])) for name in FACTORS}
     least = {name: rng.choice([8, 16]) if name.startswith("dims") else 1 for name in FACTORS}
-    return Space(strides=strides, least=least | {"head_dim": rng.choice([4, 8])})
+    return Space(step_sizes=strides, minimums=least | {"head_dim": rng.choice([4, 8])})
 
 
 def steps_are_whole(parent: TinyViTConfig, child: TinyViTConfig, space: Space) -> bool:
@@ -46,7 +46,7 @@ def steps_are_whole(parent: TinyViTConfig, child: TinyViTConfig, space: Space) -
     above, below = levels(parent), levels(child)
     for name in FACTORS:
         fall = above[name] - below[name]
-        if fall and (fall < 0 or below[name] < space.least[name] or round(fall / space.strides[name], 6) % 1):
+        if fall and (fall < 0 or below[name] < space.minimums[name] or round(fall / space.step_sizes[name], 6) % 1):
             return False
     return above != below
 
@@ -86,7 +86,7 @@ def test_limits_are_kept_in_1000_random_searches(part: int) -> None:
 
 
 def test_proposals_depend_on_the_seed() -> None:
-    initial = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    initial = models.resolve_config("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
     space = random_space(random.Random(1))
     limits = {"params": 15e6}
 
@@ -103,7 +103,7 @@ def test_proposals_depend_on_the_seed() -> None:
 
 def test_nothing_is_lowered_further_than_needed() -> None:
     """Raising any factor that a proposal lowered breaks a limit."""
-    initial = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    initial = models.resolve_config("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
     space = random_space(random.Random(1))
     limits = {"params": 15e6, "macs": 3e9}
     found = propose(
@@ -119,7 +119,7 @@ def test_nothing_is_lowered_further_than_needed() -> None:
 
 def test_measured_limits_are_kept() -> None:
     """With times that depend on the depth of the third stage alone."""
-    initial = models.resolve("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
+    initial = models.resolve_config("tiny_vit_21m", dimensions={"num_classes": 1000, "image_size": 224})
     timed: list[TinyViTConfig] = []
 
     def clock(config: TinyViTConfig, name: str) -> float:
