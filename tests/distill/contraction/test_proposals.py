@@ -127,7 +127,8 @@ def test_measured_limits_are_kept() -> None:
         return config.depths[2]
 
     cost_model = CostModel(("latency_ms",), clock)
-    space = Space(strides=dict.fromkeys(FACTORS, 0) | {"depths.2": 1, "dims.0": 32}, least=dict.fromkeys(FACTORS, 1))
+    step_sizes = dict.fromkeys(FACTORS, 0) | {"depths.2": 1, "dims.0": 32}
+    space = Space(step_sizes=step_sizes, minimums=dict.fromkeys(FACTORS, 1))
     limits = {"latency_ms": 3.0}
     found = propose(
         initial, space=space, cost_model=cost_model, limits=limits, final_limits=limits, count=3, factors=2, seed="a"
