@@ -107,9 +107,6 @@ def difference(stored: logitstore.Rows, dense: SparseTargets, *, spec: logitstor
     others = full.copy()
     np.put_along_axis(others, np.where(present, stored.indices, stored.indices[:, :1]), -np.inf, axis=1)
     excess = np.maximum(others.max(axis=1) - minimum, 0)
-    if spec.max_mass < 1:  # A store of an earlier version: the stored classes end where they reach this mass together.
-        reached = np.exp(np.where(present, weights, -np.inf)).sum(axis=1) >= spec.max_mass - 0.01
-        excess = np.where(reached, 0, excess)
     gap = np.where(present, gaps, 0).max(axis=1)
     return np.asarray(np.maximum(gap, np.where(present.any(axis=1), excess, 0)))
 
