@@ -228,7 +228,7 @@ def test_wrong_arguments_are_refused() -> None:
         ({"tail": "learned", "temperature": 2.0, "tail_model": TailDistributions.of(model)}, "are at 1.0"),
     ):
         with pytest.raises(ValueError, match=message):
-            soft_target_loss(logits, targets, **arguments)  # type: ignore[arg-type]
+            soft_target_loss(logits, targets, **arguments)
     for wrong in (targets._replace(tail=targets.tail[:3]), targets._replace(logprobs=targets.logprobs[:, :2])):
         with pytest.raises(ValueError, match=r"logits \(4, 10\) with indices \(4, 3\)"):
             soft_target_loss(logits, wrong)

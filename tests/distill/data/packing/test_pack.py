@@ -202,7 +202,7 @@ def test_images_can_be_shrunk_and_re_encoded(image_folder: Path, catalog: Catalo
 def test_a_quality_re_encodes_every_image_that_gets_smaller(
     image_folder: Path, catalog: Catalog, tmp_path: Path
 ) -> None:
-    pack(image_folder, tmp_path / "small", rows_per_shard=20, smaller=Recode(quality=30))
+    pack(image_folder, tmp_path / "small", rows_per_shard=20, recode=Recode(quality=30))
     small = open_catalog(tmp_path / "small")
     assert (small.sizes <= catalog.sizes).all()
     assert (small.sizes < catalog.sizes).mean() > 0.9
