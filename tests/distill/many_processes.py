@@ -121,7 +121,7 @@ def count_reductions(training: loop.Training) -> list[int]:
 
 @contextmanager
 def unreadable(rows: tuple[int, ...]) -> Iterator[None]:
-    """While it lasts, the pictures of these rows cannot be read."""
+    """While it lasts, the images of these rows cannot be read."""
     read = distill.data.shards.ShardReader.read
     distill.data.shards.ShardReader.read = (  # type: ignore[method-assign]
         lambda self, row: read(self, row)[:40] if row in rows else read(self, row)
