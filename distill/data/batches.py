@@ -54,7 +54,7 @@ class TrainBatches(Dataset[Batch]):
         return replace(batch, warnings=(warning,)) if warning else batch
 
     def _fetch_ahead(self, step: int) -> None:
-        """At the begin of a window of the order, requests its shards and those of the next window."""
+        """At the beginning of a window of the order, requests its shards and those of the next window."""
         if self._remote and (window := self.order.window_of(step)) != self._window:
             self._window = window
             for number in (window[1], window[1] + 1):

@@ -59,8 +59,8 @@ def _started_items(loader: DataLoader[Any], indices: _Indices, started: Any) -> 
     """The loader's items, once all its workers have started.
 
     A child forked from a process with native threads can hang before its first line: that of CPython 3.11 does if a
-    thread, one of gloo's say, enters Python at the moment of the fork (`PyOS_AfterFork_Child`; 3.12 is free of it). So
-    workers that do not start are replaced.
+    thread, for example one of gloo's, enters Python at the moment of the fork (`PyOS_AfterFork_Child`; 3.12 is free of
+    it). So workers that do not start are replaced.
 
     **Arguments:** `started`: a byte of shared memory per worker, which sets it. **Raises:** `DistillError`.
     """

@@ -68,7 +68,7 @@ class Pairs:
 
 
 def group_starts(starts: Int64s, mix: MixSpec | None, *, num_rows: int) -> Int64s:
-    """Shard starts moved back to the begin of a group, so that no group is split; unchanged without mixing.
+    """Shard starts moved back to the beginning of a group, so that no group is split; unchanged without mixing.
 
     **Arguments:** `starts` (S + 1,) may end before the data set's `num_rows`.
 

@@ -154,7 +154,7 @@ def symmetric_beta(stream: list[int], alpha: float) -> int:
 
 
 def _clipped(centre: int, side: int) -> tuple[int, int]:
-    """Begin and length of a box edge around a centre, clipped to the image."""
+    """Start and length of a box edge around a centre, clipped to the image."""
     begin, end = max(0, centre - side // 2), min(RELATIVE, centre + side // 2)
     return begin, end - begin
 

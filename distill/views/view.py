@@ -18,7 +18,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A rectangle; the field that holds it says in which unit."""
+    """A rectangle; the unit depends on the field that contains it."""
 
     top: int
     left: int
