@@ -91,8 +91,8 @@ def sentence(results: dict[str, Any]) -> str:
     """How much was trained, and with what."""
     about, hours = results["about"], results["cpu_seconds"] / 3600
     return (
-        f"{results['trainings']} trainings, {results['seeds']} seeds per arm, {hours:.1f} hours of CPU time in all on a "
-        f"machine of {results['cores']} cores; Python {about['python']}, torch {about['torch']}.\n"
+        f"{results['trainings']} trainings, {results['seeds']} seeds per arm, {hours:.1f} hours of CPU time in all on "
+        f"a machine of {results['cores']} cores; Python {about['python']}, torch {about['torch']}.\n"
     )
 
 
