@@ -24,8 +24,8 @@ nobody writes."""
 @contextmanager
 def atomic_path(path: Path, *, sync: bool = False, unique: bool = True) -> Iterator[Path]:
     """A temporary path in the folder of `path`, for a file or a folder that the caller makes there. At the end it is
-    renamed to `path`; where the block raises, it is removed, and `path` stays as it was. (A writer that goes by a file's
-    ending, such as `numpy.save`, is given an open file.)
+    renamed to `path`; where the block raises, it is removed, and `path` stays as it was. (A writer that goes by a
+    file's ending, such as `numpy.save`, is given an open file.)
 
     **Arguments**
 
