@@ -61,7 +61,7 @@ class Browser:
         return [url for url in urls if not url.startswith("data:")]
 
     def _log(self, name: str) -> list[dict[str, Any]]:
-        return list(self.driver.get_log(name))  # type: ignore[no-untyped-call]
+        return list(self.driver.get_log(name))
 
     def keep_screenshot(self, name: str) -> Path:
         """Saves the visible part of the page as an artefact of the test."""

@@ -64,7 +64,7 @@ def opened(work: Path, store: Store) -> logitstore.Store:
 @pytest.mark.slow
 def test_killed_and_started_again_every_question_is_answered(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
-    shutil.copy(ROOT / "docs" / "results.md", page)
+    shutil.copy(ROOT / "docs" / "appendix" / "results.md", page)
     command_line = [*SCRIPT, str(tmp_path), "--tiny", "--first", "2", "--seeds", "1", "--docs", str(page)]
     process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until = time.monotonic() + 300

@@ -61,7 +61,7 @@ def test_a_search_writes_its_files_and_a_student_to_train(
     for line in found[1:]:
         limits = json.loads((reference / "rounds" / f"{line['name'][:2]}.json").read_text())["limits"]
         assert all(line["costs"][name] <= limit for name, limit in limits.items())
-    best = {}
+    best: dict[str, Any] = {}
     for line in found:
         if line["name"][:2] not in best or line["loss"] < best[line["name"][:2]]["loss"]:
             best[line["name"][:2]] = line
@@ -135,7 +135,8 @@ def test_fresh_candidates_beams_and_measured_limits(data_path: Path, store_path:
 def test_diverged_candidates_are_recorded_and_not_selected(
     data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, tried = distill.contraction.train_candidate._train, []
+    train = distill.contraction.train_candidate._train
+    tried: list[Any] = []
 
     def diverges_at_times(*args: Any, **kwargs: Any) -> None:
         tried.append(len(tried))

@@ -228,6 +228,7 @@ def process() -> processes.Runtime:
 def batch_of(rows: list[int], *, weights: list[float] | None = None, labels: list[int] | None = None) -> Batch:
     return Batch(
         epochs_b=torch.zeros(len(rows), dtype=torch.int64), rows_b=torch.tensor(rows),
+        seeds_b=torch.zeros(len(rows), dtype=torch.int64),
         pixels_bhwc=torch.zeros(len(rows), 1, 1, 3, dtype=torch.uint8),
         labels_b=torch.tensor(labels or [0] * len(rows)), weights_b=torch.tensor(weights or [1.0] * len(rows)),
     )  # fmt: skip

@@ -21,6 +21,7 @@ import logitstore
 from distill import EpochSampler, Normalise, StoreFiller, ViewDataset, ViewSpec, models, soft_target_loss
 from distill.data.catalog import Catalog
 from distill.errors import DamagedImage, DistillError, UsageError
+from distill.views import render
 from tests.conftest import TINY
 from tests.programs import ROOT, call, student_words, teacher_words
 
@@ -224,7 +225,6 @@ def test_views_that_do_not_replay_are_refused(
 ) -> None:
     import distill.data.view_reader
 
-    render = distill.data.view_reader.render
     monkeypatch.setattr(distill.data.view_reader, "render", lambda *a, **k: render(*a, **k) ^ 1)
     with pytest.raises(DistillError, match="as the teacher saw them"):
         ViewDataset(store_path, data_path, image_size=32)

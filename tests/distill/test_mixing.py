@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from distill.data.view_reader import ViewReader
 from distill.errors import DistillError, UsageError
 from distill.runs.metric_log import read_metrics
 from distill.views import MixSpec, ViewSpec, draw, draw_mix, image_size, mix_pixels, own_weight, render
+from tests.conftest import read_image
 from tests.programs import call, student_words, teacher_words
 
 SPEC = ViewSpec(mix=MixSpec(group_size=16))
@@ -92,7 +94,7 @@ def test_a_mixed_picture_is_made_of_the_two_views_of_its_pair(catalog: Catalog) 
 def test_teacher_batches_hold_the_students_pictures_whatever_their_bounds(catalog: Catalog) -> None:
     blocks = BlockBatches(catalog, spec=SPEC, size=32, seed=3, rows_per_block=64, proof_rows=2)
     train = train_batches(catalog)
-    whole = {}
+    whole: dict[int, Any] = {}
     for index in range(train.order.steps_per_epoch):
         batch = train[index]
         whole |= dict(zip(batch.rows_b.tolist(), batch.pixels_bhwc.numpy(), strict=True))
@@ -161,7 +163,7 @@ def test_verification_proves_mixed_pictures_and_explains_one(
     out = capsys.readouterr().out
     assert "row 3 with row " in out and ("mixup: " in out or "cutmix: " in out)
     assert out.count("crop: ") == 2
-    picture = cv2.cvtColor(cv2.imread(str(tmp_path / "view.png")), cv2.COLOR_BGR2RGB)
+    picture = cv2.cvtColor(read_image(tmp_path / "view.png"), cv2.COLOR_BGR2RGB)
     seen = {line.rsplit(" ", 1)[0]: line.rsplit(" ", 1)[1] for line in
             (store_path.parent / "teacher.rank0").read_text().splitlines()}  # fmt: skip
     from distill.views import pixel_digest

@@ -109,10 +109,11 @@ def test_the_tail_model_is_the_mean_of_what_is_not_kept() -> None:
 
 def test_groups_of_many_classes_follow_the_classifier() -> None:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 60))
+    head = torch.nn.Linear(16, 60)
+    net = torch.nn.Sequential(torch.nn.Linear(16, 16), head)
     centres = torch.randn(6, 16)
     with torch.no_grad():
-        net[1].weight.copy_(centres[torch.arange(60) % 6] + 0.01 * torch.randn(60, 16))
+        head.weight.copy_(centres[torch.arange(60) % 6] + 0.01 * torch.randn(60, 16))
     groups = class_groups(net, 60, most=6)
     assert len(groups.unique()) == 6
     assert all(len(groups[n::6].unique()) == 1 for n in range(6))
@@ -129,6 +130,7 @@ def test_two_processes_learn_the_same_tail(data_path: Path, teacher_weights: Pat
         assert done.returncode == 0, done.stderr
         found.append(logitstore.open(path))
     one, two = (store.tail_model() for store in found)
+    assert one and two
     np.testing.assert_allclose(one.logprobs, two.logprobs, atol=2e-3)
     rows = [store.read(epoch=0, rows=slice(None)) for store in found]
     assert np.array_equal(rows[0].logprobs, rows[1].logprobs)

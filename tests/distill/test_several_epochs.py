@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-import distill.data.view_reader
 from distill.data.batches import TrainBatches
 from distill.data.catalog import Catalog
 from distill.data.order import Order
 from distill.data.seeds import DerivedSeeds
+from distill.data.shards import ShardReader
 from distill.errors import UsageError
 from distill.teacher.run import list_tasks
 from distill.views import ViewSpec, pixel_digest
@@ -38,13 +39,13 @@ def test_a_store_is_the_same_from_fewer_decodings(
     words = ("store.epochs=3", *view)
     call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "one.zarr", *words))
     reads: Counter[int] = Counter()
-    read = distill.data.view_reader.ShardReader.read
+    read = ShardReader.read
 
-    def counted(self: distill.data.view_reader.ShardReader, row: int) -> bytes:
+    def counted(self: ShardReader, row: int) -> bytes:
         reads[row] += 1
         return read(self, row)
 
-    monkeypatch.setattr(distill.data.view_reader.ShardReader, "read", counted)
+    monkeypatch.setattr(ShardReader, "read", counted)
     more = (*words, "store.epochs_per_read=2")
     call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "two.zarr", *more))
     assert set(reads.values()) == {2}  # epochs 0 and 1 together, then 2
@@ -52,15 +53,17 @@ def test_a_store_is_the_same_from_fewer_decodings(
 
 
 def test_repeats_give_the_same_views_from_fewer_decodings(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, views, reads = ViewSpec(), [], []
+    spec = ViewSpec()
+    views: list[Any] = []
+    reads: list[int] = []
     source = DerivedSeeds(base=1, num_samples=len(catalog))
-    read = distill.data.view_reader.ShardReader.read
+    read = ShardReader.read
 
-    def counted(self: distill.data.view_reader.ShardReader, row: int) -> bytes:
+    def counted(self: ShardReader, row: int) -> bytes:
         reads[-1] += 1
         return read(self, row)
 
-    monkeypatch.setattr(distill.data.view_reader.ShardReader, "read", counted)
+    monkeypatch.setattr(ShardReader, "read", counted)
     for repeats in (1, 3):
         order = Order(starts=catalog.starts, seed=0, batch_size=30, repeats=repeats)
         dataset = TrainBatches(catalog, order=order, rank=0, spec=spec, size=32, source=source)

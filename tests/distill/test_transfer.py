@@ -68,14 +68,15 @@ def cached(out: Path, catalog: Catalog) -> np.ndarray:
 def plain_features(catalog: Catalog, images: Path, weights: Path) -> np.ndarray:
     """Features of single images: the mean of the last map, normalised."""
     teacher = models.build_teacher(kind="tiny_vit", weights=weights)
-    net = teacher.net
+    net: Any = teacher.net
     rows = []
     for row in range(len(catalog)):
         data = (images / catalog.key(row)).read_bytes()
         view = eval_view(EvalSpec(crop=teacher.crop, interpolation=teacher.interpolation), image_size(data))
         pixels = (render(data, view, size=32) / 255.0 - 0.5) / 0.5
         with torch.no_grad():
-            map_bchw = net.forward_features(torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None])
+            pixels_bchw = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None]
+            map_bchw = net.forward_features(pixels_bchw)
             rows.append(net.head.norm(map_bchw.mean((2, 3)))[0].numpy())
     return np.stack(rows)
 

@@ -29,14 +29,14 @@ def random_initial(rng: random.Random) -> TinyViTConfig:
 
 
 def random_space(rng: random.Random) -> Space:
-    choices = {
+    choices: dict[str, list[float]] = {
         "dims": [8, 16, 32],
         "depths": [0, 1],
         "windows": [0, 3, 7],
         "expand": [0.5, 1],
         "mlp_ratio": [0.5, 1, 0],
     }
-    strides = {name: rng.choice(choices.get(name.split(".")[0], [0, 4, 16])) for name in FACTORS}
+    strides: dict[str, float] = {name: rng.choice(choices.get(name.split(".")[0], [0, 4, 16])) for name in FACTORS}
     least = {name: rng.choice([8, 16]) if name.startswith("dims") else 1 for name in FACTORS}
     return Space(step_sizes=strides, minimums=least | {"head_dim": rng.choice([4, 8])})
 
@@ -127,7 +127,8 @@ def test_measured_limits_are_kept() -> None:
         return config.depths[2]
 
     cost_model = CostModel(("latency_ms",), clock)
-    space = Space(strides=dict.fromkeys(FACTORS, 0) | {"depths.2": 1, "dims.0": 32}, least=dict.fromkeys(FACTORS, 1))
+    step_sizes = dict.fromkeys(FACTORS, 0) | {"depths.2": 1, "dims.0": 32}
+    space = Space(step_sizes=step_sizes, minimums=dict.fromkeys(FACTORS, 1))
     limits = {"latency_ms": 3.0}
     found = propose(
         initial, space=space, cost_model=cost_model, limits=limits, final_limits=limits, count=3, factors=2, seed="a"

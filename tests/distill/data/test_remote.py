@@ -79,6 +79,7 @@ def test_a_failing_or_slow_read_is_tried_again(
 ) -> None:
     cache = replace(cache, timeout=0.2 if kind == "slow" else 20.0)
     remote = open_catalog(f"file://{data_path}", cache=cache)
+    assert remote.remote
     flaky = Flaky(remote.remote.url, faults=2, kind=kind)
     monkeypatch.setattr(RemoteFiles, "filesystem", lambda self: (flaky, flaky.root))
     with ShardReader(remote) as shards, ShardReader(open_catalog(data_path)) as local:
@@ -93,6 +94,7 @@ def test_what_goes_on_failing_is_reported_with_shard_and_row(
     kind: str, said: str, data_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote = open_catalog(f"file://{data_path}", cache=cache)
+    assert remote.remote
     flaky = Flaky(remote.remote.url, faults=99, kind=kind)
     monkeypatch.setattr(RemoteFiles, "filesystem", lambda self: (flaky, flaky.root))
     where = rf"row 25 \({remote.key(25)}\) in file://\S+/shard-000001\.tar.*3 tries.*{said}.*data\.retries"
