@@ -170,7 +170,7 @@ def test_a_damaged_image_stops_the_pass_or_is_left_out_on_record(
     assert "data.damaged=skip" in message
 
     call("save_logits", [*words, "data.damaged=skip"])
-    assert "4 damaged pictures were left out" in capsys.readouterr().out
+    assert "4 damaged images were left out" in capsys.readouterr().out
     assert len((tmp_path / "t.zarr.damaged.jsonl.rank0").read_text().splitlines()) >= 4
     assert logitstore.check(store).faults == ()
     rows = logitstore.open(store).read(epoch=1, rows=[6, 7, 90])
@@ -181,7 +181,7 @@ def test_a_damaged_image_stops_the_pass_or_is_left_out_on_record(
     words = student_words(damaged, tmp_path / "run", f"store.path={store}", "train.batch_size=15")
     assert "row " in fails(capsys, "train_student", words)
     call("train_student", [*words, "data.damaged=skip"])
-    assert "4 damaged pictures were left out" in capsys.readouterr().out
+    assert "4 damaged images were left out" in capsys.readouterr().out
 
 
 @pytest.fixture
