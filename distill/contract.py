@@ -18,7 +18,7 @@ from pathlib import Path
 
 from distill.config import ContractConfig
 from distill.config.command import Program, run_program
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.contraction import report
 from distill.contraction.costs import make_pricing, shown
 from distill.contraction.dry_run import rehearse_search
@@ -36,7 +36,7 @@ def main(config: ContractConfig) -> None:
     began = time.monotonic()
     team = Team()
     runtime = start_alone(config.compute, team)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         task = _make_task(config, runtime, team, stop=stopping.agreed)
         team.from_main("start", lambda: _begin(task), stop=task.stop)
         found = None if report.is_written(task.folder) else search(task)

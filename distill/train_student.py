@@ -21,7 +21,7 @@ from typing import Any
 from distill import models, provenance
 from distill.config import TrainStudentConfig
 from distill.config.command import Program, run_program
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.data.loader import load
 from distill.errors import Stopped
 from distill.runs import run_dir, summary
@@ -45,7 +45,7 @@ def main(config: TrainStudentConfig) -> None:
     marker = Path(config.run.dir) / MARKER
     if runtime.is_main:
         marker.unlink(missing_ok=True)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         work = make_pass(config, runtime)
         training = make_training(config, runtime, work.num_classes)
         folder = runtime.from_main(lambda: run_dir.prepare(config))
@@ -84,7 +84,7 @@ def train_to_end(
         evaluate()  # It was stopped or killed before that was done.
     indices = work.order.indices(training.step, plan.total_steps)
     batches = load(work.batches, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=runtime.pin)
-    damage_log = make_damage_log(config, runtime, digests=config.data.digests)
+    damage_log = make_damage_log(config, runtime, digests=None)
     with Progress(
         "student pass", total=plan.total_steps, unit="steps", done=training.step, shown=runtime.is_main
     ) as progress:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState
 import distill.student.loop
 from distill import config
 from distill.config import command
+from tests.recording import recorded_digests
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS: dict[str, type[Any]] = {
@@ -56,10 +57,10 @@ def student_words(data: Path, run: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def call(program: str, words: list[str]) -> None:
-    """Runs a program inside this process. Errors come out as exceptions."""
+def call(program: str, words: list[str], *, digests: Path | None = None) -> None:
+    """Runs a program inside this process. Errors come out as exceptions. `digests`: see `recorded_digests`."""
     main = importlib.import_module(f"distill.{program}").main
-    with fresh_state():
+    with fresh_state(), recorded_digests(digests) if digests else nullcontext():
         main(command.load(program, SCHEMAS[program], words))
 
 
@@ -107,9 +108,13 @@ def spawn(
     )  # fmt: skip
 
 
-def run(program: str, words: list[str], *, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    """Runs a program as a user would, to its end."""
-    process = spawn(program, words, processes=processes)
+def run(
+    program: str, words: list[str], *, processes: int = 1, digests: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program as a user would, to its end; with `digests` through `tests.recording`."""
+    if digests:
+        words = [str(digests), program, *words]
+    process = spawn(program, words, processes=processes, module="tests.recording" if digests else None)
     out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

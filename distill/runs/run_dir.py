@@ -1,4 +1,4 @@
-"""A run's folder: what it was asked to do, and whether the same is asked now.
+"""A run's folder: the settings it was started with, and whether they are the same now.
 
 config.yaml   metrics.jsonl   checkpoints/   best.json    while it runs (`requeue` where it was stopped)
 student.safetensors   student_ema.safetensors   best.safetensors   summary.json   summary.md   curves.png   at its end
@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from distill.runs.checkpoint import list_checkpoints
-from distill.config import ContractConfig, TrainStudentConfig
+from distill.config import ContractConfig, TrainStudentConfig, former
 from distill.errors import DistillError
+from distill.runs.checkpoint import list_checkpoints
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
 WEIGHTS, EMA_WEIGHTS, BEST_WEIGHTS = "student.safetensors", "student_ema.safetensors", "best.safetensors"
@@ -23,12 +23,12 @@ SUMMARY, REPORT, CURVES = "summary.json", "summary.md", "curves.png"
 
 # What may differ when a run goes on: nothing here changes a step.
 _FREE = (
-    "data.path", "data.val_path", "data.workers", "data.prefetch", "data.digests", "data.damaged",
-    "data.cache", "data.retries", "data.timeout",
+    "data.path", "data.val_path", "data.workers", "data.prefetch", "data.damaged", "data.cache", "data.retries",
+    "data.timeout",
     "store.path", "store.check", "eval.", "compute.compile", "compute.threads", "run.",
     "train.grad_checkpoint",
 )  # fmt: skip
-# What may differ once there is a checkpoint, which knows how many rows a step has: see `journal.check_division`.
+# What may differ once there is a checkpoint, which knows how many rows a step has: see `run_state.check_division`.
 _DIVISION = ("train.batch_size", "train.accumulate", "train.global_batch")
 
 
@@ -42,7 +42,7 @@ def is_there(config: TrainStudentConfig | ContractConfig) -> bool:
     saved = folder / CONFIG
     if saved.exists():
         free = _FREE + (_DIVISION if list_checkpoints(folder / CHECKPOINTS) else ())
-        if different := _differences(yaml.safe_load(saved.read_text()), asdict(config), free):
+        if different := _differences(former.up_to_date(yaml.safe_load(saved.read_text())), asdict(config), free):
             raise DistillError(
                 f"{folder} holds another run, and nothing in it was changed. Take another run.dir, or the settings "
                 "it was started with. It differs in\n  " + "\n  ".join(different)
@@ -71,11 +71,16 @@ def prepare(config: TrainStudentConfig | ContractConfig) -> Path:
 
 
 def read_config(folder: Path) -> TrainStudentConfig:
-    """The configuration of the run in `folder`. **Raises:** `DistillError` if there is none."""
+    """The configuration of the run in `folder`, which an earlier version may have written. Where it has a setting's
+    value that was removed, the default stands in its place.
+
+    **Raises:** `DistillError` if there is none.
+    """
     path = folder / CONFIG
     if not path.exists():
         raise DistillError(f"{folder} is not the folder of a run: it has no {CONFIG}")
-    merged = OmegaConf.merge(OmegaConf.structured(TrainStudentConfig), OmegaConf.load(path))
+    saved = former.without_removed_values(former.up_to_date(yaml.safe_load(path.read_text())))
+    merged = OmegaConf.merge(OmegaConf.structured(TrainStudentConfig), saved)
     config = OmegaConf.to_object(merged)
     assert isinstance(config, TrainStudentConfig)
     return config
@@ -84,7 +89,11 @@ def read_config(folder: Path) -> TrainStudentConfig:
 def _differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
     before, now = dict(leaves(old)), dict(leaves(new))
     names = [name for name in before | now if not name.startswith(free) and before.get(name) != now.get(name)]
-    return [f"{name}: {before.get(name)} there, {now.get(name)} now" for name in sorted(names)]
+    lines = []
+    for name in sorted(names):
+        removed = former.removed(name, before.get(name))
+        lines.append(f"{name}: {before.get(name)} there, {now.get(name)} now" + (f" ({removed})" if removed else ""))
+    return lines
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -83,7 +83,7 @@ class Runtime:
         net.to(device=self.device)
         net.to(memory_format=memory_format(compute.channels_last))
         if compute.compile:
-            net.compile(backend=compute.compile_backend)
+            net.compile()
 
     def finish(self) -> None:
         """Waits for all processes and ends their group."""

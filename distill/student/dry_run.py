@@ -28,7 +28,7 @@ def dry_run(config: TrainStudentConfig) -> None:
     runtime = processes.start(config.compute)
     runtime.from_main(lambda: run_dir.is_there(config))
     with TemporaryDirectory() as scratch:  # Where damaged pictures would be put on record.
-        quiet = replace(config, run=replace(config.run, dir=scratch), data=replace(config.data, digests=None))
+        quiet = replace(config, run=replace(config.run, dir=scratch))
         work = make_pass(quiet, runtime)
         training = make_training(quiet, runtime, work.num_classes)
         runtime.say(describe(quiet, work, runtime, training))

@@ -138,7 +138,6 @@ def make_batches(
         seed=config.train.seed,
         store=replay.store if replay else None,
         epochs=replay.epochs if replay else (),
-        digest=config.data.digests is not None,
     )
 
 
@@ -156,7 +155,7 @@ def make_training(config: TrainStudentConfig, runtime: Runtime, num_classes: int
     if student.init:
         load_init_weights(net, config)
     net.to(runtime.device)
-    models.use_norms(net, config.train.batchnorm)
+    models.use_norms(net, "own" if config.train.batchnorm == "local" else config.train.batchnorm)
     net.checkpoint_blocks(config.train.grad_checkpoint)
     runtime.place(net, config.compute)
     ema = ModelEmaV3(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import logitstore
 from distill import inputs, models
+from distill.config.block_share import parse_block_share
 from distill.config.programs import SaveLogitsConfig
-from distill.config.shares import share_of
 from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.loader import load
 from distill.runtime import processes
@@ -67,7 +67,7 @@ def dry_run(config: SaveLogitsConfig) -> None:
     runtime = processes.start(config.compute)
     path = config.store.path
     present = runtime.from_main(lambda: check_present(path, spec))
-    share = share_of(config.run.share)
+    share = parse_block_share(config.run.share)
     blocks = share.blocks(spec.num_blocks) if share else range(spec.num_blocks)
     tasks = [((epoch,), block) for epoch in range(spec.num_epochs) for block in blocks]
     if present:

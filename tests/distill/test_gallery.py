@@ -87,7 +87,7 @@ def gallery(folder: Path, store: object, *words: str, data: Path | None = None) 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr", f"data.digests={folder / 'seen'}"))
+    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"), digests=folder / "seen")
     return folder / "t.zarr"
 
 
@@ -156,8 +156,10 @@ def test_jpegs_are_smaller_and_another_size_is_another_size(store_path: Path, da
 
 
 def test_mixed_views_name_their_partners(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
-    words = ("view=randaugment_mix", "view.mix.group_size=16", f"data.digests={tmp_path / 'seen'}", "store.epochs=1")
-    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *words))
+    words = ("view=randaugment_mix", "view.mix.group_size=16", "store.epochs=1")
+    call(
+        "save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *words), digests=tmp_path / "seen"
+    )
     page = gallery(tmp_path, tmp_path / "t.zarr", data=data_path)
     seen = dict(line.split()[1:] for line in (tmp_path / "seen.rank0").read_text().splitlines())
     views = page.views()

@@ -29,8 +29,8 @@ MIXED = ("view=randaugment_mix", "view.mix.group_size=16")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs of mixed views; the teacher's batches end within groups now and then."""
     folder = tmp_path_factory.mktemp("mixed")
-    more = (*MIXED, f"data.digests={folder / 'teacher'}", "batch_size=24")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr", *more))
+    words = teacher_words(data_path, teacher_weights, folder / "t.zarr", *MIXED, "batch_size=24")
+    call("save_logits", words, digests=folder / "teacher")
     return folder / "t.zarr"
 
 
@@ -50,10 +50,10 @@ def test_the_student_is_given_the_mixed_pictures_that_the_teacher_was_given(
     teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
     assert len(set(teacher)) == 300
     words = student_words(
-        data_path, tmp_path / "run", f"store.path={store_path}", f"data.digests={tmp_path / 'student'}",
-        "train.batch_size=30", "train.epochs=4", "data.workers=2",
+        data_path, tmp_path / "run", f"store.path={store_path}", "train.batch_size=30", "train.epochs=4",
+        "data.workers=2",
     )  # fmt: skip
-    call("train_student", words)
+    call("train_student", words, digests=tmp_path / "student")
     assert sorted((tmp_path / "student.rank0").read_text().splitlines()) == sorted(teacher * 2)
 
 

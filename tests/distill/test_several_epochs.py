@@ -75,12 +75,12 @@ def test_repeats_give_the_same_views_from_fewer_decodings(catalog: Catalog, monk
 
 def test_a_student_trains_with_repeats(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     store = tmp_path / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, store, f"data.digests={tmp_path / 'teacher'}"))
+    call("save_logits", teacher_words(data_path, teacher_weights, store), digests=tmp_path / "teacher")
     words = student_words(
         data_path, tmp_path / "run", f"store.path={store}", "train.repeats=2", "train.batch_size=30", "train.epochs=2",
-        f"data.digests={tmp_path / 'student'}", "data.workers=2",
+        "data.workers=2",
     )  # fmt: skip
-    call("train_student", words)
+    call("train_student", words, digests=tmp_path / "student")
     student = (tmp_path / "student.rank0").read_text().splitlines()
     assert sorted(student) == sorted((tmp_path / "teacher.rank0").read_text().splitlines())
     rows = [int(line.split()[1]) for line in student]

@@ -23,8 +23,7 @@ from tests.programs import break_off, call, kill_at_work, run, student_words, te
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    words = teacher_words(data_path, teacher_weights, folder / "t.zarr", f"data.digests={folder / 'teacher'}")
-    call("save_logits", words)
+    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"), digests=folder / "teacher")
     return folder / "t.zarr"
 
 
@@ -77,10 +76,10 @@ def test_the_student_is_given_the_pictures_that_the_teacher_was_given(
     teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
     assert len(teacher) == 300
     words = student_words(
-        data_path, tmp_path / "run", f"store.path={store_path}", f"data.digests={tmp_path / 'student'}",
-        "train.batch_size=15", "train.epochs=4", "data.workers=2",
+        data_path, tmp_path / "run", f"store.path={store_path}", "train.batch_size=15", "train.epochs=4",
+        "data.workers=2",
     )  # fmt: skip
-    call("train_student", words)
+    call("train_student", words, digests=tmp_path / "student")
     student = (tmp_path / "student.rank0").read_text().splitlines()
     assert len(student) == 600
     # Four epochs over a store of two: every view comes round exactly twice.
@@ -141,9 +140,9 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
     first loss is taken from the same weights, and differs by that alone."""
     more = (f"store.path={store_path}", "optim.lr=2e-4", f"data.val_path={data_path}")
     one = student_words(data_path, tmp_path / "one", *more, "train.batch_size=32")
-    two = student_words(data_path, tmp_path / "two", *more, "train.batch_size=16", f"data.digests={tmp_path / 'd'}")
+    two = student_words(data_path, tmp_path / "two", *more, "train.batch_size=16")
     call("train_student", one)
-    result = run("train_student", two, processes=2)
+    result = run("train_student", two, processes=2, digests=tmp_path / "d")
     assert result.returncode == 0, result.stderr
     assert "2 processes on cpu" in result.stdout
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=0.05)

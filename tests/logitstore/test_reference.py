@@ -14,7 +14,7 @@ REFERENCE = ROOT / "docs" / "commands.md"
 def test_the_reference_is_fresh(tmp_path):
     code = f"""
 import sys
-sys.path.insert(0, {str(ROOT / "scripts")!r})
+sys.path.insert(0, {str(ROOT / "scripts" / "dev")!r})
 import make_command_reference
 sys.stdout.write(make_command_reference.make())
 """

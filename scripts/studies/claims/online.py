@@ -12,7 +12,7 @@ from dataclasses import replace
 from torch.utils.data import Dataset
 
 from distill.config import TrainStudentConfig
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.data.batches import Batch, TrainBatches
 from distill.errors import Stopped
 from distill.models import ImageModel
@@ -57,7 +57,7 @@ def train_online(config: TrainStudentConfig, teacher: ImageModel) -> None:
     """`distill.train_student` with the teacher beside it; goes on from the newest checkpoint as that does."""
     began = time.monotonic()
     runtime = processes.start(config.compute)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         work = make_pass(config, runtime)
         work = replace(work, batches=answered(work.batches, teacher, config, runtime))
         training = make_training(config, runtime, work.num_classes)

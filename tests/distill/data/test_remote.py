@@ -207,13 +207,10 @@ def test_both_passes_run_from_s3(
     cached = (f"data.cache={tmp_path / 'cache'}", "data.workers=2")
     store = tmp_path / "t.zarr"
     call("save_logits", [*teacher_words(data_path, teacher_weights, store), f"data.path={s3}", *cached])
-    digests = f"data.digests={tmp_path / 'd'}"
-    words = student_words(data_path, tmp_path / "run", f"store.path={store}", "train.batch_size=15", digests)
-    call("train_student", [*words, f"data.path={s3}", f"data.val_path={s3}", *cached])
+    words = student_words(data_path, tmp_path / "run", f"store.path={store}", "train.batch_size=15")
+    call("train_student", [*words, f"data.path={s3}", f"data.val_path={s3}", *cached], digests=tmp_path / "d")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["num_images"] == len(catalog)
-    local = student_words(
-        data_path, tmp_path / "local", f"store.path={store}", "train.batch_size=15", f"data.digests={tmp_path / 'l'}"
-    )
-    call("train_student", local)
+    local = student_words(data_path, tmp_path / "local", f"store.path={store}", "train.batch_size=15")
+    call("train_student", local, digests=tmp_path / "l")
     assert (tmp_path / "d.rank0").read_text() == (tmp_path / "l.rank0").read_text()
