@@ -109,7 +109,7 @@ def fill(
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset, tasks=mine, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, damage_log=damage_log, normalise=normalise,
-                runtime=runtime, progress=progress, stop=stopping.heard,
+                runtime=runtime, progress=progress, stop=stopping.requested,
             )  # fmt: skip
         runtime.accelerator.wait_for_everyone()
     if note := damage_log.summary():

@@ -128,7 +128,7 @@ def metadata(config: TrainStudentConfig, work: StudentPass) -> dict[str, str]:
         "std": config.student.std,
         "crop": 1.0 if config.eval.full else config.eval.crop,
         "interpolation": config.eval.interpolation,
-        "provenance": provenance.student(work.catalog, work.replay.store if work.replay else None),
+        "provenance": provenance.student_record(work.catalog, work.replay.store if work.replay else None),
     }
     if names:
         about["class_names"] = names

@@ -90,7 +90,7 @@ def program_help(program: Program[C]) -> str:
 def exit_codes(*, resumable: bool = False) -> Iterator[None]:
     """Turns errors that a user can fix into one message on stderr and an exit code.
 
-    **Arguments:** `resumable`: the same command, started again, continues; whoever interrupts it is told.
+    **Arguments:** `resumable`: the same command, started again, resumes; an interruption says so.
     """
     import logitstore
     from distill import models
@@ -110,7 +110,7 @@ def exit_codes(*, resumable: bool = False) -> Iterator[None]:
             print(f"stopped: {stop}", file=sys.stderr, flush=True)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        _fail("interrupted" + resumable * "; the same command goes on from what is written", code=130)
+        _fail("interrupted" + resumable * "; the same command resumes from what is written", code=130)
 
 
 def _fail(message: str, *, code: int) -> None:

@@ -1,4 +1,4 @@
-"""Settings that earlier versions had under other names, or that are gone: how old runs and old commands are read.
+"""Settings that were renamed or removed since earlier versions: how old runs and old commands are read.
 
 A run's folder keeps its configuration as it was written. `up_to_date` brings one into today's form, so that the run can
 be evaluated, exported and resumed.
@@ -61,7 +61,7 @@ def up_to_date(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_removed_values(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the values that are gone, so that their defaults hold."""
+    """The settings without removed values, so that their defaults hold."""
     settings = copy.deepcopy(settings)
     for key, value in REMOVED_VALUES:
         group, name = key.split(".")

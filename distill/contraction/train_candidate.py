@@ -158,7 +158,7 @@ def _about(proxy: Proxy) -> dict[str, str]:
     replay, student = proxy.work.replay, proxy.contract.student
     assert replay is not None
     about: dict[str, Any] = {"mean": student.mean, "std": student.std}
-    about["provenance"] = provenance.student(proxy.work.catalog, replay.store)
+    about["provenance"] = provenance.student_record(proxy.work.catalog, replay.store)
     if names := replay.store.spec.teacher.get("class_names"):
         about["class_names"] = names
     return {name: json.dumps(value) for name, value in about.items()}

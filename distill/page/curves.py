@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from distill.errors import DistillError
 from distill.runs import run_dir
+from distill.runs.metric_log import read_metrics
 
 MOST_POINTS = 300
 """Of one line."""
@@ -45,7 +44,7 @@ def read_run(path: str) -> Run:
     """Reads a run's folder, finished or not. **Raises:** `DistillError` if it is none, or has no metrics yet."""
     folder = Path(path)
     config = run_dir.read_config(folder)
-    values = _metrics(folder / run_dir.METRICS)
+    values = read_metrics(folder / run_dir.METRICS)
     lines = {}
     for key, (_, factor) in PANELS.items():
         points = [(float(line["epoch"]), factor * float(line[key])) for line in values if key in line]
@@ -61,22 +60,6 @@ def read_run(path: str) -> Run:
         name=folder.name or str(folder.resolve().name), path=path, student=config.student.name,
         learned_from=config.store.path or "labels", finished=finished, lines=lines, facts=tuple(facts),
     )  # fmt: skip
-
-
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; the last one may be cut short by a kill, or by a run that is writing it."""
-    try:
-        text = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise DistillError(f"{path.parent} has no {path.name}: it is not the folder of a run that has begun") from None
-    values = []
-    for number, line in enumerate(text, 1):
-        try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(text):
-                raise DistillError(f"{path}, line {number}, is not valid JSON: restore the file") from None
-    return values
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> Points:

@@ -98,7 +98,7 @@ def _open(config: TransferConfig) -> tuple[models.ImageModel, EvalConfig]:
             full=features.full, image_size=features.image_size,
         ),
     )  # fmt: skip
-    return setup.subject(asked)
+    return setup.open_model(asked)
 
 
 def check_data(train: Catalog, val: Catalog) -> None:

@@ -1,4 +1,7 @@
-"""The summary of a finished run: a page with its figures, and its curves as a picture where matplotlib is installed."""
+"""The summary of a finished run: `summary.md` with its numbers, and `curves.png` where matplotlib is installed.
+
+The gallery page draws the curves of runs itself, as SVG, so that it needs no matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.runs import run_dir
 from distill.config.durations import as_clock
+from distill.runs import run_dir
 from distill.runs.metric_log import Best, read_metrics
 
 _MOST_ROWS = 30
 _CURVES = (("loss",), ("agreement", "accuracy"), ("top1", "top5", "ema_top1"), ("lr",))
-"""What is drawn together, a panel each, over epochs."""
+"""The panels, and the metrics drawn in each, over epochs."""
 
 
 def write(folder: Path, *, described: str, totals: Mapping[str, Any], best: Best | None) -> None:
     """Writes `summary.md` and `curves.png` into a run's folder.
 
-    **Arguments:** `described`: what the run was to do; `totals`: the numbers of `summary.json`.
+    **Arguments:** `described`: student, data and length of the run in words; `totals`: the numbers of `summary.json`.
     """
     lines = read_metrics(folder / run_dir.METRICS)
     drawn = draw_curves(lines, folder / run_dir.CURVES)
     page = [f"# {folder.name}", "", *(f"{line}  " for line in described.splitlines()), ""]
     page += _table(("", ""), [(name, _shown(value)) for name, value in totals.items()])
     page += ["", f"{as_clock(totals['seconds'])} hours, restarts included."]
-    rates = [line["images_per_s"] for line in lines if "images_per_s" in line]
-    if rates:
+    speeds = [line["images_per_s"] for line in lines if "images_per_s" in line]
+    if speeds:
         waits = [line["data_wait"] for line in lines if "data_wait" in line]
         page += [
-            f"{sorted(rates)[len(rates) // 2]:,.1f} images/s (median of {len(rates)} intervals), "
+            f"{sorted(speeds)[len(speeds) // 2]:,.1f} images/s (median of {len(speeds)} intervals), "
             f"{100 * sum(waits) / len(waits):.1f} % of the time waiting for data."
         ]
     if best:
@@ -42,7 +45,7 @@ def write(folder: Path, *, described: str, totals: Mapping[str, Any], best: Best
 
 
 def _evaluations(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The scores of a run's evaluations; of many, evenly spread ones and the last."""
+    """The scores of a run's evaluations; of many, uniformly spaced ones and the last."""
     if not lines:
         return []
     every = -(-len(lines) // _MOST_ROWS)

@@ -79,8 +79,8 @@ def store_spec(
         proof_rows=config.store.proof_rows,
         view=view.to_json(),
         teacher=teacher.provenance() | precision,
-        data=provenance.data(catalog),
-        software=provenance.software(view),
+        data=provenance.data_record(catalog),
+        software=provenance.software_record(view),
     )
 
 

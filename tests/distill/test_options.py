@@ -107,7 +107,7 @@ def test_the_average_can_be_what_a_run_leaves(data_path: Path, tmp_path: Path) -
 
 
 def test_fine_tuning_starts_from_the_weights_of_a_file(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
-    """With no rate nothing moves: frozen, not even the statistics of BatchNorm."""
+    """With a learning rate of 0 nothing moves: frozen, not even the statistics of BatchNorm."""
     words = [f"student.init={teacher_weights}", "train.steps=2", "optim.lr=0", "optim.warmup_lr=0", "optim.min_lr=0"]
     call("train_student", student_words(data_path, tmp_path / "frozen", *words, "train.batchnorm=frozen"))
     assert_same(weights(tmp_path / "frozen"), load_file(teacher_weights))
@@ -145,13 +145,13 @@ def test_fine_tuning_takes_the_classes_of_the_data_and_other_windows(
 
 
 def test_initial_weights_that_do_not_fit_are_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
-    for words, what in (
+    for words, message in (
         ([f"student.init={tmp_path / 'no.pth'}"], "no weights file at"),
         ([f"student.init={teacher_weights}", "student.windows=[4,4,2,4]"], "other attention windows"),
         ([f"student.init={teacher_weights}", "student.depths=[1,1,2,1]"], "missing stages"),
         ([f"student.init={teacher_weights}", "student.init_classes=map"], "WordNet ids are known for"),
     ):
-        with pytest.raises((models.WeightsError, models.ModelError), match=what):
+        with pytest.raises((models.WeightsError, models.ModelError), match=message):
             call("train_student", student_words(data_path, tmp_path / "run", *words))
 
 
