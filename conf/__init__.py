@@ -1,1 +1,1 @@
-"""Hydra YAML: the settings that users start from. Imported as `distill.conf`."""
+"""Hydra YAML: the default settings of every program, and the choices of its groups. Imported as `distill.conf`."""

@@ -59,8 +59,7 @@ def main(config: EvaluateConfig) -> None:
     normalise = Normalise(model.mean, model.std, device=runtime.device, channels_last=config.compute.channels_last)
     damage_log = DamageLog(
         damaged=config.data.damaged,
-        damage_file=setup.damage_file(config.data.val_path),
-        digest_file=None,
+        path=setup.damage_file(config.data.val_path),
         rank=runtime.rank,
     )
     began = time.monotonic()

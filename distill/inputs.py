@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import logitstore
 from distill import models
 from distill.config.data import DataConfig
 from distill.config.models import TeacherConfig
@@ -43,9 +42,3 @@ def open_catalog(config: DataConfig, path: str) -> Catalog:
     folder = Path(config.cache).expanduser() if config.cache else default_folder()
     cache = Cache(folder=folder, limit_bytes=config.cache_bytes, retries=config.retries, timeout=config.timeout)
     return catalog.open_catalog(path, cache=cache)
-
-
-def block_rows(wanted: int, num_samples: int) -> int:
-    """Rows of a block: as wanted, or for a small data set no more than it takes, in steps that a store allows."""
-    step = 1024 if num_samples <= logitstore.INNER_ROWS else logitstore.INNER_ROWS
-    return min(wanted, -(-num_samples // step) * step)

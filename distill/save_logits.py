@@ -93,8 +93,7 @@ def fill(
     assert config.store.path
     damage_log = DamageLog(
         damaged=config.data.damaged,
-        damage_file=beside(config.store.path, "damaged.jsonl", parse_block_share(config.run.share)),
-        digest_file=None,
+        path=beside(config.store.path, "damaged.jsonl", parse_block_share(config.run.share)),
         rank=runtime.rank,
     )
     normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)

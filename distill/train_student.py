@@ -84,7 +84,7 @@ def train_to_end(
         evaluate()  # It was stopped or killed before that was done.
     indices = work.order.indices(training.step, plan.total_steps)
     batches = load(work.batches, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=runtime.pin)
-    damage_log = make_damage_log(config, runtime, digests=None)
+    damage_log = make_damage_log(config, runtime)
     with Progress(
         "student pass", total=plan.total_steps, unit="steps", done=training.step, shown=runtime.is_main
     ) as progress:

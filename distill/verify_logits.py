@@ -78,7 +78,7 @@ def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, 
     """Prints the parameters of a view, and of the view mixed into it, and saves the rendered image."""
     spec = view_spec_of(store, catalog)
     size = config.size or int(store.spec.teacher["image_size"])
-    pixels, mixture = ProofVerifier(store, spec, catalog, size=size).picture(config.epoch, row)
+    pixels, mixture = ProofVerifier(store, spec, catalog, size=size).image(config.epoch, row)
     path = Path(config.png)
     if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
         raise DistillError(f"cannot write {path}: name a PNG file in a folder that exists")

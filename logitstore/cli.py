@@ -1,4 +1,4 @@
-"""The command `logitstore`: look into stores, check, change and exchange them. Thin over the library.
+"""The command `logitstore`: inspect, check, change and convert stores. Thin over the library.
 
 Exit codes: 0 done; 1 a check failed or the work could not be done, with one message on stderr; 2 wrong usage.
 """
@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from logitstore.commands import analyse, change, exchange, look
+from logitstore.commands import analyse, change, convert, inspect
 from logitstore.errors import StoreError
 
 COMMANDS: tuple[click.Command, ...] = (
-    look.info,
-    look.show,
-    look.check,
+    inspect.info,
+    inspect.show,
+    inspect.check,
     analyse.stats,
     analyse.diff,
     analyse.plan,
@@ -22,8 +22,8 @@ COMMANDS: tuple[click.Command, ...] = (
     change.copy,
     change.recode,
     change.repair,
-    exchange.export,
-    exchange.import_tinyvit,
+    convert.export,
+    convert.import_tinyvit,
 )
 
 
@@ -42,7 +42,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Look into stores of teacher logits, check, change and exchange them.
+    """Inspect, check, change and convert stores of teacher logits.
 
     A store is named by a path, or by a URL such as s3://bucket/teacher.zarr.
 

@@ -1,4 +1,4 @@
-"""Errors a user of a store can cause and mend.
+"""Errors that a user of a store can cause and fix.
 
 Every message says what is wrong, where (store, array, epoch, block) and what to do next. The command line
 prints the message without a traceback and exits with 1.
@@ -6,7 +6,7 @@ prints the message without a traceback and exits with 1.
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked; the message is meant for the user. Base of all others here."""
+    """The store cannot do what was requested; the message is meant for the user. Base class of all others here."""
 
 
 class StoreMissing(StoreError):
@@ -14,15 +14,15 @@ class StoreMissing(StoreError):
 
 
 class NotAStore(StoreError):
-    """Something is at the path, but not a whole logit store."""
+    """Something is at the path, but it is not a whole logit store."""
 
 
 class UnsupportedVersion(StoreError):
-    """The store was written in a newer format, or its attributes hold keys this version does not know."""
+    """The store was written in a newer format, or its attributes hold keys that this version does not know."""
 
 
 class SpecError(StoreError):
-    """A `StoreSpec`, or data handed in for it, contradicts itself or the store."""
+    """A `StoreSpec`, or data passed with it, contradicts itself or the store."""
 
 
 class StoreExists(StoreError):
@@ -30,11 +30,11 @@ class StoreExists(StoreError):
 
 
 class BlockExists(StoreError):
-    """`write` found the block committed already, and replacing it was not asked for."""
+    """`write` found the block committed already, and was not called with `replace=True`."""
 
 
 class MissingBlocks(StoreError):
-    """Rows were asked for whose blocks no teacher pass has written yet."""
+    """Rows were requested whose blocks have not been written yet."""
 
 
 class DamagedBlock(StoreError):
@@ -46,16 +46,15 @@ class StoreLocked(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk (or quota) is full. Nothing committed was touched; the same command resumes once there is
-    room."""
+    """The disk (or quota) is full. Nothing committed was touched; the same command resumes once there is space."""
 
 
 class StoreUnreachable(StoreError):
-    """Object storage did not answer, or not to us. Says nothing about the store; the same command resumes."""
+    """Object storage did not answer, or refused. Says nothing about the store; the same command resumes."""
 
 
 class StoreConflict(StoreError):
-    """Two stores, or two parts of one, hold different things in the same place; nothing was written."""
+    """Two stores, or a store and a request, differ where they must not; nothing was written."""
 
 
 class OutOfRange(StoreError, IndexError):

@@ -1,12 +1,13 @@
-"""One writing run a store, or one a range of blocks: an advisory lock that dies with its process.
+"""One writing run per store, or one per range of blocks: an advisory lock that ends with its process.
 
 Byte b of the lock file stands for block b, in every epoch. A run locks the bytes of the blocks that it writes; one that
-may write any block, or that changes the store's metadata, locks the whole file. So runs that share a store keep out of
-each other's blocks, and whatever wants the store for itself waits for all of them. (Locks may lie past a file's end.)
+may write any block, or that changes the store's metadata, locks the whole file. So runs that share a store cannot write
+the same blocks, and a run that needs the whole store is refused while any other writes. (Locks may lie past a file's
+end.)
 
-A POSIX record lock (`lockf`) belongs to a process: children made by fork do not hold it, and the kernel drops
-it when the process ends however it ends. Its one weakness, that closing any descriptor of the file drops it,
-is met by opening the lock file nowhere else while this process holds it.
+A POSIX record lock (`lockf`) belongs to a process: children made by fork do not hold it, and the kernel releases it
+when the process ends, however it ends. Closing any descriptor of the file releases it too; so the lock file is opened
+nowhere else while this process holds it.
 """
 
 import fcntl
@@ -19,16 +20,19 @@ from pathlib import Path
 
 from logitstore.errors import StoreLocked
 from logitstore.format.layout import LOCK_KEY
-from logitstore.storage.folder import Folder
+from logitstore.storage import Storage
 from logitstore.storage.local import disk_errors
 
 _held: dict[Path, int] = {}
-"""Lock files this process holds and its pid: record locks do not exclude their own process."""
+"""Lock files that this process holds, and its pid: record locks do not exclude their own process."""
 
 
 class Lock:
-    """Exclusive right to write, from construction to `release`: all of a store, or some consecutive blocks (at least
-    one). Raises `StoreLocked`, naming the holder."""
+    """Exclusive right to write a store, or some consecutive blocks of it (at least one), from construction to
+    `release`.
+
+    Raises `StoreLocked`, naming the holder.
+    """
 
     def __init__(self, path: Path, *, blocks: range | None = None) -> None:
         self.path = path.resolve()
@@ -38,7 +42,7 @@ class Lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+", encoding="utf-8")
             try:
-                first, count = (blocks.start, len(blocks)) if blocks else (0, 0)  # 0 bytes: to the end, wherever.
+                first, count = (blocks.start, len(blocks)) if blocks else (0, 0)  # 0 bytes: to the end of any file.
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
             except (BlockingIOError, PermissionError):
                 self._file.seek(0)
@@ -49,31 +53,31 @@ class Lock:
                 self._file.close()
                 raise
             try:
-                part = f"blocks {blocks.start}..{blocks.stop - 1}: " if blocks else ""
+                scope = f"blocks {blocks.start}..{blocks.stop - 1}: " if blocks else ""
                 if not blocks:
                     self._file.truncate(0)
-                self._file.write(f"{part}pid {os.getpid()} on host {socket.gethostname()}\n")
+                self._file.write(f"{scope}pid {os.getpid()} on host {socket.gethostname()}\n")
                 self._file.flush()
             except OSError:
-                # Whoever is refused then reads no name; the lock itself needs no room.
+                # The disk is full: whoever is refused then reads no name; the lock itself needs no space.
                 if not blocks:
                     self._file.truncate(0)
         _held[self.path] = os.getpid()
 
     def release(self) -> None:
-        """Let others write. Does nothing in a forked child, which holds nothing."""
+        """Let others write. Has no effect in a forked child, which does not hold the lock."""
         if _held.get(self.path) == os.getpid():
             del _held[self.path]
         self._file.close()
 
 
 @contextmanager
-def writing_alone(folder: Folder) -> Iterator[None]:
-    """Hold a store's lock for a while. Object storage has none: there it is up to whoever starts the work."""
-    if folder.local is None or not folder.local.is_dir():
+def locked(storage: Storage) -> Iterator[None]:
+    """Hold the lock of a whole store within the block. Object storage has none: see that nobody else writes."""
+    if storage.local_path is None or not storage.local_path.is_dir():
         yield
         return
-    lock = Lock(folder.local / LOCK_KEY)
+    lock = Lock(storage.local_path / LOCK_KEY)
     try:
         yield
     finally:
@@ -81,10 +85,10 @@ def writing_alone(folder: Folder) -> Iterator[None]:
 
 
 def _holder(names: str, blocks: range | None) -> str:
-    """The last that wrote its name for any of the wanted blocks. (Of several, one that has ended may be meant.)"""
+    """The last run that wrote its name for any of the blocks. (One of several that has ended may be named.)"""
     for line in reversed(names.splitlines()):
-        theirs = re.match(r"blocks (\d+)\.\.(\d+): ", line)
-        if not blocks or not theirs or (int(theirs[1]) < blocks.stop and int(theirs[2]) >= blocks.start):
+        scope = re.match(r"blocks (\d+)\.\.(\d+): ", line)
+        if not blocks or not scope or (int(scope[1]) < blocks.stop and int(scope[2]) >= blocks.start):
             return line
     return "another process"
 

@@ -1,4 +1,4 @@
-"""Lists of numbers as people write them."""
+"""Lists of numbers as text: `0-3, 7`."""
 
 from collections.abc import Iterable
 
@@ -6,15 +6,15 @@ from logitstore.errors import SpecError
 
 
 def compact(numbers: Iterable[int], *, most: int = 20) -> str:
-    """Ascending integers as ranges, `0-3, 7, 9-12`; after `most` ranges the rest is counted."""
-    runs: list[list[int]] = []
+    """Ascending integers as ranges, `0-3, 7, 9-12`; after `most` ranges the remaining numbers are counted."""
+    ranges: list[list[int]] = []
     for number in sorted(set(numbers)):
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
         else:
-            runs.append([number, number])
-    texts = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:most]]
-    rest = sum(b - a + 1 for a, b in runs[most:])
+            ranges.append([number, number])
+    texts = [str(a) if a == b else f"{a}-{b}" for a, b in ranges[:most]]
+    rest = sum(b - a + 1 for a, b in ranges[most:])
     return ", ".join(texts) + (f" and {rest} more" if rest else "")
 
 

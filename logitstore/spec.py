@@ -1,8 +1,8 @@
-"""What a store holds, said once: sizes, selection, encoding and provenance.
+"""What a store holds: sizes, selection, encoding and provenance.
 
-The spec is the heart of the store's attributes. Everything else (array shapes, codecs, file names) follows
-from it through `layout`. The four provenance dicts are JSON that this package keeps and compares but does not
-read: what a view policy or a teacher is, is other people's business.
+The spec is the main part of the store's attributes. Everything else (array shapes, codecs, file names) follows from it
+through `layout`. The four provenance dicts are JSON that this package stores and compares but does not interpret: view
+policies and teachers are defined by the programs that write stores.
 """
 
 import json
@@ -14,9 +14,9 @@ from logitstore.errors import SpecError, UnsupportedVersion
 SELECTIONS = ("topk", "sample", "hybrid")
 ENCODINGS = ("log8", "float16", "counts")
 TOPK_ENCODINGS = ("log8", "float16")
-"""Those that hold log-probabilities."""
+"""The encodings that hold log-probabilities."""
 INNER_ROWS = 4096
-"""Rows of one inner chunk at most, the smallest piece that is read and decoded alone."""
+"""Most rows of one inner chunk, the smallest piece that can be read and decoded alone."""
 
 _MAX_CLASSES = 2**32 - 1
 _MAX_DRAWS = 255
@@ -39,34 +39,35 @@ class StoreSpec:
     num_classes: int
     """C, classes of the teacher."""
     topk: int
-    """k, classes a view has room for; 1 <= k <= C."""
+    """k, entries per view; 1 <= k <= C."""
     selection: str = "topk"
-    """How the kept classes were chosen: `topk`, the k most probable; `sample`, those that some draws met; `hybrid`,
-    the most probable exactly and draws from the rest that carry its mass."""
+    """How the classes were selected: `topk`, the k most probable; `sample`, the classes of some random draws; `hybrid`,
+    the most probable exactly, and random draws that stand for the mass of the rest."""
     max_mass: float = 1.0
-    """topk: classes after those that reach this mass together are not kept; 1: all k are."""
+    """Of stores made with version 0.1, selection topk: the entries after those that reach this mass together are empty.
+    1, the value to use: none are. Below 1 costs bytes at equal fidelity (docs/fidelity.md), so that nothing here or in
+    `distill` sets it any more; stores that have it work as all others."""
     draws: int = 0
-    """sample: how many draws were made of each view, 1 to 255; else 0."""
+    """sample: random draws per view, 1 to 255; 0 for other selections."""
     encoding: str = "log8"
     """`log8`: 8-bit codes of log-probabilities; `float16`: the log-probabilities themselves; `counts`, for `sample`
-    alone: how often each class was drawn."""
+    only: how often each class was drawn."""
     rows_per_block: int = 4096
-    """Rows of one block: the unit of writing, committing and losing. At most 4096, or a multiple of 4096."""
+    """Rows of one block, the unit of writing, committing and loss. At most 4096, or a multiple of 4096."""
     store_seed: int = 0
     """Seed from which the views' seeds were derived."""
     proof_rows: int = 2
-    """How many first rows of a block its proof covers."""
+    """How many rows at the start of a block its proof covers."""
     log_step: float = 1 / 8
     """log8: nats of one code step of a log-probability."""
     tail_step: float = 1 / 8
     """log8: nats of one code step of the tail's log-odds."""
     tail_groups: int = 0
-    """G, distributions of the tail model, 0: there is none."""
+    """G, distributions of the tail model; 0: there is none."""
     view: dict[str, Any] = field(default_factory=dict)
     """View policy, opaque JSON."""
     teacher: dict[str, Any] = field(default_factory=dict)
-    """Teacher's provenance, opaque JSON; `name`, `weights_sha256` and `class_names` are shown where present.
-    """
+    """Teacher's provenance, opaque JSON; `class_names` is used where present."""
     data: dict[str, Any] = field(default_factory=dict)
     """Data's provenance, opaque JSON; `fingerprint` and `class_names` are used where present."""
     software: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class StoreSpec:
         _require_int("draws", self.draws, low=1 if sampled else 0, high=_MAX_DRAWS if sampled else 0)
         mass = self.max_mass
         if not isinstance(mass, float) or not 0 < mass <= 1 or (mass < 1 and self.selection != "topk"):
-            raise SpecError(f"max_mass is {mass!r}: choose a float above 0, at most 1, and below 1 for `topk` alone")
+            raise SpecError(f"max_mass is {mass!r}: choose a float above 0, at most 1, and below 1 for `topk` only")
 
     @property
     def num_blocks(self) -> int:
@@ -133,24 +134,24 @@ class StoreSpec:
 
         Raises `UnsupportedVersion` for unknown keys, `SpecError` for missing keys or bad values.
         """
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(document) - known)
+        names = {f.name for f in fields(cls)}
+        unknown = sorted(set(document) - names)
         if unknown:
             raise UnsupportedVersion(
-                f"the store's spec has keys this version does not know: {', '.join(unknown)}; "
+                f"the store's spec has keys that this version does not know: {', '.join(unknown)}; "
                 "install the version of logitstore that wrote it, or a newer one"
             )
-        missing = sorted(known - set(document))
+        missing = sorted(names - set(document))
         if missing:
             raise SpecError(f"the store's spec lacks: {', '.join(missing)}")
         return cls(**document)
 
 
 def differences(store: StoreSpec, request: StoreSpec) -> list[str]:
-    """What differs between a store's spec and a requested one, one line for each leaf.
+    """What differs between a store's spec and a requested one, one line per value.
 
-    `software` is left out: other versions may read and continue a store; what they change in the views, the
-    proofs show.
+    `software` is left out: other versions may read and continue a store, and the proofs show whether they render the
+    same views.
 
     **Returns** lines such as `view.scale: store has [0.08, 1.0], request has [0.2, 1.0]`; empty when equal.
     """
@@ -171,7 +172,7 @@ def _compare(name: str, mine: Any, theirs: Any, lines: list[str]) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message: JSON, cut where a list of a thousand class names would drown the rest."""
+    """A value for a message: JSON, truncated, because a list of a thousand class names would hide the rest."""
     text = "nothing" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
 
@@ -190,7 +191,7 @@ def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _plain_json(name: str, value: object) -> dict[str, Any]:
-    """A copy of `value` as it comes back from disk: tuples become lists, strange types are refused."""
+    """A copy of `value` as it comes back from disk: tuples become lists, types that JSON lacks are refused."""
     if not isinstance(value, dict):
         raise SpecError(f"{name} is a {type(value).__name__}: give a dict of JSON values")
     try:

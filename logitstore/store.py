@@ -1,30 +1,32 @@
 """Read a store.
 
 Opening reads a handful of small JSON files however large the store is. A reader keeps recently used inner chunks in
-memory as they are coded, so reads scattered over a window of rows decompress each chunk once. What comes from disk is
+memory in coded form, so that reads scattered over a window of rows decompress each chunk once. What comes from disk is
 verified by `blocks`; here it is put in order (`gather`) and decoded (`codec`).
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from logitstore.errors import DamagedBlock, MissingBlocks, NotAStore, OutOfRange
+from logitstore.errors import DamagedBlock, MissingBlocks, NotAStore, OutOfRange, StoreError
 from logitstore.format import codec
 from logitstore.format.blocks import BlockFiles, Marker
 from logitstore.format.cache import Cache
-from logitstore.format.gather import RowsLike, gather, row_numbers
+from logitstore.format.gather import RowNumbers, gather, row_numbers
 from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS
 from logitstore.format.metadata import metadata_faults, read_spec
 from logitstore.ranges import compact
 from logitstore.rows import Rows, TailModel
 from logitstore.spec import StoreSpec
-from logitstore.storage import local
-from logitstore.storage.folder import Folder
+from logitstore.storage import Storage, is_url, open_storage
+
+if TYPE_CHECKING:
+    from zarr import Group
 
 CACHE_BYTES = 64 * 2**20
 """Default bound of a reader's memory for inner chunks."""
@@ -35,41 +37,43 @@ Array = NDArray[Any]
 def open(path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> "Store":
     """Open a store for reading; costs the same for every size of store.
 
-    **Arguments** path: a local path or an fsspec URL.
+    **Arguments** path: a local path or an fsspec URL; cache_bytes: most memory for recently used chunks.
 
     Raises `StoreMissing`, `NotAStore`, `UnsupportedVersion` or `StoreUnreachable`.
     """
-    folder = local.at(path)
-    spec = read_spec(folder)
-    faults = metadata_faults(folder, spec)
+    storage = open_storage(path)
+    spec = read_spec(storage)
+    faults = metadata_faults(storage, spec)
     if faults:
-        key, what = faults[0]
-        raise NotAStore(f"{folder}: {key}: {what}; `logitstore check` lists all faults")
-    return Store(folder, spec=spec, cache_bytes=cache_bytes)
+        key, fault = faults[0]
+        raise NotAStore(f"{storage}: {key}: {fault}; `logitstore check` lists all faults")
+    return Store(storage, spec=spec, cache_bytes=cache_bytes)
 
 
 class Store:
-    """A store opened for reading. Use one per thread; it may be forked or pickled freely.
+    """A store opened for reading; a context manager. Use one per thread; it may be forked or pickled freely.
 
-    Holds no open files: each read opens what it needs. Memory: the cache, and 8 bytes a block that was read.
+    Holds no open files: each read opens what it needs. Memory: the cache, and 8 bytes per block that was read.
     """
 
-    folder: Folder
+    storage: Storage
+    """Where its files lie."""
     spec: StoreSpec
+    """Sizes, encoding and provenance, as they were when it was opened."""
 
-    def __init__(self, folder: Folder, *, spec: StoreSpec, cache_bytes: int = CACHE_BYTES) -> None:
-        self.folder = folder
+    def __init__(self, storage: Storage, *, spec: StoreSpec, cache_bytes: int = CACHE_BYTES) -> None:
+        self.storage = storage
         self.spec = spec
-        self.files = BlockFiles(folder, spec=spec)
+        self.files = BlockFiles(storage, spec=spec)
         self._cache_bytes = cache_bytes
         self._cache = Cache(limit_bytes=cache_bytes)
-        # Acts of writing that markers vouched for, 0 where not asked yet; untouched pages take no memory.
-        self._writings = np.zeros((spec.num_epochs, spec.num_blocks), dtype=np.uint64)
+        # By block, the write that its marker commits, 0 where not read yet; untouched pages take no memory.
+        self._write_ids = np.zeros((spec.num_epochs, spec.num_blocks), dtype=np.uint64)
 
     @property
     def path(self) -> str:
-        """Where the store lies, as it was named."""
-        return str(self.folder)
+        """The path or URL that the store was opened with."""
+        return str(self.storage)
 
     def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, StoreSpec, int]]:
         return _restore, (self.path, self.spec, self._cache_bytes)
@@ -83,16 +87,20 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Give the cache's memory back."""
+        """Free the cache's memory."""
         self._cache = Cache(limit_bytes=self._cache_bytes)
 
     def done(self) -> NDArray[np.bool_]:
-        """Which blocks are committed, bool (E, B). Lists one folder an epoch; reads no values."""
-        present = np.zeros((self.spec.num_epochs, self.spec.num_blocks), dtype=bool)
+        """Which blocks are committed now, (E, B) bool. Lists one folder per epoch; reads no values."""
+        done = np.zeros((self.spec.num_epochs, self.spec.num_blocks), dtype=bool)
         for epoch in range(self.spec.num_epochs):
-            blocks = self.folder.numbered(f"{MARKERS}/c/{epoch}")
-            present[epoch, [b for b in blocks if b < self.spec.num_blocks]] = True
-        return present
+            blocks = self.storage.list_numbers(f"{MARKERS}/c/{epoch}")
+            done[epoch, [block for block in blocks if block < self.spec.num_blocks]] = True
+        return done
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(epoch, block) of the blocks that are not committed now, in order: what is left to write."""
+        return [(epoch, block) for epoch, block in np.argwhere(~self.done()).tolist()]
 
     def marker(self, epoch: int, block: int) -> Marker | None:
         """The block's marker, None where the block is absent. Raises `OutOfRange`, `DamagedBlock`."""
@@ -101,17 +109,23 @@ class Store:
         return self.files.marker(epoch, block)
 
     def proof(self, epoch: int, block: int) -> int:
-        """The block's proof, 0 where the block is absent. Raises `OutOfRange`, `DamagedBlock`."""
+        """The block's proof, a digest of its first views' pixels; 0 where the block is absent.
+
+        Raises `OutOfRange`, `DamagedBlock`.
+        """
         marker = self.marker(epoch, block)
         return marker.proof if marker else 0
 
-    def read(self, *, epoch: int, rows: RowsLike) -> Rows:
-        """Views of one stored epoch, in the order asked for.
+    def read(self, *, epoch: int, rows: RowNumbers) -> Rows:
+        """Views of one stored epoch, n of them, in the requested order.
 
-        **Arguments** rows: a slice (clipped to the store, as for a list), a range, an integer, or integers of
-        any order with repetitions.
+        **Arguments** epoch: 0 <= epoch < E; rows: a slice (clipped to the store, as for a list), a range, an integer,
+        or (n,) integers in any order, with repetitions.
 
-        Raises `OutOfRange`, `MissingBlocks` (before anything is read), `DamagedBlock`.
+        **Returns** seeds (n,) uint64, indices (n, k) int64, log-probabilities (n, k) float32 and log tail mass (n,)
+        float32, decoded.
+
+        Raises `OutOfRange`, `MissingBlocks` (before anything is read), `DamagedBlock`, `StoreUnreachable`.
         """
         require_epoch(self.spec, epoch)
         wanted = row_numbers(rows, num_samples=self.spec.num_samples, store=self.path)
@@ -134,25 +148,67 @@ class Store:
             drawn=drawn,
         )
 
-    def keys(self, rows: RowsLike) -> NDArray[np.uint64]:
-        """Key hashes, (n,) uint64. Raises `OutOfRange`, `DamagedBlock`."""
+    def keys(self, rows: RowNumbers) -> NDArray[np.uint64]:
+        """Key hashes of samples, (n,) uint64; rows as for `read`. Raises `OutOfRange`, `DamagedBlock`."""
         return self._samples(SAMPLE_ARRAYS[0], rows)
 
-    def labels(self, rows: RowsLike) -> NDArray[np.int32]:
-        """Labels, (n,) int32, -1 where unknown. Raises `OutOfRange`, `DamagedBlock`."""
+    def labels(self, rows: RowNumbers) -> NDArray[np.int32]:
+        """Labels of samples, (n,) int32, -1 where unknown; rows as for `read`. Raises `OutOfRange`, `DamagedBlock`."""
         return self._samples(SAMPLE_ARRAYS[1], rows)
 
     def tail_model(self) -> TailModel | None:
-        """What the teacher says outside the kept classes, on the average; None where the store has no such model.
+        """The average distribution outside the selected classes; None where the store has no such model.
 
         Raises `DamagedBlock`.
         """
         if not self.spec.tail_groups:
             return None
-        groups, logprobs = (np.concatenate(list(self.files.once_parts(name))) for name in TAIL_ARRAYS)
+        groups, logprobs = (np.concatenate(list(self.files.static_parts(name))) for name in TAIL_ARRAYS)
         return TailModel(groups=groups.astype(np.int64), logprobs=logprobs.astype(np.float32))
 
-    def _samples(self, name: str, rows: RowsLike) -> Array:
+    def zarr(self) -> "Group":
+        """The store's arrays as a read-only group of zarr-python (version 3), for xarray, dask and other zarr readers.
+
+        E epochs, N rows, k entries per view, B blocks per epoch; `dimension_names` of the arrays say the same.
+
+        | array | shape | value |
+        |---|---|---|
+        | `seeds` | (E, N) uint64 | the views' seeds, as `read` returns them |
+        | `samples/keys`, `samples/labels` | (N,) uint64, int32 | as `keys` and `labels` return them |
+        | `proofs` | (E, B) uint64 | 0 where a block is absent |
+        | `indices` | (E, N, k) | encoded: class numbers, those of equally probable neighbours as differences |
+        | `logprobs` | (E, N, k) | encoded as `spec.encoding` says; `log8`: differences of codes |
+        | `tail` | (E, N) | encoded as `spec.encoding` says |
+
+        docs/format.md defines the encodings and has lines that decode `log8`; `read` decodes all of them. Zarr reads
+        absent blocks as zeros, so look at `proofs`; it verifies the checksums of chunks, but not the headers of shards.
+        With a tail model there are also `tail_model/groups` and `tail_model/logprobs`.
+
+            group = logitstore.open("teacher.zarr").zarr()
+            written = group["proofs"][:] != 0                       # (E, B) bool
+            seeds = group["seeds"][0, :256]                         # (256,) uint64
+            dask.array.from_zarr(group["seeds"])                    # (E, N), read when it is computed
+            xarray.open_zarr(group.store, consolidated=False)       # dimensions epoch, row, kept and block
+
+        Raises `StoreError` where zarr cannot read the kind of URL that the store has.
+        """
+        import zarr
+        import zarr.storage
+
+        try:
+            source = (
+                zarr.storage.FsspecStore.from_url(self.path, read_only=True)
+                if self.storage.local_path is None
+                else zarr.storage.LocalStore(self.storage.local_path, read_only=True)
+            )
+            return zarr.open_group(source, mode="r", zarr_format=3, use_consolidated=False)
+        except Exception as error:  # Drivers have errors of their own.
+            raise StoreError(
+                f"{self.path}: zarr cannot read it there ({type(error).__name__}: {error}): copy it to a disk with "
+                "`logitstore copy`, or read it with `Store.read`"
+            ) from error
+
+    def _samples(self, name: str, rows: RowNumbers) -> Array:
         (values,) = gather(
             row_numbers(rows, num_samples=self.spec.num_samples, store=self.path),
             layouts=[self.files.layouts[name]],
@@ -164,42 +220,42 @@ class Store:
 
     def _require_present(self, epoch: int, blocks: NDArray[np.int64]) -> None:
         missing = []
-        for block in (int(b) for b in blocks if self._writings[epoch, b] == 0):
+        for block in (int(b) for b in blocks if self._write_ids[epoch, b] == 0):
             marker = self.files.marker(epoch, block)
             if marker is None:
                 missing.append(block)
             else:
-                self._writings[epoch, block] = marker.writing
+                self._write_ids[epoch, block] = marker.write_id
         if missing:
             raise MissingBlocks(
                 f"{self.path}: epoch {epoch} lacks blocks {compact(missing)} "
-                f"({len(missing)} of those asked for): run the teacher pass again to write them"
+                f"({len(missing)} of those requested): run the teacher pass again to write them"
             )
 
     def _load_block(self, epoch: int, block: int, slots: list[int]) -> dict[int, tuple[Array, ...]]:
-        writing = int(self._writings[epoch, block])
+        write_id = int(self._write_ids[epoch, block])
         try:
-            return self.files.block(epoch, block, slots, writing=writing)
+            return self.files.block(epoch, block, slots, write_id=write_id)
         except DamagedBlock:
-            # Since its marker was read the block may have been replaced, or repaired away.
-            self._writings[epoch, block] = 0
+            # Since its marker was read the block may have been replaced, or dropped by a repair.
+            self._write_ids[epoch, block] = 0
             self._require_present(epoch, np.array([block]))
-            if int(self._writings[epoch, block]) == writing:
+            if int(self._write_ids[epoch, block]) == write_id:
                 raise
-            return self.files.block(epoch, block, slots, writing=int(self._writings[epoch, block]))
+            return self.files.block(epoch, block, slots, write_id=int(self._write_ids[epoch, block]))
 
 
 def require_epoch(spec: StoreSpec, epoch: int) -> None:
     """Raises `OutOfRange` outside 0 <= epoch < E."""
     if not 0 <= epoch < spec.num_epochs:
-        raise OutOfRange(f"the store has epochs 0..{spec.num_epochs - 1}; epoch {epoch} was asked for")
+        raise OutOfRange(f"the store has epochs 0..{spec.num_epochs - 1}; epoch {epoch} was requested")
 
 
 def require_block(spec: StoreSpec, block: int) -> None:
     """Raises `OutOfRange` outside 0 <= block < B."""
     if not 0 <= block < spec.num_blocks:
-        raise OutOfRange(f"the store has blocks 0..{spec.num_blocks - 1}; block {block} was asked for")
+        raise OutOfRange(f"the store has blocks 0..{spec.num_blocks - 1}; block {block} was requested")
 
 
 def _restore(path: str, spec: StoreSpec, cache_bytes: int) -> Store:
-    return Store(local.at(path if local.is_url(path) else Path(path)), spec=spec, cache_bytes=cache_bytes)
+    return Store(open_storage(path if is_url(path) else Path(path)), spec=spec, cache_bytes=cache_bytes)

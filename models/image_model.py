@@ -1,5 +1,7 @@
-"""A classifier with everything it wants of its images: size, mean, std, crop. A teacher is one; so is a saved
-student."""
+"""A classifier with the preprocessing of its images (size, crop, mean, std) and the origin of its weights.
+
+Teachers are image models, and so are trained students in evaluation.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +13,32 @@ from torch import nn
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ImageModel:
-    """A network that answers, and where it comes from."""
+    """A network, the preprocessing of its images, and the origin of its weights."""
 
     net: nn.Module
-    """Evaluation mode, without gradients: normalised float (B, 3, S, S) -> logits (B, num_classes)."""
+    """In evaluation mode, without gradients: normalised float pixels (B, 3, S, S) -> logits (B, num_classes)."""
     kind: str
+    """How it was built: `timm`, `tiny_vit`, `clip`, .. (`build_teacher`)."""
     name: str
+    """Of the architecture."""
     num_classes: int
     image_size: int
     """S, in pixels."""
     mean: tuple[float, ...]
-    """Subtracted from pixels in 0..1, for red, green and blue."""
+    """Of the red, green and blue values in 0..1; subtracted from pixels."""
     std: tuple[float, ...]
-    """Divides after subtraction."""
+    """Of the same values; pixels are divided by it after subtraction of the mean."""
     crop: float
-    """Side of the centre crop over the side of the resized picture, in evaluation."""
+    """Side of the centre crop as a fraction of the shorter side of the resized image, in evaluation."""
     interpolation: str
+    """Of resizing in evaluation: `bicubic`, `bilinear`, .."""
     weights_sha256: str
-    """Of the weights file; of the state dict where timm fetched the weights."""
+    """Of the weights file; of the state dict where timm downloaded the weights."""
     class_names: tuple[str, ...] | None
+    """One per class, in order; None where they are not known."""
 
     def provenance(self) -> dict[str, Any]:
-        """Everything but the network, as JSON values."""
+        """All fields except the network, as JSON values."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "net"]
         values = {name: getattr(self, name) for name in names}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

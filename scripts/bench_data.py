@@ -1,12 +1,12 @@
-"""Measures the way from JPEG files to pixels, side by side with timm and torchvision, on one core.
+"""Measures the way from JPEG files to pixels beside timm and torchvision, on one core.
 
     python scripts/bench_data.py                     # the table
     python scripts/bench_data.py --json data.json    # also a flat object of ratios and rates
     python scripts/bench_data.py --profile           # where a view's time goes
     python scripts/bench_data.py --operations        # each operation: time, and difference to Pillow
 
-All rows take turns on the same files in one process with one thread each; a row's time is the CPU time of its
-thread, and a ratio is the median of the ratios within each turn, so other work on the machine disturbs it little.
+All rows take turns on the same files in one process with one thread each. A row's time is the CPU time of its thread.
+A ratio is the median of the ratios within each turn, so other work on the machine disturbs it little.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -27,16 +27,17 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.bench.loader import loader_rows
 from scripts.bench.pool import make_pool
-from scripts.bench.transforms import Way, ours, timms, torchvisions
+from scripts.bench.transforms import Transform, ours, timms, torchvisions
 from scripts.bench.view_profile import operation_rows, profile_rows
 
-PICTURES = 48
-"""A turn of a row; a multiple of the number of sizes in the pool."""
-LEAST_TURNS = 5
+IMAGES = 48
+"""Per turn of a row; a multiple of the number of sizes in the pool."""
+MIN_TURNS = 5
 
 Times = dict[str, list[float]]
-"""Row -> milliseconds a picture in each turn."""
+"""Row -> milliseconds per image in each turn."""
 
 RATIOS = {
     "view_vs_timm": ("timm whole, bicubic + bilinear", "view, bicubic + bilinear"),
@@ -50,8 +51,8 @@ RATIOS = {
     "view_vs_timm_uint8_recipe": ("timm uint8, bicubic + bicubic", "view, bicubic + bilinear"),
     "dct_vs_exact_at_128": ("view at 128, exact decoding", "view at 128, dct decoding"),
 }
-"""Key -> (slow row, fast row). The first three hold both sides to the same interpolations; `recipe` is timm as its
-users start it (its one setting, bicubic, serves resize and operations alike) against the default of a ViewSpec."""
+"""Key -> (slow row, fast row). The first three hold both sides to the same interpolations; `recipe` is timm with its
+usual setting (one interpolation, bicubic, for resize and operations alike) against the default of a ViewSpec."""
 
 
 @click.command()
@@ -60,57 +61,47 @@ users start it (its one setting, bicubic, serves resize and operations alike) ag
 @click.option("--files", default=96, show_default=True, help="JPEG files in the pool.")
 @click.option("--profile", is_flag=True, help="Print a view's time by stage instead.")
 @click.option("--operations", is_flag=True, help="Print each operation's time and difference to Pillow instead.")
-@click.option("--no-loader", is_flag=True, help="Leave out the rows of bench_loader.py.")
+@click.option("--no-loader", is_flag=True, help="Leave out the rows of bench/loader.py.")
 def main(target: Path | None, seconds: float, files: int, profile: bool, operations: bool, no_loader: bool) -> None:
     """Measures views against timm and torchvision."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool"
-        pictures = [path.read_bytes() for path in make_pool(pool, count=files)]
+        jpegs = [path.read_bytes() for path in make_pool(pool, count=files)]
         if profile or operations:
-            title, head, rows = operation_rows(pictures) if operations else profile_rows(pictures)
+            title, head, rows = operation_rows(jpegs) if operations else profile_rows(jpegs)
             _print(title, head, rows)
             return
-        times = take_turns({**ours(pictures), **timms(pictures), **torchvisions(pictures)}, seconds=seconds)
-        found = ratios(times)
+        times = take_turns({**ours(jpegs), **timms(jpegs), **torchvisions(jpegs)}, seconds=seconds)
+        measured = ratios(times)
         _print_times(times)
-        loader = {} if no_loader else loader_ratios(pool)
-        _print("Ratios (bigger is better)", ("key", "ratio"), [(k, f"{v:.3f}") for k, v in (found | loader).items()])
+        loader = {} if no_loader else loader_rows(pool)
+        _print("Ratios (bigger is better)", ("key", "ratio"), [(k, f"{v:.3f}") for k, v in (measured | loader).items()])
     if target is not None:
         rates = {f"images_per_s: {name}": 1000 / min(turns) for name, turns in times.items()}
-        target.write_text(json.dumps(found | loader | rates, indent=1))
+        target.write_text(json.dumps(measured | loader | rates, indent=1))
 
 
-def take_turns(ways: Mapping[str, Way], *, seconds: float) -> Times:
-    """Runs all rows in turn until `seconds` have gone by; the first round warms up and does not count."""
-    times: Times = {name: [] for name in ways}
+def take_turns(transforms: Mapping[str, Transform], *, seconds: float) -> Times:
+    """Runs all rows in turn for `seconds`; the first round warms up and does not count."""
+    times: Times = {name: [] for name in transforms}
     begin, number = time.monotonic(), 0
-    while number <= LEAST_TURNS or time.monotonic() - begin < seconds:
-        for name, way in ways.items():
+    while number <= MIN_TURNS or time.monotonic() - begin < seconds:
+        for name, transform in transforms.items():
             start = time.thread_time()
-            for index in range(number * PICTURES, (number + 1) * PICTURES):
-                way(index)
+            for index in range(number * IMAGES, (number + 1) * IMAGES):
+                transform(index)
             if number:
-                times[name].append((time.thread_time() - start) * 1000 / PICTURES)
+                times[name].append((time.thread_time() - start) * 1000 / IMAGES)
         number += 1
     return times
 
 
 def ratios(times: Times) -> dict[str, float]:
-    """Of the rows in `RATIOS`: the median over turns."""
+    """The ratios named in `RATIOS`: medians over turns."""
     pairs = {key: zip(times[slow], times[fast], strict=True) for key, (slow, fast) in RATIOS.items()}
     return {key: median(slow / fast for slow, fast in pair) for key, pair in pairs.items()}
-
-
-def loader_ratios(pool: Path) -> dict[str, float]:
-    """The rows of `bench_loader.py` on the same files; none where that script is missing."""
-    try:
-        from scripts.bench.loader import loader_rows
-    except ModuleNotFoundError:
-        return {}
-    rows: dict[str, float] = loader_rows(pool)
-    return rows
 
 
 def _print_times(times: Times) -> None:
@@ -118,11 +109,11 @@ def _print_times(times: Times) -> None:
         (name, f"{min(turns):.3f}", f"{median(turns):.3f}", f"{1000 / min(turns):.0f}") for name, turns in times.items()
     ]
     turns = len(next(iter(times.values())))
-    title = f"One core, {PICTURES} pictures a turn, {turns} turns; interpolation of resize + moving operations"
-    _print(title, ("row", "least ms", "median ms", "images/s"), rows)
+    title = f"One core, {IMAGES} images per turn, {turns} turns; interpolation of resize + geometric operations"
+    _print(title, ("row", "min ms", "median ms", "images/s"), rows)
 
 
-def _print(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(head):
         table.add_column(name, justify="left" if number == 0 else "right")

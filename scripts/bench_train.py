@@ -1,14 +1,14 @@
-"""Measures training and inference side by side with timm, and the two passes against what they are built on.
+"""Measures training and inference beside timm's, and the overhead of the teacher and the student pass.
 
     python scripts/bench_train.py                      # the table; on a GPU where there is one
     python scripts/bench_train.py --json train.json    # also a flat object of ratios and rates
     python scripts/bench_train.py --compile            # also both sides under torch.compile
-    python scripts/bench_train.py --system-allocator   # freed memory goes back to the system, as glibc has it
-    python scripts/bench_train.py --quick              # small networks, few turns: shows that it runs, measures nothing
+    python scripts/bench_train.py --system-allocator   # leaves glibc's allocator as it is
+    python scripts/bench_train.py --quick              # small networks, few turns: only shows that everything runs
 
-All rows of a pair take turns in one process; a ratio is the median of the ratios within each turn, so other work on the
-machine disturbs it little. What each ratio compares is in `models.py` and `passes.py`; what was tried is in
-docs/training-speed.md.
+The two rows of a pair take turns in one process. A ratio is the median of the ratios within each turn, so other work on
+the machine disturbs it little. `bench/models.py` and `bench/passes.py` say what each ratio compares;
+docs/training-speed.md says what was tried.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ QUICK_STUDENT = (
 
 @click.command()
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write ratios and rates to this file.")
-@click.option("--batch", type=click.IntRange(min=1), help="Pictures at once; default: 16 on a CPU, 256 on a GPU.")
+@click.option("--batch", type=click.IntRange(min=1), help="Images per batch; default: 16 on a CPU, 256 on a GPU.")
 @click.option("--threads", default=2, show_default=True, help="CPU threads.")
-@click.option("--turns", type=click.IntRange(min=1), help="Of every row; default: 9 on a CPU, 30 on a GPU.")
+@click.option("--turns", type=click.IntRange(min=1), help="Turns of every row; default: 9 on a CPU, 30 on a GPU.")
 @click.option("--model", default="tiny_vit_5m", show_default=True, help="A published TinyViT, at 224 pixels.")
 @click.option("--compile", "compiled", is_flag=True, help="Add rows of both sides under torch.compile.")
 @click.option("--system-allocator", is_flag=True, help="Leave the C library's allocator as it is, for both sides.")
-@click.option("--no-passes", is_flag=True, help="Leave out the rows of passes.py.")
-@click.option("--quick", is_flag=True, help="Small and few: shows that everything runs.")
+@click.option("--no-passes", is_flag=True, help="Leave out the rows of bench/passes.py.")
+@click.option("--quick", is_flag=True, help="Small networks, few turns: only shows that everything runs.")
 def main(
     target: Path | None, batch: int | None, threads: int, turns: int | None, model: str, compiled: bool,
     system_allocator: bool, no_passes: bool, quick: bool,
@@ -58,8 +58,8 @@ def main(
         keep_freed_memory()
     turns = 1 if quick else turns or (30 if on_gpu else 9)
     batch = batch or (2 if quick else 256 if on_gpu else 16)
-    where = torch.cuda.get_device_name() if on_gpu else f"CPU, {threads} threads"
-    title = f"{model} at 224, batch {batch}, {where}, {turns} turns"
+    device_name = torch.cuda.get_device_name() if on_gpu else f"CPU, {threads} threads"
+    title = f"{model} at 224, batch {batch}, {device_name}, {turns} turns"
     setting = models.Setting(device=device, name=model, image_size=224, batch=batch, compiled=False)
     ratios, rates = _models(setting, turns, title)
     if compiled:
@@ -72,9 +72,9 @@ def main(
             steps=20 if on_gpu and not quick else 2, turns=turns, rows=24 * batch if on_gpu else 6 * batch,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
-            found = passes.pass_ratios(Path(folder), pass_setting)
-        ratios |= {key: value for key, value in found.items() if "_vs_" in key}
-        more_rates = {key: value for key, value in found.items() if "_vs_" not in key}
+            figures = passes.pass_ratios(Path(folder), pass_setting)
+        ratios |= {key: value for key, value in figures.items() if "_vs_" in key}
+        more_rates = {key: value for key, value in figures.items() if "_vs_" not in key}
         _print(f"Passes, {title}", ("row", "median images/s"), {key: f"{v:.1f}" for key, v in more_rates.items()})
         rates |= more_rates
     _print("Ratios (bigger is better)", ("key", "ratio"), {key: f"{value:.3f}" for key, value in ratios.items()})
@@ -83,7 +83,7 @@ def main(
 
 
 def _models(setting: models.Setting, turns: int, title: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Measures and prints; returns ratios and median rates."""
+    """Measures and prints. **Returns** ratios and median rates."""
     suffix = "_compiled" if setting.compiled else ""
     rates = models.take_turns(setting, turns=turns)
     medians = {f"{name}{suffix}": median(values) for name, values in rates.items()}

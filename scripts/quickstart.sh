@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole way on the embedded data: pack, teacher pass, a look into the store, three students, a table and a plot.
-# Sets up .venv first. Everything is made under runs/quickstart (or the folder $1); remove it to begin again.
+# The whole pipeline on the embedded data: packing, teacher pass, a look into the store, three students, table and plot.
+# Sets up .venv first. All files are written to runs/quickstart (or the folder $1); remove it to start again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
@@ -10,7 +10,7 @@ began=$SECONDS
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 
-# 1. 6,000 + 2,000 small pictures become packed data sets.
+# 1. Pack 6,000 training and 2,000 validation images.
 if [ ! -f "$work/val/catalog/catalog.json" ]; then
     rm -rf "$work/images" "$work/train" "$work/val"
     say python scripts/demo/fashion_mnist.py unpack "$work/images"
@@ -19,7 +19,7 @@ if [ ! -f "$work/val/catalog/catalog.json" ]; then
     done
 fi
 
-# 2. The teacher looks once at 8 views of each training picture; its three most probable classes are kept.
+# 2. Teacher pass: one teacher forward over 8 augmented views of each training image; the top 3 classes are stored.
 teacher=(teacher=tiny_vit teacher.weights=scripts/demo/teacher.safetensors)
 say python -m distill.save_logits data.path="$work/train" "${teacher[@]}" view=fashion \
     store.path="$work/teacher.zarr" store.topk=3 store.epochs=8 batch_size=256
@@ -31,8 +31,8 @@ say logitstore check "$work/teacher.zarr"
 say python -m distill.verify_logits data.path="$work/train" "${teacher[@]}" store.path="$work/teacher.zarr" \
     check.rows=64
 
-# 4. The same small TinyViT three times, with equal steps: from 600 labels, from 6,000 labels, from no labels at all
-#    but the teacher's logits.
+# 4. Student passes: the same small TinyViT, with equal steps, on 600 labels, on 6,000 labels, and on the stored logits
+#    of the 6,000 images without their labels.
 student=(data.path="$work/train" data.val_path="$work/val" student=tiny_vit_micro student.image_size=28
     train.steps=744 train.batch_size=64 optim.base_batch=null optim.lr=2e-3 optim.min_lr=1e-5 eval.full=true
     run.save_every=93)
@@ -41,6 +41,6 @@ say python -m distill.train_student "${student[@]}" run.dir="$work/labels_6000" 
 say python -m distill.train_student "${student[@]}" run.dir="$work/distilled" store.path="$work/teacher.zarr"
 say python -m distill.evaluate data.val_path="$work/val" "${teacher[@]}" json="$work/teacher.json"
 
-# 5. What came out.
+# 5. Results.
 say python scripts/demo/report.py "$work"
 echo "$((SECONDS - began)) seconds after installation"

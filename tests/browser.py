@@ -1,6 +1,6 @@
-"""A headless Chromium for tests of pages; tests that use it are skipped, saying so, where there is none.
+"""A headless Chromium for tests of the gallery page; without one, tests that use it are skipped and say so.
 
-Debian's `chromium` and `chromium-driver`; `scripts/dev/install_browser.sh` installs them. Screenshots are kept in the
+Debian's `chromium` and `chromium-driver`; `scripts/dev/install_browser.sh` installs them. Screenshots are saved in the
 folder that DISTILL_TEST_ARTEFACTS names, else in tests/artefacts.
 """
 
@@ -13,17 +13,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 ARTEFACTS = Path(os.environ.get("DISTILL_TEST_ARTEFACTS") or Path(__file__).parent / "artefacts")
 
 
 class Browser:
-    """One open page, and what it asked for."""
+    """One open page, with its console and its requests."""
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Chrome) -> None:
         self.driver = driver
 
     def open(self, path: Path) -> None:
@@ -34,7 +37,7 @@ class Browser:
         return self.driver.execute_script(code)
 
     def press(self, *keys: str) -> None:
-        """Sends keys to what has the focus."""
+        """Sends keys to the element that has the focus."""
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
 
@@ -43,22 +46,25 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def prefer(self, colours: str) -> None:
-        """`light` or `dark`, as the system would."""
+        """Sets the preferred colour scheme of the system, `light` or `dark`."""
         features = [{"name": "prefers-color-scheme", "value": colours}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def console(self) -> list[str]:
-        """Errors and warnings since the last time."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        """Errors and warnings since the last call."""
+        return [entry["message"] for entry in self._log("browser")]
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the last time; `data:` addresses, which hold their content, left out."""
-        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        return [address for address in asked if not address.startswith("data:")]
+        """URLs requested since the last call, without `data:` URLs, which hold their content."""
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return [url for url in urls if not url.startswith("data:")]
+
+    def _log(self, name: str) -> list[dict[str, Any]]:
+        return list(self.driver.get_log(name))
 
     def keep_screenshot(self, name: str) -> Path:
-        """Saves what is seen as an artefact of the test."""
+        """Saves the visible part of the page as an artefact of the test."""
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
         path = ARTEFACTS / f"{name}.png"
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
@@ -75,7 +81,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         pytest.skip("no chromium: pages are not tested in a browser (scripts/dev/install_browser.sh installs one)")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    # Containers often give a browser neither a sandbox nor shared memory; the pages are the tests' own.
+    # Containers often have neither a sandbox nor shared memory for a browser; the tests open only their own pages.
     for argument in (
         "--headless=new",
         "--no-sandbox",

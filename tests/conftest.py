@@ -1,4 +1,4 @@
-"""Small real parts that many tests share: an image folder, packed, and a tiny teacher's weights."""
+"""Small real inputs that many tests share: an image folder, packed, and the weights of a tiny teacher."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,8 +23,8 @@ CLASSES = ("anchor", "bell", "cup")
 WORDNET = ("n01440764", "n01443537", "n01484850")
 
 
-def draw_picture(number: int, label: int) -> np.ndarray:
-    """A small colour picture whose stripes tell its class."""
+def draw_image(number: int, label: int) -> np.ndarray:
+    """A small colour image whose stripes show its class."""
     random = np.random.default_rng(number)
     height, width = random.integers(24, 64, size=2)
     rows, columns = np.mgrid[0:height, 0:width]
@@ -32,13 +33,20 @@ def draw_picture(number: int, label: int) -> np.ndarray:
     return noise + stripes[:, :, None]
 
 
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 BGR."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    assert pixels is not None, path
+    return pixels
+
+
 def write_images(folder: Path, num_images: int) -> Path:
-    """An image folder with a sub-folder a class, PNG and JPEG in turn."""
+    """An image folder with a sub-folder per class, PNG and JPEG in turn."""
     for number in range(num_images):
         label = number % len(CLASSES)
         path = folder / CLASSES[label] / f"{number:04d}.{'png' if number % 2 else 'jpg'}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(path), draw_picture(number, label))
+        assert cv2.imwrite(str(path), draw_image(number, label))
     return folder
 
 
@@ -68,7 +76,7 @@ def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
     with torch.no_grad():
-        net.head.fc.weight.mul_(50)  # So that it has opinions.
+        net.head.fc.weight.mul_(50)  # Or it would give all classes the same probability.
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     metadata = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]", "class_names": '["anchor", "bell", "cup"]'}
     models.save_weights(net, path, metadata=metadata)
@@ -133,4 +141,4 @@ def s3_bucket() -> Iterator[str]:
         server.wait()
 
 
-TINY = {"dims": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2], "windows": [4, 4, 4, 4]}
+TINY: dict[str, Any] = {"dims": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "heads": [1, 1, 2, 2], "windows": [4, 4, 4, 4]}

@@ -1,10 +1,10 @@
-"""Commands that the documents show: found in their pages, taken apart, and held against the programs' own parsers.
+"""Commands that the pages show: found in their Markdown, parsed, and checked by the programs' own parsers.
 
 A page's fenced `bash`, `sh` and `console` blocks hold command lines (in a `console` block those after `$ `). A comment
 before a block says what the tests do with it:
 
-    nothing                      every command of it is run
-    <!-- checked: WHY -->        every command is taken apart as its program would do it, and not run
+    no comment                   every command of it is run
+    <!-- checked: WHY -->        every command is parsed by its program's parser, and not run
     <!-- not run: WHY -->        nothing
 """
 
@@ -25,15 +25,17 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
+from distill.cli import PROGRAMS
 from distill.config import command
+from distill.pack import main as pack_command
 from logitstore.cli import main as logitstore_command
 from tests.programs import ROOT, SCHEMAS
 
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.S | re.M)
 _MARKER = re.compile(r"<!-- (checked|not run): (\S[^>]*?) -->\s*\Z")
-_INLINE = re.compile(r"`((?:python|torchrun|accelerate launch|logitstore|pip install)\s[^`]+)`")
+_INLINE = re.compile(r"`((?:python|torchrun|accelerate launch|distill|logitstore|pip install)\s[^`]+)`")
 SHELL = {"bash", "sh", "console"}
-NEEDED = {  # What each program asks for, where a command leaves words out; its own come after these and win.
+NEEDED = {  # What each program requires, where a command leaves arguments out; its own come after these and win.
     "save_logits": ("data.path=x", "store.path=x"),
     "train_student": ("data.path=x", "run.dir=x"),
     "contract": ("data.path=x", "store.path=x", "run.dir=x", "limits.params=1e6"),
@@ -60,7 +62,7 @@ class Command:
 
 
 class Undocumented(Exception):
-    """A command that a document shows and that is not so."""
+    """A command that a page shows and its program would refuse."""
 
 
 def pages() -> list[Path]:
@@ -112,7 +114,7 @@ def _lines(block: str, first: int, *, prompts: bool) -> Iterator[tuple[int, str]
 
 
 def check(line: str) -> None:
-    """Takes a command line apart as its program would. **Raises:** `Undocumented` where the program would refuse it."""
+    """Parses a command line as its program would. **Raises:** `Undocumented` where the program would refuse it."""
     for part in re.split(r"\s*(?:;|&&)\s*", line):
         words = shlex.split(part, comments=True)
         while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
@@ -123,8 +125,14 @@ def check(line: str) -> None:
 
 def _check_words(words: list[str]) -> None:
     match words:
+        case (
+            ["python", "-m", "distill.pack", *rest] | ["python", "scripts/pack.py", *rest] | ["distill", "pack", *rest]
+        ):
+            _check_click(pack_command, rest)
         case ["python", "-m", module, *rest] if module.startswith("distill."):
             _check_program(module.removeprefix("distill."), rest)
+        case ["distill", program, *rest] if program in PROGRAMS:
+            _check_program(program.replace("-", "_"), rest)
         case ["python", "-m", "logitstore", *rest] | ["logitstore", *rest]:
             _check_click(logitstore_command, rest)
         case ["python", path, *rest] if path.startswith("scripts/"):
@@ -230,7 +238,7 @@ def _check_extras(words: list[str]) -> None:
 
 
 def _numbers(words: list[str]) -> list[str]:
-    """A bare N in a document stands for a number that is not said."""
+    """A bare N in a page stands for any number."""
     return [re.sub(r"(^|=)N$", r"\g<1>64", word) for word in words]
 
 

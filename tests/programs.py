@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 import distill.student.loop
 from distill import config
 from distill.config import command
-from tests.recording import recorded_digests
+from tests.seen import log_views
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS: dict[str, type[Any]] = {
@@ -57,10 +57,10 @@ def student_words(data: Path, run: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def call(program: str, words: list[str], *, digests: Path | None = None) -> None:
-    """Runs a program inside this process. Errors come out as exceptions. `digests`: see `recorded_digests`."""
+def call(program: str, words: list[str], *, views: Path | None = None) -> None:
+    """Runs a program inside this process. Errors come out as exceptions. `views`: see `tests.seen.log_views`."""
     main = importlib.import_module(f"distill.{program}").main
-    with fresh_state(), recorded_digests(digests) if digests else nullcontext():
+    with fresh_state(), log_views(views):
         main(command.load(program, SCHEMAS[program], words))
 
 
@@ -109,12 +109,13 @@ def spawn(
 
 
 def run(
-    program: str, words: list[str], *, processes: int = 1, digests: Path | None = None
+    program: str, words: list[str], *, processes: int = 1, views: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program as a user would, to its end; with `digests` through `tests.recording`."""
-    if digests:
-        words = [str(digests), program, *words]
-    process = spawn(program, words, processes=processes, module="tests.recording" if digests else None)
+    """Runs a program as a user would, to its end. `views`: see `tests.seen`."""
+    if views:
+        process = spawn(program, [str(views), program, *words], processes=processes, module="tests.seen")
+    else:
+        process = spawn(program, words, processes=processes)
     out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

@@ -14,21 +14,22 @@ import pytest
 import timm
 import torch
 
-import distill.data.images
+import distill.data.view_reader
 import distill.train_student
 import logitstore
 from distill import models
 from distill.config.command import Program, run_program
 from distill.data.catalog import open_catalog
 from distill.data.packing.pack import pack
+from distill.views import render
 from tests.conftest import write_images
-from tests.programs import ROOT, SCHEMAS, call, student_words, teacher_words
+from tests.programs import ROOT, SCHEMAS, call, fresh_state, student_words, teacher_words
 
 
 def fails(capsys: pytest.CaptureFixture[str], program: str, words: list[str], *, code: int = 1) -> str:
     """Runs a program to its failure and returns the message."""
     module = importlib.import_module(f"distill.{program}")
-    with pytest.raises(SystemExit) as stop:
+    with fresh_state(), pytest.raises(SystemExit) as stop:
         run_program(module.PROGRAM, words)
     err = capsys.readouterr().err
     assert stop.value.code == code, err
@@ -169,7 +170,7 @@ def test_a_damaged_image_stops_the_pass_or_is_left_out_on_record(
     assert "data.damaged=skip" in message
 
     call("save_logits", [*words, "data.damaged=skip"])
-    assert "4 damaged pictures were left out" in capsys.readouterr().out
+    assert "4 damaged images were left out" in capsys.readouterr().out
     assert len((tmp_path / "t.zarr.damaged.jsonl.rank0").read_text().splitlines()) >= 4
     assert logitstore.check(store).faults == ()
     rows = logitstore.open(store).read(epoch=1, rows=[6, 7, 90])
@@ -180,7 +181,7 @@ def test_a_damaged_image_stops_the_pass_or_is_left_out_on_record(
     words = student_words(damaged, tmp_path / "run", f"store.path={store}", "train.batch_size=15")
     assert "row " in fails(capsys, "train_student", words)
     call("train_student", [*words, "data.damaged=skip"])
-    assert "4 damaged pictures were left out" in capsys.readouterr().out
+    assert "4 damaged images were left out" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -250,8 +251,7 @@ def test_views_that_do_not_replay_stop_the_student_unless_allowed(
 ) -> None:
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=2")
     with pytest.MonkeyPatch.context() as patch:
-        render = distill.data.images.render
-        patch.setattr(distill.data.images, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
+        patch.setattr(distill.data.view_reader, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
         message = fails(capsys, "train_student", words)
         assert "as the teacher saw them" in message
         assert "store.check=warn" in message

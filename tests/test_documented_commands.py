@@ -1,4 +1,4 @@
-"""Every command in README.md and docs/: run here, or taken apart as its program would, or marked with why not.
+"""Every command in README.md and docs/: run here, or parsed as its program would, or marked with why not.
 
 `tests/documented.py` says how a page marks its blocks. Blocks without a mark are run, a page at a time and in its
 order, in a folder where small stand-ins lie at the paths that the pages use.
@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from distill.pack import main as pack_command
 from logitstore.cli import main as logitstore_command
 from tests.conftest import write_images
 from tests.documented import (
@@ -32,7 +33,7 @@ from tests.documented import (
 from tests.programs import ROOT, fresh_state
 
 HELD_ELSEWHERE = {"docs/commands.md": "tests/logitstore/test_reference.py"}
-"""Pages of transcripts that a test of their own makes again."""
+"""Generated pages, which a test of their own compares with what the generator writes."""
 ALL = {page.relative_to(ROOT).as_posix(): commands_in(page) for page in pages()}
 RUN = {
     name: found
@@ -78,7 +79,7 @@ def make_choices(folder: Path) -> None:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's scripts and an image folder of 90 pictures of 3 classes."""
+    """A folder with the project's scripts and an image folder of 90 images of 3 classes."""
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     write_images(tmp_path / "images", 90)
     monkeypatch.chdir(tmp_path)
@@ -91,8 +92,13 @@ def run(documented: Command) -> None:
     """Runs one command line: our own programs inside this process, others by a shell."""
     words = shlex.split(documented.words)
     match words:
+        case ["python", "-m", "distill.pack", *rest] | ["distill", "pack", *rest]:
+            result = CliRunner().invoke(pack_command, rest)
+            code, said = result.exit_code, result.output
         case ["python", "-m", module, *rest] if module.startswith("distill."):
             code, said = run_program(module, rest)
+        case ["distill", program, *rest]:
+            code, said = run_program(f"distill.{program.replace('-', '_')}", rest)
         case ["python", path, *rest] if path.startswith("scripts/"):
             result = CliRunner().invoke(click_command_of(path), rest)
             code, said = result.exit_code, result.output
@@ -123,6 +129,10 @@ def run_program(module: str, words: list[str]) -> tuple[int, str]:
         ("torchrun --nprocs 2 -m distill.train_student", "launcher refuses"),
         ("accelerate launch --num_process_es 2 -m distill.train_student", "launcher refuses"),
         ("python -m distill.train_students", "no program"),
+        ("python -m distill.pack a b --no-such-option", "no-such-option"),
+        ("distill pack a", "DST|TARGET"),
+        ("distill train-student optim.lrr=1", "optim.lrr"),
+        ("distill train-students", "no parser is known"),
         ("python scripts/pack.py a b --no-such-option", "no-such-option"),
         ("python scripts/pack.py a", "DST|TARGET"),
         ("python scripts/packing.py a b", "there is no"),
@@ -165,11 +175,21 @@ def test_a_command_that_fails_is_named(line: str, scratch: Path) -> None:
         run(Command(page="page.md", line=3, words=line, fate="run"))
 
 
-def test_links_and_files_named_in_the_documents_are_there() -> None:
+def test_links_and_files_named_in_the_pages_exist() -> None:
     missing = []
     for page in pages():
         text = page.read_text(encoding="utf-8")
-        links = [page.parent / target for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text)]
-        files = [ROOT / name for name in re.findall(r"`((?:tests|scripts|distill|models|logitstore)/[\w./]+)`", text)]
-        missing += [f"{page.relative_to(ROOT)}: {path}" for path in [*links, *files] if not path.exists()]
+        for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(#([^)\s]+))?\)", text):
+            path = page.parent / target if target else page
+            if not path.exists() or (anchor and anchor not in anchors(path)):
+                missing.append(f"{page.relative_to(ROOT)}: {target}{'#' if anchor else ''}{anchor}")
+        files = re.findall(r"`((?:tests|scripts|distill|models|logitstore|docs)/[\w./-]+)`", text)
+        missing += [f"{page.relative_to(ROOT)}: {name}" for name in files if not (ROOT / name).exists()]
     assert not missing, "\n".join(missing)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -37,11 +37,11 @@ def test_a_student_learns_from_the_real_teacher(photographs: Path, tmp_path: Pat
     call("save_logits", [*teacher, "view=none", "compute.threads=1"])
     store, catalog = logitstore.open(store_path), open_catalog(photographs)
     rows = store.read(epoch=0, rows=slice(None))
-    said = {name: [] for name in catalog.class_names}
+    top_classes: dict[str, list[int]] = {name: [] for name in catalog.class_names}
     for label, first in zip(catalog.labels, rows.indices[:, 0], strict=True):
-        said[catalog.class_names[label]].append(int(first))
-    assert sum(first in CATS for first in said["chelsea"]) >= 2
-    assert sum(first == ESPRESSO for first in said["coffee"]) >= 2
+        top_classes[catalog.class_names[label]].append(int(first))
+    assert sum(first in CATS for first in top_classes["chelsea"]) >= 2
+    assert sum(first == ESPRESSO for first in top_classes["coffee"]) >= 2
     np.testing.assert_allclose(rows.dense().sum(axis=1), 1, atol=1e-5)
     shown = CliRunner().invoke(logitstore_command, ["show", str(store_path), "--epoch", "0", "--row", "0", "--json"])
     assert shown.exit_code == 0

@@ -54,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SETTINGS["512"] = SETTINGS["384"] | {"student.image_size": 512}
-SHARED = {
+SHARED: dict[str, Any] = {
     "optim.clip_grad": 5.0, "optim.base_batch": 512, "optim.cosine": "from_start", "optim.betas": [0.9, 0.999],
     "optim.eps": 1e-8,
 }  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
     assert {key: settings.view[key] for key in VIEW} == VIEW
     found = settings.view.get("mix")
     assert (found and {key: found[key] for key in mix}) == mix
-    net = models.resolve(
+    net = models.resolve_config(
         settings.student.name, dimensions={"num_classes": 1000, "image_size": settings.student.image_size}
     )
     windows = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}
@@ -141,7 +141,7 @@ def test_what_a_recipe_says_is_true(name: str) -> None:
 def test_a_recipe_trains(
     name: str, wordnet_path: Path, pretrained: Path, teacher_weights: Path, store_path: Path, tmp_path: Path
 ) -> None:
-    """Two steps of a small student on small pictures; schedule, options and losses are the recipe's own."""
+    """Two steps of a small student on small images; schedule, options and losses are the recipe's own."""
     settings = compose(name)
     words = [
         f"experiment={name}", f"data.path={wordnet_path}", f"run.dir={tmp_path / 'run'}", *TINY_STUDENT,

@@ -1,4 +1,4 @@
-"""The claims at small scale: every question is answered, kills cost nothing, and comparisons compare what they say."""
+"""The results at small scale: every question is answered, kills lose nothing, and arms differ in what they say."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,22 +21,22 @@ from distill import config, train_student
 from distill.config import command
 from distill.errors import DistillError
 from distill.runs.metric_log import read_metrics
-from scripts.studies.claims import images, questions, scoring, stores, tables
-from scripts.studies.claims.settings import VIEWS, Answers, Store, Training, fingerprint, teacher_words
-from scripts.studies.claims.training import run_path, train_cell, words_of
 from scripts.studies.reproduce_small import main as reproduce_small
+from scripts.studies.reproduced import images, questions, scoring, stores, tables
+from scripts.studies.reproduced.settings import VIEWS, Answers, Store, Training, fingerprint, teacher_arguments
+from scripts.studies.reproduced.training import arguments_of, run_path, train_cell
 from tests.programs import ROOT, break_off, call, fresh_state
 
-SCRIPT = [sys.executable, str(ROOT / "scripts" / "reproduce_small.py")]
+SCRIPT = [sys.executable, str(ROOT / "scripts" / "studies" / "reproduce_small.py")]
 TINY = questions.TINY
 BASE = questions.store_of(TINY)
 EXACT = replace(BASE, topk=10, encoding="float16")
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, the teacher's passes and some stores, as the first stages make them."""
-    folder = tmp_path_factory.mktemp("claims")
+    folder = tmp_path_factory.mktemp("reproduced")
     judged = questions.training(TINY, 0).judged
     for data in (BASE.of.data, judged):
         images.make_data(folder, data)
@@ -44,7 +44,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with fresh_state():
         for of in (BASE.of, whole):
             stores.run_pass(folder, of)
-        scoring.answer(folder, Answers(teacher="fashion", judged=judged))
+        scoring.save_outputs(folder, Answers(teacher="fashion", judged=judged))
     for store in (BASE, EXACT, replace(BASE, unmatched=True), replace(BASE, of=whole, view="mild")):
         stores.make_store(folder, store)
     return folder
@@ -64,9 +64,9 @@ def opened(work: Path, store: Store) -> logitstore.Store:
 @pytest.mark.slow
 def test_killed_and_started_again_every_question_is_answered(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
-    shutil.copy(ROOT / "docs" / "results.md", page)
-    words = [*SCRIPT, str(tmp_path), "--tiny", "--first", "2", "--seeds", "1", "--docs", str(page)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    shutil.copy(ROOT / "docs" / "appendix" / "results.md", page)
+    command_line = [*SCRIPT, str(tmp_path), "--tiny", "--first", "2", "--seeds", "1", "--docs", str(page)]
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     until = time.monotonic() + 300
     while len(list(tmp_path.glob("cells/*.json"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
@@ -77,9 +77,9 @@ def test_killed_and_started_again_every_question_is_answered(tmp_path: Path) -> 
     assert not psutil.wait_procs(workers, timeout=10)[1], "the trainings outlive the command"
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}
 
-    done = subprocess.run(words, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {path: path.stat().st_mtime_ns for path in before} == before, "what was done was done again"
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished cells were trained again"
     results = json.loads((tmp_path / "results.json").read_text())
     assert [question["key"] for question in results["questions"]] == [q.key for q in questions.QUESTIONS]
     text = (tmp_path / "tables.md").read_text()
@@ -93,25 +93,25 @@ def test_killed_and_started_again_every_question_is_answered(tmp_path: Path) -> 
         assert question["arms"][1]["label"] in page.read_text()
     assert results["costs"][0]["ratio"] > 0
     cells = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}
-    again = CliRunner().invoke(reproduce_small, [*words[len(SCRIPT) :], "--dry-run"])
+    again = CliRunner().invoke(reproduce_small, [*command_line[len(SCRIPT) :], "--dry-run"])
     assert "\n0 + 0 minutes of one core left" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")} == cells
 
 
-def test_a_training_that_was_broken_off_ends_as_if_it_had_not_been(
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = questions.training(TINY, 0, BASE)
     scores, losses = trained(work, cell)
     for name in ("data", "stores", "answers"):
         (tmp_path / name).symlink_to(work / name)
-    break_off(words_of(tmp_path, cell), after=2, monkeypatch=monkeypatch)
+    break_off(arguments_of(tmp_path, cell), after=2, monkeypatch=monkeypatch)
     assert not (run_path(tmp_path, cell) / "student.safetensors").exists()
     assert trained(tmp_path, cell) == (scores, losses)
 
 
 def test_online_is_the_store_with_all_classes(work: Path) -> None:
-    """The same views, order and loss: only float16 lies between."""
+    """The same views, order and loss: only float16 differs."""
     _, stored = trained(work, questions.training(TINY, 1, EXACT))
     _, online = trained(work, replace(questions.training(TINY, 1, EXACT), online="fashion"))
     _, few = trained(work, questions.training(TINY, 1, BASE))
@@ -119,19 +119,19 @@ def test_online_is_the_store_with_all_classes(work: Path) -> None:
     assert abs(few[0] - online[0]) > 2 * abs(stored[0] - online[0])
 
 
-def test_unmatched_views_have_the_same_answers_and_are_refused_unless_asked_for(work: Path) -> None:
+def test_unmatched_views_have_the_same_outputs_and_are_refused_by_default(work: Path) -> None:
     unmatched = replace(BASE, unmatched=True)
     one, other = (opened(work, store).read(epoch=0, rows=slice(None)) for store in (BASE, unmatched))
     np.testing.assert_array_equal(one.logprobs, other.logprobs)
     assert not np.intersect1d(one.seeds, other.seeds).size
     cell = questions.training(TINY, 2, unmatched)
-    words = [word for word in words_of(work, cell) if not word.startswith("store.check")]
+    arguments = [each for each in arguments_of(work, cell) if not each.startswith("store.check")]
     with fresh_state(), pytest.raises(DistillError, match="do not come out here as the teacher saw them"):
-        train_student.main(command.load("train_student", config.TrainStudentConfig, words))
+        train_student.main(command.load("train_student", config.TrainStudentConfig, arguments))
     assert np.isfinite(trained(work, cell)[1]).all()
 
 
-def test_answers_of_whole_pictures_go_with_the_replayed_views(work: Path) -> None:
+def test_outputs_of_whole_images_go_with_the_replayed_views(work: Path) -> None:
     whole = opened(work, replace(BASE, of=replace(BASE.of, view="whole", epochs=1), view="mild"))
     crops = opened(work, BASE)
     first, second = (whole.read(epoch=epoch, rows=slice(None)) for epoch in (0, 1))
@@ -143,9 +143,9 @@ def test_answers_of_whole_pictures_go_with_the_replayed_views(work: Path) -> Non
 
 
 def test_a_store_is_what_the_teacher_pass_itself_writes(work: Path, tmp_path: Path) -> None:
-    """Between them lie the answers in float16: now and then a code at the edge of a step falls on the other side."""
+    """The outputs were in float16 in between: now and then a code at the edge of a step is the next one."""
     call("save_logits", [
-        f"data.path={images.data_path(work, BASE.of.data)}", *teacher_words("fashion"), *VIEWS["mild"],
+        f"data.path={images.data_path(work, BASE.of.data)}", *teacher_arguments("fashion"), *VIEWS["mild"],
         f"store.path={tmp_path / 't.zarr'}", "store.topk=3", f"store.epochs={BASE.epochs}", "batch_size=64",
         "data.workers=0", "compute.threads=1",
     ])  # fmt: skip
@@ -169,15 +169,17 @@ def test_data_packed_class_after_class_is_in_that_order(tmp_path: Path) -> None:
 def test_every_changed_setting_is_another_cell() -> None:
     cell = questions.training(questions.Scale(), 0, questions.store_of(questions.Scale()))
     assert fingerprint(cell) == fingerprint(replace(cell))
-    others = {"student": "0.16 M", "data": BASE.of.data, "judged": BASE.of.data, "store": BASE, "online": "fashion",
-              "tail": "bucket", "view": "strong"}  # fmt: skip
+    others: dict[str, Any] = {
+        "student": "0.16 M", "data": BASE.of.data, "judged": BASE.of.data, "store": BASE, "online": "fashion",
+        "tail": "bucket", "view": "strong",
+    }  # fmt: skip
     for field in fields(Training):
         value = others.get(field.name) or getattr(cell, field.name) + 1
         assert fingerprint(replace(cell, **{field.name: value})) != fingerprint(cell), field.name
 
 
 @pytest.mark.parametrize("question", questions.QUESTIONS, ids=lambda question: question.key)
-def test_arms_are_distinct_and_have_one_to_be_held_against(question: questions.Question) -> None:
+def test_arms_are_distinct_and_have_one_to_compare_with(question: questions.Question) -> None:
     arms = question.arms(questions.Scale(), 0)
     assert len({label for label, _ in arms}) == len({cell for _, cell in arms}) == len(arms)
     assert any(label.endswith(question.against) for label, _ in arms)

@@ -1,6 +1,6 @@
 """The Slurm scripts with stand-ins for Slurm and for python: what is submitted, what a signal or a failure leads to.
 
-`scripts/slurm/dry_run.sh` runs them on a real Slurm; docs/slurm-rehearsal.md has what it printed.
+`scripts/slurm/rehearse.sh` runs them on a real Slurm; docs/appendix/slurm-dry-run.md has what it printed.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def test_each_job_runs_its_program(bench: Bench) -> None:
 
 
 def test_what_a_job_needs_to_be_told_is_asked_for(bench: Bench) -> None:
-    assert bench.run("student.sbatch", "data.path=D") == (2, "give run.dir=... among the words after the script\n")
+    assert bench.run("student.sbatch", "data.path=D") == (2, "give run.dir=... among the arguments of the script\n")
     assert bench.run("teacher_share.sbatch", "data.path=D", SHARES="2", SLURM_ARRAY_TASK_ID="0")[0] == 2
     code, out = bench.run("teacher_share.sbatch", "store.path=T", SLURM_ARRAY_TASK_ID="0")
     assert code != 0 and "SHARES" in out

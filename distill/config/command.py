@@ -16,7 +16,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,8 +119,10 @@ def _fail(message: str, *, code: int) -> None:
     sys.exit(code)
 
 
-def load(name: str, schema: type[C], arguments: Sequence[str]) -> C:
+def load(name: str, schema: type[C], arguments: Sequence[str], *, values: Mapping[str, Any] | None = None) -> C:
     """Composes `conf/NAME.yaml` with the arguments into an instance of a dataclass.
+
+    **Arguments:** `values`: settings by dotted name, applied after the arguments.
 
     **Raises:** `UsageError` that names the key, for anything unknown or of the wrong type.
     """
@@ -129,7 +131,7 @@ def load(name: str, schema: type[C], arguments: Sequence[str]) -> C:
     if folders:
         overrides.append("hydra.searchpath=[" + ",".join(f"file://{folder}" for folder in folders) + "]")
     try:
-        config = OmegaConf.to_object(_composed(name, schema, overrides))
+        config = OmegaConf.to_object(_composed(name, schema, overrides, values=values))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UsageError(_explain(error)) from None
     assert isinstance(config, schema)
@@ -143,9 +145,13 @@ def default_values(name: str, schema: type[C]) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _composed(name: str, schema: type[C], overrides: list[str]) -> DictConfig:
+def _composed(
+    name: str, schema: type[C], overrides: list[str], *, values: Mapping[str, Any] | None = None
+) -> DictConfig:
     with initialize_config_module("distill.conf", version_base="1.3"):
         composed = compose(name, overrides=overrides)
+    for key, value in (values or {}).items():
+        OmegaConf.update(composed, key, value, force_add=True)
     merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
     assert isinstance(merged, DictConfig)
     return merged

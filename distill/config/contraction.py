@@ -1,4 +1,4 @@
-"""What `distill.contract` can be told."""
+"""Settings of `distill.contract`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distill.errors import UsageError
 
 @dataclass(kw_only=True)
 class StepSizeConfig:
-    """By how much a factor falls at a step; 0: it stays as it is."""
+    """By how much a factor falls per step of the search; 0: it is not changed."""
 
     dims: int = 32
     """Channels of a stage."""
@@ -32,7 +32,7 @@ class StepSizeConfig:
     mlp_ratio: float = 1.0
     """Hidden over input width of the MLPs."""
     head_dim: int = 16
-    """Channels of an attention head."""
+    """Channels per attention head."""
 
     def __post_init__(self) -> None:
         at_least(0, strides__dims=self.dims, strides__depths=self.depths, strides__windows=self.windows)
@@ -41,7 +41,7 @@ class StepSizeConfig:
 
 @dataclass(kw_only=True)
 class MinimumConfig:
-    """Below these no factor falls. Lists are of the four stages; the first window is not used."""
+    """Smallest values of the factors. Lists have one value per stage; the first window is not used."""
 
     dims: list[int] = field(default_factory=lambda: [32, 32, 32, 32])
     """Channels of the stages."""
@@ -60,23 +60,23 @@ class MinimumConfig:
         for name in ("dims", "depths", "windows"):
             values = getattr(self, name)
             if len(values) != 4 or min(values) < 1:
-                raise UsageError(f"least.{name}={values}: give four numbers of at least 1, one a stage")
+                raise UsageError(f"least.{name}={values}: give four numbers of at least 1, one per stage")
         at_least(0.1, least__expand=self.expand, least__mlp_ratio=self.mlp_ratio)
         at_least(1, least__head_dim=self.head_dim)
 
 
 @dataclass(kw_only=True)
 class LimitsConfig:
-    """What the result must keep to; null: no limit."""
+    """Limits of the result; null: no limit."""
 
     params: float | None = None
-    """Most parameters."""
+    """Largest number of parameters."""
     macs: float | None = None
-    """Most multiply-accumulates of a picture."""
+    """Largest number of multiply-accumulates per image."""
     latency_ms: float | None = None
-    """Longest time of one picture, measured on the device at hand."""
+    """Longest time for one image, measured on this process's device."""
     images_per_s: float | None = None
-    """Least pictures a second, measured on the device at hand in batches of `search.measure_batch`."""
+    """Fewest images per second, measured on this process's device in batches of `search.measure_batch`."""
 
     def __post_init__(self) -> None:
         at_least(1, limits__params=self.params, limits__macs=self.macs)
@@ -88,32 +88,32 @@ class SearchConfig:
     """How candidates are chosen, trained and ranked."""
 
     shrink: float = 0.75
-    """Costs fall to this part in a round, or to their limit."""
+    """Costs fall to this fraction per round, or to their limit."""
     candidates: int = 16
-    """Trained in a round, over all processes."""
+    """Candidates trained per round, over all processes."""
     beam: int = 1
-    """Best candidates of a round that the next one goes on from."""
+    """Number of best candidates of a round that the next one starts from."""
     factors: int = 3
-    """Most factors that a candidate lowers together, besides all widths at once."""
+    """Largest number of factors that a candidate lowers together, besides all widths at once."""
     seed: int = 0
     """Of the choice of candidates. Their training has `train.seed`."""
     inherit: str = "slice"
-    """A candidate begins with its parent's weights, cut down (`slice`), or with its own (`fresh`)."""
+    """Initial weights of a candidate: sliced from its parent's (`slice`), or drawn from `train.seed` (`fresh`)."""
     channels: str = "importance"
-    """Which channels are inherited: those with the largest weights, or the `first`."""
+    """Which channels are inherited: those with the largest weights (`importance`), or the `first`."""
     hold_out: float = 0.1
-    """Part of the rows, the last ones, that no candidate trains on and all are ranked by."""
+    """Fraction of the rows, the last ones, that no candidate trains on and that rank the candidates."""
     hold_out_views: int = 1
-    """Stored epochs of those rows that are scored."""
+    """Number of stored epochs of the held-out rows that are scored."""
     rank_by: str = "loss"
-    """`loss`: cross entropy with the stored distribution; `agreement` with its first class."""
+    """`loss`: cross entropy with the stored distribution; `agreement`: with its most probable class."""
     seed_steps: int | None = None
-    """Optimiser steps of the seed architecture, from which weights are inherited; 0: none, as its file of weights is
+    """Optimiser steps of the initial architecture, from which weights are inherited; 0: none, as its weights file is
     trained; null: as many as a candidate's."""
     measure_batch: int = 64
-    """Pictures in a batch, where `limits.images_per_s` is measured."""
+    """Images per batch where `limits.images_per_s` is measured."""
     measure_batches: int = 20
-    """Of which the median is taken, of both measured limits."""
+    """Batches that are timed for both measured limits; the median counts."""
 
     def __post_init__(self) -> None:
         if not 0 < self.shrink < 1 or not 0 < self.hold_out < 1:
@@ -132,9 +132,9 @@ class ContractRunConfig:
     """Folder and time limit of the search."""
 
     dir: str | None = None
-    """Folder of the search: candidates, report, the student that came out."""
+    """Folder of the search: candidates, report, the resulting student."""
     time_limit: str | None = None
-    """Stop in good order after so long, with exit code 75; as "11:50:00", "1-11:50:00" or 90m; null: no limit."""
+    """Save and stop after so long, with exit code 75: "11:50:00", "1-11:50:00" (with days) or 90m; null: no limit."""
 
     def __post_init__(self) -> None:
         time_limit_seconds(self.time_limit)
@@ -168,6 +168,8 @@ class ContractConfig:
         if all(value is None for value in asdict(self.limits).values()):
             raise UsageError("no limit is set: give limits.params=11e6, limits.macs, limits.latency_ms or more of them")
         if self.train.ema_decay is not None:
-            raise UsageError("train.ema_decay: candidates are ranked by their weights, and no average is kept")
+            raise UsageError("train.ema_decay: candidates are ranked by their raw weights, without EMA")
         if self.search.seed_steps == 0 and not self.student.init:
-            raise UsageError("search.seed_steps=0: the seed architecture then needs trained weights, student.init=FILE")
+            raise UsageError(
+                "search.seed_steps=0: the initial architecture then needs trained weights, student.init=FILE"
+            )

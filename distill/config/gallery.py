@@ -1,4 +1,4 @@
-"""What `distill.gallery` can be told."""
+"""Settings of `distill.gallery`."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class ShowConfig:
     rows: int = 18
     """Rows drawn at random."""
     extremes: int = 6
-    """Rows of each kind that the scan finds: hardest, most confident, most disputed."""
+    """Rows of each kind that the scan finds: hardest, most disagreement, most confident."""
     pick: list[int] = field(default_factory=list)
-    """Rows to be shown besides, by number."""
+    """Numbers of rows to be shown as well."""
     epochs: int = 3
-    """Stored epochs shown of each row, spread over those that it has."""
+    """Stored epochs shown per row, evenly spaced over those that it has."""
     classes: int = 6
-    """Top-k classes shown one by one; the others are a line together."""
+    """Top-k classes with a bar of their own; the others share one."""
     size: int | None = None
     """Side of the replayed views in pixels; null: the teacher's input size."""
     original: int = 320
-    """Longest side of the original pictures in pixels; larger ones are reduced."""
+    """Longest side of the original images in pixels; larger ones are reduced."""
     pictures: str = "exact"
-    """How replayed views are kept: `exact`, lossless; `jpeg`, about a third of the bytes."""
+    """How replayed views are encoded: `exact`, lossless; `jpeg`, about a third of the bytes."""
     seed: int = 0
-    """Of the rows drawn at random."""
+    """Seed of the rows drawn at random."""
 
     def __post_init__(self) -> None:
         at_least(0, show__rows=self.rows, show__extremes=self.extremes, show__seed=self.seed)
@@ -47,9 +47,9 @@ class ScanConfig:
     """What is read of the store to find rows that stand out."""
 
     blocks: int | None = 64
-    """Blocks that are read for histograms and for the rows that stand out, spread over the store; null: all."""
+    """Blocks read for the histograms and the rows that stand out, evenly spaced over the store; null: all."""
     epochs: int = 8
-    """Epochs of a row that are compared with one another, at most; with `blocks` null all of them are."""
+    """Epochs compared per row, at most; all of them where `blocks` is null."""
 
     def __post_init__(self) -> None:
         at_least(1, scan__blocks=self.blocks, scan__epochs=self.epochs)
@@ -58,16 +58,16 @@ class ScanConfig:
 @dataclass(kw_only=True)
 class GalleryConfig:
     data: DataConfig = part(DataConfig, f"path {REMOTE}")
-    """`data.path` null: a page without pictures."""
+    """`data.path` null: a page without images."""
     store: StoreConfig = part(StoreConfig, "path")
     out: str | None = None
     """The page, an HTML file."""
     show: ShowConfig = part(ShowConfig)
     scan: ScanConfig = part(ScanConfig)
     runs: list[str] = field(default_factory=list)
-    """Folders of runs whose training curves are drawn."""
+    """Folders of training runs whose curves are shown."""
     max_mb: float = 24.0
-    """Largest page in MB (10^6 bytes): rows that would pass it are left out, and the page says how many."""
+    """Largest page in MB (10^6 bytes): the last rows are left out where needed, and the page says how many."""
 
     def __post_init__(self) -> None:
         given("store.path", self.store.path, "the store to be shown")

@@ -1,4 +1,4 @@
-"""What `distill.transfer` can be told."""
+"""Settings of `distill.transfer`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ METHODS = ("knn", "linear", "few_shot", "finetune")
 
 @dataclass(kw_only=True)
 class FeaturesConfig:
-    """How pictures become features; null: as the run evaluated itself, or as the teacher is meant to be."""
+    """How features are computed; null: the evaluation settings of the run, or those of the teacher."""
 
     cache: str | None = None
-    """Folder where features are kept; null: `features` in `out`."""
+    """Folder where features are cached; null: `features` in `out`."""
     batch_size: int = 128
     """Images per batch of each process."""
     image_size: int | None = None
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     crop: float | None = None
     """Side of the centre crop as a fraction of the image's shorter side."""
     interpolation: str | None = None
@@ -42,7 +42,7 @@ class KnnConfig:
     """k-nearest-neighbour classification of the features."""
 
     neighbours: list[int] = field(default_factory=lambda: [10, 20])
-    """Each gives a score of its own."""
+    """Numbers of neighbours; each gives a score of its own."""
     temperature: float = 0.07
     """A neighbour's vote weighs exp(cosine / temperature)."""
 
@@ -58,13 +58,13 @@ class LinearConfig:
     """Linear probe: logistic regression on the features."""
 
     penalties: list[float] = field(default_factory=lambda: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
-    """Factors of half the squared weights beside the mean cross entropy; the best on held-out rows is taken."""
+    """Factors of half the squared weights, added to the mean cross entropy; the best on held-out rows is taken."""
     held_out: float = 0.1
-    """Part of the training rows that chooses the penalty."""
+    """Fraction of the training rows that chooses the penalty."""
     max_iterations: int = 500
-    """Of L-BFGS, for each penalty."""
+    """Of L-BFGS, per penalty."""
     seed: int = 0
-    """Of the held-out rows."""
+    """Of the choice of held-out rows."""
 
     def __post_init__(self) -> None:
         if not self.penalties or not min(self.penalties) > 0:
@@ -80,11 +80,11 @@ class FewShotConfig:
     """Few-shot classification: episodes of a few classes with a few labelled rows each."""
 
     ways: int = 5
-    """Classes of an episode."""
+    """Classes per episode."""
     shots: list[int] = field(default_factory=lambda: [1, 5])
-    """Known rows of each class; each gives a score of its own."""
+    """Labelled rows per class; each number gives a score of its own."""
     queries: int = 15
-    """Rows of each class to be told apart."""
+    """Rows per class to be classified."""
     episodes: int = 600
     """Episodes over which the accuracy is averaged."""
     seed: int = 0
@@ -144,7 +144,7 @@ class TransferConfig:
         given("data.val_path", self.data.val_path, "the folder of a packed data set to be scored on")
         given("out", self.out, "a folder for the results")
         if (self.run.dir is None) == (self.teacher is None):
-            raise UsageError("name what is to be probed: either run.dir=FOLDER or teacher=CHOICE")
+            raise UsageError("name the model to probe: either run.dir=FOLDER or teacher=CHOICE")
         if not self.methods:
             raise UsageError(f"methods=[]: give at least one of {', '.join(METHODS)}")
         for method in self.methods:

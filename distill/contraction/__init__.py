@@ -1,7 +1,8 @@
-"""The search that contracts a large student under hard limits, training candidates briefly from a store.
+"""The search that contracts a large student under hard limits, by training candidates briefly from a store.
 
-search     rounds: propose, share out, rank, go on          proposals  which neighbours are tried
-proxy      brief training and the score of a candidate      costs      limits, and what candidates cost
-held_out   rows that nobody trains on                       records    files of a search, and going on from them
-team       several processes, each its own candidates       report     table, plot, path, student
+search           the rounds: propose, train, rank, select     proposals   the neighbours that a round tries
+train_candidate  brief training and score of a candidate      costs       limits, and the costs of architectures
+held_out         rows that no candidate trains on             search_dir  the files of a search, for restarts
+task_queue       several processes, each its own candidates   report      table, plot, path, resulting student
+dry_run          how long a search would take
 """

@@ -1,6 +1,7 @@
-"""Rows that no candidate trains on: the last ones of the data set, seen as the teacher saw them, which rank candidates.
+"""The held-out rows, which rank candidates: the last rows of the data set, in stored views. No candidate trains on
+them.
 
-The score is how close a candidate comes to what the teacher said there: no label is needed and no teacher runs.
+A candidate is scored against the teacher's stored targets for these views: this needs neither labels nor a teacher.
 """
 
 from __future__ import annotations
@@ -12,19 +13,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from distill.data.batches import Batch
+from distill.data.batch import Batch
 from distill.data.catalog import Catalog
 from distill.data.damage_log import DamageLog
-from distill.data.images import Pictures
 from distill.data.loader import load
-from distill.data.pairs import Rows, pairs_of
+from distill.data.seeds import StoredViews
+from distill.data.view_reader import ViewReader
 from distill.errors import DistillError, UsageError
 from distill.models import TinyViT
 from distill.replay.open_store import Replay
 from distill.runtime.model_input import forward
 from distill.runtime.processes import Runtime
 from distill.student.loop import Plan
-from distill.targets.sparse import SparseTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,72 +35,70 @@ class Split:
     end: int
 
 
-def split_rows(num_rows: int, *, part: float, group_size: int) -> Split:
-    """Divides the rows; groups of mixed views stay whole.
+def split_rows(num_rows: int, *, fraction: float, group_size: int) -> Split:
+    """Divides the rows; no group of mixed views is divided.
+
+    **Arguments:** `fraction`: held-out rows / all rows; `group_size`: rows of a group, 1 without mixing.
 
     **Raises:** `UsageError` where one side would be empty.
     """
-    train = int(num_rows * (1 - part)) // group_size * group_size
+    train = int(num_rows * (1 - fraction)) // group_size * group_size
     if not 0 < train < num_rows:
         raise UsageError(
-            f"search.hold_out={part}: of {num_rows} rows in groups of {group_size}, {train} would be left to train on "
-            f"and {num_rows - train} to rank by"
+            f"search.hold_out={fraction}: of {num_rows} rows in groups of {group_size}, {train} would be left to train "
+            f"on and {num_rows - train} to rank by"
         )
     return Split(train, num_rows)
 
 
-class HeldOut(Dataset[Batch]):
-    """Stored views in the order of their rows; an index is an epoch and a range of rows."""
+class HeldOutViews(Dataset[Batch]):
+    """Stored views with their targets in row order. An index is (epoch, first row, end of rows)."""
 
     def __init__(self, catalog: Catalog, replay: Replay, *, size: int) -> None:
-        self.store, self.spec = replay.store, replay.spec
-        self.pictures = Pictures(catalog, size=size, num_classes=replay.store.spec.num_classes)
-        self.pairs = pairs_of(replay.spec, num_rows=len(catalog), seeds_of=self._seeds)
+        self.source = StoredViews(replay.store)
+        self.views = ViewReader(
+            catalog, size=size, spec=replay.spec, source=self.source, num_classes=replay.store.spec.num_classes
+        )
 
     def __getitem__(self, index: tuple[int, int, int]) -> Batch:
         epoch, begin, end = index
         rows = np.arange(begin, end)
-        self.pictures.fetch_after(end)
-        fields = self.pictures.augmented(
-            np.full(len(rows), epoch), rows, spec=self.spec, seeds_of=self._seeds, pairs=self.pairs
-        )
-        stored = self.store.read(epoch=epoch, rows=rows)
-        kept = SparseTargets(*(torch.from_numpy(values) for values in (stored.indices, stored.logprobs, stored.tail)))
-        fields["weights_b"] *= (kept.logprobs_bk[:, 0] > float("-inf")).float()
-        return Batch(kept=kept, **fields)
-
-    def _seeds(self, epoch: int, rows: Rows) -> np.ndarray:
-        return self.store.read(epoch=epoch, rows=rows).seeds
+        epochs = np.full_like(rows, epoch)
+        self.views.fetch_after(end)
+        seeds, targets = self.source.read(epochs, rows)
+        return self.views.read(epochs, rows, seeds).with_targets(targets)
 
 
 @torch.inference_mode()
 def score(
-    net: TinyViT, dataset: HeldOut, split: Split, *, epochs: tuple[int, ...], batch_size: int, workers: int,
+    net: TinyViT, dataset: HeldOutViews, split: Split, *, epochs: tuple[int, ...], batch_size: int, workers: int,
     plan: Plan, damage_log: DamageLog, runtime: Runtime,
 ) -> dict[str, float]:  # fmt: skip
-    """Holds a network, in evaluation mode, against the store on the held-out rows.
+    """Compares a network, in evaluation mode, with the store on the held-out rows.
 
-    **Returns** `loss`, the mean of the loss of training, and `agreement`, the percentage of views whose most probable
+    **Returns** `loss`, the mean training loss in nats, and `agreement`, the percentage of views whose most probable
     class is the store's.
+
+    **Raises:** `DistillError` where no held-out row can be read.
     """
     assert plan.target_loss is not None
     net.eval()
-    parts = [
+    indices = [
         (epoch, begin, min(begin + batch_size, split.end))
         for epoch in epochs
         for begin in range(split.train, split.end, batch_size)
     ]
     sums: Tensor = torch.zeros(3, dtype=torch.float64, device=runtime.device)
-    for batch in load(dataset, parts, workers=workers, pin=runtime.pin):
+    for batch in load(dataset, indices, workers=workers, pin=runtime.pin):
         damage_log.record(batch)
-        assert batch.kept is not None
-        kept = batch.kept.to(runtime.device)
+        assert batch.targets is not None
+        targets = batch.targets.to(runtime.device)
         weights_b = batch.weights_b.to(runtime.device)
         logits_bc = forward(net, batch.pixels_bhwc, normalise=plan.normalise, accelerator=runtime.accelerator)
-        losses_b = plan.target_loss(logits_bc, kept) * weights_b
-        same_b = (logits_bc.argmax(dim=1) == kept.indices_bk[:, 0]) * weights_b
-        sums += torch.stack([losses_b.sum(), same_b.sum(), weights_b.sum()]).double()
-    loss, same, count = sums.tolist()
+        losses_b = plan.target_loss(logits_bc, targets) * weights_b
+        agreements_b = (logits_bc.argmax(dim=1) == targets.indices[:, 0]) * weights_b
+        sums += torch.stack([losses_b.sum(), agreements_b.sum(), weights_b.sum()]).double()
+    loss, agreement, count = sums.tolist()
     if not count:
         raise DistillError(f"none of the held-out rows {split.train} to {split.end - 1} can be read: see data.damaged")
-    return {"loss": loss / count, "agreement": 100 * same / count}
+    return {"loss": loss / count, "agreement": 100 * agreement / count}

@@ -1,11 +1,11 @@
-"""The files of a search, each written whole or not at all, and what a restarted search finds in them.
+"""The files of a search, each written whole or not at all; from them a restarted search goes on.
 
-config.yaml                   what was asked for
+config.yaml                   the settings
 rounds/00.json                a round: its limits, parents and candidates, written before any of them is trained
-candidates/00-00.json         a trained candidate: costs and score; where it is, the candidate is finished
-candidates/00-00.safetensors  its weights, kept of those that the search went on from
-candidates.jsonl              the candidates of all rounds, a line each; made anew after every round
-report.md  pareto.png  summary.json          what came out: see `report`; summary.json last
+candidates/00-00.json         a trained candidate: costs and scores; where this file is, the candidate is finished
+candidates/00-00.safetensors  its weights, only of candidates that were selected in their round
+candidates.jsonl              the candidates of all rounds, one per line; rewritten after every round
+report.md  pareto.png  summary.json          the result: see `report`; summary.json is written last
 conf/student/contracted.yaml  contracted.safetensors   the student, and its weights after its brief training
 """
 
@@ -29,9 +29,9 @@ class Candidate:
     """An architecture to be trained."""
 
     name: str
-    """Round and number."""
+    """ROUND-NUMBER."""
     parent: str | None
-    """Name of the candidate that it was contracted from; None for the architecture that the search starts from."""
+    """Name of the candidate that it was contracted from; None for the initial architecture."""
     config: TinyViTConfig
     costs: Mapping[str, float]
 
@@ -40,45 +40,52 @@ class Candidate:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Candidate:
-        known = {name: values[name] for name in ("name", "parent", "costs")}
-        return cls(config=TinyViTConfig.from_json(values["config"]), **known)
+        config = TinyViTConfig.from_json(values["config"])
+        return cls(name=values["name"], parent=values["parent"], config=config, costs=values["costs"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """A candidate and how it did."""
+class TrainedCandidate:
+    """A candidate with its scores."""
 
     candidate: Candidate
     loss: float
     """Mean cross entropy with the stored distributions of the held-out rows, nats; infinite: training diverged."""
     agreement: float
-    """Percent."""
+    """Percentage of held-out views whose most probable class is the store's."""
     steps: int
+    """Optimiser steps of its training."""
     seconds: float
+    """Of training and scoring."""
 
     @property
     def name(self) -> str:
         return self.candidate.name
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, flat; JSON has no infinity, so the loss of a diverged candidate is null."""
-        numbers = {key: getattr(self, key) for key in ("loss", "agreement", "steps", "seconds")}
-        return self.candidate.to_json() | numbers | ({} if math.isfinite(self.loss) else {"loss": None})
+        """All fields in one flat object; JSON has no infinity, so the loss of a diverged candidate is null."""
+        loss = self.loss if math.isfinite(self.loss) else None
+        scores = {"loss": loss, "agreement": self.agreement, "steps": self.steps, "seconds": self.seconds}
+        return self.candidate.to_json() | scores
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Trained:
-        numbers = {key: values[key] for key in ("agreement", "steps", "seconds")}
-        loss = math.inf if values["loss"] is None else values["loss"]
-        return cls(candidate=Candidate.from_json(values), loss=loss, **numbers)
+    def from_json(cls, values: Mapping[str, Any]) -> TrainedCandidate:
+        return cls(
+            candidate=Candidate.from_json(values),
+            loss=math.inf if values["loss"] is None else values["loss"],
+            agreement=values["agreement"],
+            steps=values["steps"],
+            seconds=values["seconds"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What is tried together."""
+    """The candidates of a round."""
 
     number: int
     limits: Mapping[str, float]
-    """That each candidate is within; empty in round 0, which trains the architecture that the search starts from."""
+    """Each candidate is within them; empty in round 0, which trains the initial architecture."""
     candidates: tuple[Candidate, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -87,46 +94,48 @@ class Round:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Round:
-        candidates = tuple(Candidate.from_json(each) for each in values["candidates"])
+        candidates = tuple(Candidate.from_json(candidate) for candidate in values["candidates"])
         return cls(number=values["number"], limits=values["limits"], candidates=candidates)
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """The folder of a search."""
+class SearchDir:
+    """The directory of a search."""
 
     path: Path
 
     def weights(self, name: str) -> Path:
+        """File of a candidate's weights."""
         return self.path / CANDIDATES / f"{name}.safetensors"
 
-    def inherited(self, name: str) -> Path:
-        """Weights that a candidate begins with, there while it is trained."""
+    def inherited_weights(self, name: str) -> Path:
+        """File of a candidate's initial weights, present while it is trained."""
         return self.path / CANDIDATES / f"{name}.inherited.safetensors"
 
-    def result(self, name: str) -> Trained | None:
-        """What came of a candidate; None while it is not finished."""
+    def read_result(self, name: str) -> TrainedCandidate | None:
+        """The result of a candidate; None while it is not finished."""
         path = self.path / CANDIDATES / f"{name}.json"
-        return Trained.from_json(_read(path)) if path.exists() else None
+        return TrainedCandidate.from_json(_read(path)) if path.exists() else None
 
-    def finish(self, trained: Trained) -> None:
-        """Writes what came of a candidate, whose weights are there already."""
+    def write_result(self, trained: TrainedCandidate) -> None:
+        """Writes the result of a candidate, after its weights."""
         _write(self.path / CANDIDATES / f"{trained.name}.json", trained.to_json())
 
-    def round(self, number: int) -> Round | None:
+    def read_round(self, number: int) -> Round | None:
+        """A round; None while its candidates are not decided."""
         path = self.path / ROUNDS / f"{number:02d}.json"
         return Round.from_json(_read(path)) if path.exists() else None
 
-    def begin(self, round_: Round) -> None:
+    def write_round(self, round_: Round) -> None:
         _write(self.path / ROUNDS / f"{round_.number:02d}.json", round_.to_json())
 
-    def write_table(self, results: list[Trained], kept: set[str]) -> None:
-        """The candidates of all rounds, a line each, with whether the search went on from them."""
-        lines = [json.dumps(each.to_json() | {"kept": each.name in kept}) for each in results]
+    def write_table(self, results: list[TrainedCandidate], selected: set[str]) -> None:
+        """Writes the candidates of all rounds, one per line, with whether they were selected."""
+        lines = [json.dumps(trained.to_json() | {"kept": trained.name in selected}) for trained in results]
         write_text(self.path / TABLE, "".join(f"{line}\n" for line in lines))
 
-    def drop_weights(self, names: set[str]) -> None:
-        """Removes the weights of candidates that the search does not go on from."""
+    def remove_weights(self, names: set[str]) -> None:
+        """Removes the weights of candidates that were not selected."""
         for name in names:
             self.weights(name).unlink(missing_ok=True)
 
@@ -150,5 +159,5 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise DistillError(f"cannot read {path} ({error}): remove it, and the search makes it anew") from None
+        raise DistillError(f"cannot read {path} ({error}): remove it, and the search makes it again") from None
     return values

@@ -1,8 +1,8 @@
-"""Several processes that train different candidates: torchrun's, each working as if it were alone.
+"""The queue of candidates that several processes train: torchrun's, each working as if it were the only one.
 
-The candidates of a round lie in a queue, and whoever is free takes the next one. Processes agree through the key-value
-store of their launcher and share no process group: a candidate's training sees one process, so its numbers do not
-depend on how many there are.
+Each free process takes the next candidate of a round. Processes coordinate through the key-value store of their
+launcher and share no process group: the training of a candidate sees one process, so its results do not depend on how
+many there are.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from distill.errors import Stopped
 from distill.runtime import processes
 from distill.runtime.processes import GROUP_TIMEOUT, Runtime
 
-_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-_PAUSE_SECONDS = 0.1
+_LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_POLL_SECONDS = 0.1
 
 
-class Team:
-    """This process among the others of its launch."""
+class TaskQueue:
+    """Hands out numbered tasks to the processes of one launch, and lets them wait for each other."""
 
     def __init__(self) -> None:
         self.rank, self.world = 0, int(os.environ.get("WORLD_SIZE", "1"))
@@ -39,7 +39,7 @@ class Team:
         return self.rank == 0
 
     def from_main(self, key: str, work: Callable[[], str], *, stop: Callable[[], str | None]) -> str:
-        """What `work` returns at the main process, which alone does it, at every process. Keys are used once."""
+        """Runs `work` at the main process only. **Returns** its result at every process. A key is used once."""
         if self.world == 1:
             return work()
         if self.is_main:
@@ -49,15 +49,15 @@ class Team:
         text: bytes = self._store.get(key)
         return text.decode()
 
-    def shares(self, key: str, count: int) -> Iterator[int]:
-        """Numbers below `count`, each at one process only, the next one when it is asked for."""
+    def take(self, key: str, count: int) -> Iterator[int]:
+        """Yields the numbers below `count`: each number to one process only, the one that is free first."""
         number = self._next(key)
         while number < count:
             yield number
             number = self._next(key)
 
-    def meet(self, key: str, *, stop: Callable[[], str | None]) -> None:
-        """Waits until all processes have come here."""
+    def wait_for_all(self, key: str, *, stop: Callable[[], str | None]) -> None:
+        """Waits until all processes have called this."""
         if self.world > 1:
             if self._store.add(f"{key}/arrived", 1) == self.world:
                 self._store.set(f"{key}/all", "1")
@@ -72,23 +72,23 @@ class Team:
     def _wait(self, key: str, stop: Callable[[], str | None]) -> None:
         while not self._store.check([key]):
             if reason := stop():
-                raise Stopped(f"{reason}, while others were at work")
-            time.sleep(_PAUSE_SECONDS)
+                raise Stopped(f"{reason}, while waiting for other processes")
+            time.sleep(_POLL_SECONDS)
 
 
-def start_alone(compute: ComputeConfig, team: Team) -> Runtime:
-    """A runtime of one process, on a GPU of its own where there are some."""
-    with _alone(), redirect_stdout(sys.stdout if team.is_main else None):  # All would say the same.
+def start_single_process(compute: ComputeConfig, queue: TaskQueue) -> Runtime:
+    """A runtime of one process, on a GPU of its own where there are GPUs."""
+    with _hidden_launcher(), redirect_stdout(sys.stdout if queue.is_main else None):  # One process prints for all.
         runtime = processes.start(compute)
-    if team.world > 1 and team.is_main:
-        print(f"{team.world} processes train different candidates", flush=True)
+    if queue.world > 1 and queue.is_main:
+        print(f"{queue.world} processes train different candidates", flush=True)
     return runtime
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Hides from accelerate that there are others."""
-    hidden = {name: os.environ.pop(name) for name in _LAUNCHED if name in os.environ}
+def _hidden_launcher() -> Iterator[None]:
+    """Hides the launcher's variables, so that accelerate starts a single process."""
+    hidden = {name: os.environ.pop(name) for name in _LAUNCHER_VARIABLES if name in os.environ}
     if torch.cuda.is_available() and "LOCAL_RANK" in hidden:
         device = int(hidden["LOCAL_RANK"]) % torch.cuda.device_count()
         torch.cuda.set_device(device)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from distill.data.remote import Cache, Remote, default_folder, is_url
+from distill.data.remote import Cache, Remote, default_folder
 from distill.errors import DistillError
+from logitstore.storage import is_url
 
 VERSION = 1
 FOLDER = "catalog"
@@ -94,6 +95,10 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __reduce__(self) -> tuple[Callable[..., Catalog], tuple[Any, ...]]:
+        """Pickled as its place: a worker started by spawn maps the arrays again and copies none."""
+        return _restored, (self.path, self.remote, self.class_names, self.fingerprint)
 
     @property
     def where(self) -> str:
@@ -185,6 +190,13 @@ def _open(path: Path) -> Catalog:
         key_bytes=np.memmap(folder / "keys.bin", np.uint8, "r"),
         **arrays,
     )
+
+
+def _restored(path: Path, remote: Remote | None, class_names: tuple[str, ...], fingerprint: str) -> Catalog:
+    catalog = _open(path)
+    if catalog.fingerprint != fingerprint:
+        raise DistillError(f"{path} was replaced by another data set while it was in use")
+    return replace(catalog, remote=remote, class_names=class_names)
 
 
 def write_catalog(

@@ -2,8 +2,9 @@
 
     folder/class/image.jpg  ->  rows in sorted order, classes numbered as `pack` numbers them
 
-What a `Catalog` and a `ShardReader` are to packed data, `Folder` and `FolderReader` are here. Nothing is recorded of
-the files, so nothing but their decoding tells damage, and there is no fingerprint: training wants packed data.
+What a `Catalog` and a `ShardReader` are to packed data, `ImageFolder` and `ImageFolderReader` are here. Nothing is
+recorded of the files, so nothing but their decoding tells damage, and there is no fingerprint: training wants packed
+data.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy.typing as npt
 
 from distill.data.catalog import FOLDER, Catalog, Keys
 from distill.data.packing.listing import scan
-from distill.data.remote import is_url
 from distill.errors import DamagedImage, DistillError
+from logitstore.storage import is_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folder:
+class ImageFolder:
     """The images of a folder, listed. Row n is the n-th file, folder by folder in sorted order."""
 
     path: Path
@@ -46,7 +47,7 @@ class Folder:
         return self.keys[row].decode()
 
 
-Images = Catalog | Folder
+Images = Catalog | ImageFolder
 """Labelled images that can be evaluated on."""
 
 
@@ -55,19 +56,19 @@ def is_packed(path: str) -> bool:
     return is_url(path) or (Path(path) / FOLDER).exists() or not Path(path).is_dir()
 
 
-def open_folder(path: str | Path) -> Folder:
+def open_image_folder(path: str | Path) -> ImageFolder:
     """Lists the images of a folder. **Raises:** `DistillError` if it has none, or one outside a class folder."""
     try:
         keys, labels, class_names = scan(Path(path))
     except DistillError as error:
         raise DistillError(f"{error}. ({path} has no {FOLDER}/ and was taken for an image folder)") from None
-    return Folder(path=Path(path), class_names=class_names, labels=labels, keys=keys)
+    return ImageFolder(path=Path(path), class_names=class_names, labels=labels, keys=keys)
 
 
-class FolderReader:
+class ImageFolderReader:
     """Reads files of a folder by row."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: ImageFolder) -> None:
         self.folder = folder
 
     def read(self, row: int) -> bytes:

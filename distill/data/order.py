@@ -31,14 +31,14 @@ import numpy.typing as npt
 
 from distill.errors import UsageError
 
-Rows = npt.NDArray[np.int64]
+Int64s = npt.NDArray[np.int64]
 
 _SHARDS, _WINDOW = 1, 2
 _KEPT_WINDOWS = 4
 _KEPT_SHUFFLES = 2
 
 
-def permutation(length: int, *, key: tuple[int, int]) -> Rows:
+def permutation(length: int, *, key: tuple[int, int]) -> Int64s:
     """(length,) int64: the order that sorts the raw words of a Philox generator of the given 2 x 64-bit key.
 
     Philox4x64-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) with the counter from 0.
@@ -52,7 +52,7 @@ def permutation(length: int, *, key: tuple[int, int]) -> Rows:
 class Order:
     """The order of all epochs of a run, for every rank."""
 
-    starts: npt.NDArray[np.int64]
+    starts: Int64s
     """(S + 1,) first row of each tar shard, and N; ends early where a run uses the first N rows only. With a unit of
     u all but the last are multiples of u."""
     seed: int
@@ -68,8 +68,8 @@ class Order:
     """Views of a row in a batch, each of another epoch."""
     partial: bool = False
     """Whether rows that do not fill the last step of an epoch make a smaller one; not with repeats."""
-    _windows: OrderedDict[tuple[int, int], Rows] = field(default_factory=OrderedDict, repr=False, compare=False)
-    _shuffles: OrderedDict[int, tuple[Rows, Rows]] = field(default_factory=OrderedDict, repr=False, compare=False)
+    _windows: OrderedDict[tuple[int, int], Int64s] = field(default_factory=OrderedDict, repr=False, compare=False)
+    _shuffles: OrderedDict[int, tuple[Int64s, Int64s]] = field(default_factory=OrderedDict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.partial and self.repeats > 1:
@@ -122,7 +122,7 @@ class Order:
             return range(begin * self.accumulate, end * self.accumulate)
         return [step * self.accumulate + m for step in range(begin, end) for m in range(self.micro_batches_of(step))]
 
-    def batch(self, step: int, *, micro_batch: int = 0, rank: int = 0) -> tuple[Rows, Rows]:
+    def batch(self, step: int, *, micro_batch: int = 0, rank: int = 0) -> tuple[Int64s, Int64s]:
         """Epochs and rows, both (batch_size,) int64 (fewer in a partial step), of micro-batch `micro_batch` of
         optimiser
         step `step` at `rank`. The views of one row are neighbours."""
@@ -155,7 +155,7 @@ class Order:
         shuffle, step_in_shuffle = divmod(step, self.steps_per_epoch * self.repeats)
         return shuffle, step_in_shuffle * (self.step_rows // self.repeats)
 
-    def _rows(self, shuffle: int, begin: int, end: int) -> Rows:
+    def _rows(self, shuffle: int, begin: int, end: int) -> Int64s:
         """Rows at positions begin..end of a shuffle's order, both multiples of the unit."""
         begin, end = begin // self.unit, end // self.unit
         ends = self._shuffle(shuffle)[1]
@@ -169,7 +169,7 @@ class Order:
         units = np.concatenate(pieces)
         return np.asarray((units[:, None] * self.unit + np.arange(self.unit)).reshape(-1))
 
-    def _shuffle(self, shuffle: int) -> tuple[Rows, Rows]:
+    def _shuffle(self, shuffle: int) -> tuple[Int64s, Int64s]:
         """Of a shuffle the shards in their order, and after how many units each window ends; the last two are kept."""
         if shuffle not in self._shuffles:
             shards = permutation(len(self.starts) - 1, key=(self.seed, shuffle << 32 | _SHARDS))
@@ -180,7 +180,7 @@ class Order:
                 self._shuffles.popitem(last=False)
         return self._shuffles[shuffle]
 
-    def _window(self, shuffle: int, window: int) -> Rows:
+    def _window(self, shuffle: int, window: int) -> Int64s:
         """All units of one window in their order; the last few windows are kept."""
         if (shuffle, window) not in self._windows:
             shards = self._shuffle(shuffle)[0][window * self.window_shards : (window + 1) * self.window_shards]
@@ -193,7 +193,7 @@ class Order:
         return self._windows[shuffle, window]
 
 
-def first_rows(starts: npt.NDArray[np.int64], num_rows: int | None) -> npt.NDArray[np.int64]:
+def first_rows(starts: Int64s, num_rows: int | None) -> Int64s:
     """Cuts shard starts down to the first `num_rows` rows (all when None).
 
     **Raises:** `UsageError` if there are not that many.

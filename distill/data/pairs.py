@@ -7,41 +7,44 @@ because it follows from the seed of the group's first view.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from distill.data.order import Int64s
+from distill.data.seeds import SeedSource
 from distill.errors import UsageError
-from distill.views import MixSpec, ViewSpec, pair_order
+from distill.views import MixSpec, pair_order
 
-Rows = npt.NDArray[np.int64]
-SeedsOf = Callable[[int, Rows], npt.NDArray[np.uint64]]
-"""(epoch, (n,) rows) -> (n,) uint64 view seeds."""
-
-_KEPT_GROUPS = 4096
+_CACHED_GROUPS = 4096
 
 
 class Pairs:
-    """The pairs of a data set's rows. The last few thousand groups' orders are kept."""
+    """The pairs of a data set's rows. The last few thousand groups' orders are cached."""
 
-    def __init__(self, spec: MixSpec, *, num_rows: int, seeds_of: SeedsOf) -> None:
+    def __init__(self, spec: MixSpec, *, num_rows: int, source: SeedSource) -> None:
         """**Arguments:** `num_rows`: of the whole data set."""
-        self.spec, self.num_rows, self.seeds_of = spec, num_rows, seeds_of
-        self._orders: OrderedDict[tuple[int, int], Rows] = OrderedDict()
+        self.spec, self.num_rows, self._source = spec, num_rows, source
+        self._orders: OrderedDict[tuple[int, int], Int64s] = OrderedDict()
 
-    def rows_at(self, epoch: int, places: Rows) -> Rows:
-        """Rows at some places of an epoch in which every group lies in the order of its pairs: a pair is in
-        neighbouring places, the lower of them even within its group."""
-        groups, within = np.divmod(places, self.spec.group_size)
-        orders = self._of(epoch, groups)
-        rows = [g * self.spec.group_size + orders[g][n] for g, n in zip(groups.tolist(), within.tolist(), strict=True)]
-        return np.array(rows, np.int64)
+    def rows_at(self, epoch: int, positions: Int64s) -> Int64s:
+        """Rows at some positions of an epoch in which every group lies in the order of its pairs: a pair is in
+        neighbouring positions, the lower of them even within its group."""
+        size = self.spec.group_size
+        groups, within = np.divmod(positions, size)
+        orders = self._group_orders(epoch, groups)
+        return np.array([g * size + orders[g][n] for g, n in zip(groups.tolist(), within.tolist(), strict=True)])
 
-    def partners(self, epoch: int, rows: Rows) -> Rows:
-        """Each row's partner in an epoch; a row that is left alone is its own."""
+    def partners(self, epochs: Int64s, rows: Int64s) -> Int64s:
+        """(n,) each row's partner in its epoch; a row without one is its own."""
+        partners = rows.copy()
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            partners[here] = self._partners(epoch, rows[here])
+        return partners
+
+    def _partners(self, epoch: int, rows: Int64s) -> Int64s:
         groups, within = np.divmod(rows, self.spec.group_size)
-        orders = self._of(epoch, groups)
+        orders = self._group_orders(epoch, groups)
         partners = rows.copy()
         for n, (group, position) in enumerate(zip(groups.tolist(), within.tolist(), strict=True)):
             order = orders[group]
@@ -50,27 +53,22 @@ class Pairs:
                 partners[n] = group * self.spec.group_size + order[other]
         return partners
 
-    def _of(self, epoch: int, groups: Rows) -> dict[int, Rows]:
+    def _group_orders(self, epoch: int, groups: Int64s) -> dict[int, Int64s]:
         wanted = np.unique(groups)
         orders = {g: self._orders[epoch, g] for g in wanted.tolist() if (epoch, g) in self._orders}
         new = np.array([g for g in wanted.tolist() if g not in orders], np.int64)
         if len(new):
-            seeds = self.seeds_of(epoch, new * self.spec.group_size)
+            seeds = self._source.seeds(np.full(len(new), epoch), new * self.spec.group_size)
             for group, seed in zip(new.tolist(), seeds.tolist(), strict=True):
                 length = min(self.spec.group_size, self.num_rows - group * self.spec.group_size)
                 orders[group] = self._orders[epoch, group] = pair_order(seed, length=length)
-        while len(self._orders) > _KEPT_GROUPS:
+        while len(self._orders) > _CACHED_GROUPS:
             self._orders.popitem(last=False)
         return orders
 
 
-def pairs_of(spec: ViewSpec, *, num_rows: int, seeds_of: SeedsOf) -> Pairs | None:
-    """The pairs of a ViewSpec that mixes; None for any other."""
-    return Pairs(spec.mix, num_rows=num_rows, seeds_of=seeds_of) if spec.mix else None
-
-
-def group_starts(starts: Rows, mix: MixSpec | None, *, num_rows: int) -> Rows:
-    """Cuts shard starts back to whole groups, so that no group is dealt in two pieces; as they are without mixing.
+def group_starts(starts: Int64s, mix: MixSpec | None, *, num_rows: int) -> Int64s:
+    """Moves shard starts back to whole groups, so that no group is split; unchanged without mixing.
 
     **Arguments:** `starts` (S + 1,) may end before the data set's `num_rows`.
 

@@ -4,12 +4,13 @@
 
 Whole shards are fetched, because nearly all of a shard's images are wanted within one window of the order. A worker
 fetches the shards of the window after the one it reads from in a thread; a shard that is not there in time is fetched
-while the reader waits. Any URL that fsspec knows will do (`s3://`, `gs://`, `hf://`, `http://`, `file://`, `memory://`).
+while the reader waits. Any URL that fsspec knows will do (`s3://`, `gs://`, `hf://`, `http://`, `file://`, `memory://`);
+requests, retries and time limits are those of `logitstore.storage.remote`.
 
-Several processes share one cache folder without locks. A file appears under its name only when it is whole: each
-process writes a `.part` of its own and renames it. A `.claim` that only one process can create keeps the others from
-fetching the same file; it is a courtesy, so a claim whose holder seems dead (no change for a while) is just removed.
-Files read longest ago are removed to stay within the bound; a reader that has such a file open can go on reading.
+Several processes share one cache folder without locks. A file appears under its name only when it is whole
+(`atomic_path`). A `.claim` that only one process can create keeps the others from fetching the same file; it is a
+courtesy, so a claim whose holder seems dead (no change for a while) is just removed. Files read longest ago are removed
+to stay within the bound; a reader that has such a file open can go on reading.
 """
 
 from __future__ import annotations
@@ -17,22 +18,18 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-
-import fsspec
+from typing import BinaryIO
 
 from distill.errors import DistillError
+from logitstore import StoreError, StoreUnreachable
+from logitstore.storage import remote
+from logitstore.storage.atomic import atomic_path
 
-T = TypeVar("T")
-
-_CHUNK = 8 * 2**20
-_LONGEST_PAUSE = 30.0
 _POLL = 0.05
 
 
@@ -43,11 +40,11 @@ class Cache:
     folder: Path
     limit_bytes: int = 50 * 10**9
     """Of all files in the folder, those being fetched included."""
-    retries: int = 5
+    retries: int = remote.RETRIES
     """Further tries of a read that fails or is too slow; the pause before the n-th is 2^(n-1) * `pause`."""
-    timeout: float = 60.0
+    timeout: float = remote.TIMEOUT_S
     """Seconds that one read of at most 8 MiB may take."""
-    pause: float = 0.5
+    pause: float = remote.PAUSE_S
     """Seconds before the first retry; pauses double, up to 30 s."""
 
 
@@ -56,28 +53,29 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distill"
 
 
-def is_url(path: str | Path) -> bool:
-    return "://" in str(path)
-
-
 class Remote:
     """A folder on a URL. Safe in forked workers: each process makes its own connection."""
 
     def __init__(self, url: str, cache: Cache) -> None:
-        self.url, self.cache = url.rstrip("/"), cache
+        self.cache = cache
+        self._files = remote.RemoteFiles(url, retries=cache.retries, timeout=cache.timeout, pause=cache.pause)
+        self.url = self._files.url
         self._pid = 0
-        self._files: Any = None
-        self._root = ""
         self._ahead: queue.Queue[tuple[str, Path, int]] | None = None
+
+    def __reduce__(self) -> tuple[type[Remote], tuple[str, Cache]]:
+        """Pickled as its address: a worker started by spawn makes its own connection too."""
+        return Remote, (self.url, self.cache)
 
     def read(self, name: str) -> bytes:
         """A small file, whole. **Raises:** `FileNotFoundError`; `DistillError` after the last retry."""
-        files, root = self._filesystem()
-        return self._patiently(name, lambda: bytes(files.cat_file(f"{root}/{name}")))
+        with self._reported(name):
+            return self._files.read(name)
 
     def size(self, name: str) -> int:
-        files, root = self._filesystem()
-        return self._patiently(name, lambda: int(files.info(f"{root}/{name}")["size"]))
+        """Bytes of a file. **Raises:** as `read` does."""
+        with self._reported(name):
+            return self._files.size(name)
 
     def fetch(self, name: str, target: Path, *, size_bytes: int | None = None, waits: bool = True) -> None:
         """Puts a file at `target`, unless it is there. With `waits=False` a file that another process is fetching is
@@ -96,20 +94,18 @@ class Remote:
                     return
                 self._wait(target, claim)
                 continue
-            part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
             try:
-                with part.open("wb") as file:
-                    self._download(name, file, size_bytes, alive=claim)
-                part.rename(target)
+                with atomic_path(target) as part, part.open("wb") as file:
+                    self._download(name, file, size_bytes, alive=(claim, part))
             finally:
-                part.unlink(missing_ok=True)
                 claim.unlink(missing_ok=True)
 
     def fetch_ahead(self, wanted: Sequence[tuple[str, Path, int]]) -> None:
         """Fetches (name, target, size) in a thread of this process; failures are left to the reader's own fetch."""
         if self._ahead is None or self._pid != os.getpid():
-            self._filesystem()
-            self._ahead = queue.Queue()
+            with self._reported(""):
+                self._files.filesystem()  # Opened in this thread, before both use it.
+            self._ahead, self._pid = queue.Queue(), os.getpid()
             threading.Thread(target=self._work, args=(self._ahead,), name="fetch ahead", daemon=True).start()
         for item in wanted:
             self._ahead.put(item)
@@ -120,29 +116,21 @@ class Remote:
             with contextlib.suppress(DistillError, OSError):
                 self.fetch(name, target, size_bytes=size_bytes, waits=False)
 
-    def _filesystem(self) -> tuple[Any, str]:
-        if self._pid != os.getpid():
-            self._files, self._root = connect(self.url)
-            self._pid = os.getpid()
-        return self._files, self._root
+    def _download(self, name: str, file: BinaryIO, size_bytes: int, *, alive: Sequence[Path]) -> None:
+        """Writes a remote file's bytes into `file`; `alive` are touched before each try of a read."""
 
-    def _download(self, name: str, file: BinaryIO, size_bytes: int, *, alive: Path) -> None:
-        files, root = self._filesystem()
+        def touch() -> None:
+            for path in alive:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
+
         make_room(self.cache, size_bytes, name=name)
         file.truncate(size_bytes)  # So that others count it in full.
-        for begin in range(0, size_bytes, _CHUNK):
-            end = min(begin + _CHUNK, size_bytes)
-
-            def piece(begin: int = begin, end: int = end) -> bytes:
-                for path in (alive, file.name):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.utime(path)
-                data = bytes(files.cat_file(f"{root}/{name}", start=begin, end=end))
-                if len(data) != end - begin:
-                    raise OSError(f"bytes {begin} to {end} were asked for, {len(data)} came")
-                return data
-
-            file.write(self._patiently(name, piece))
+        for begin in range(0, size_bytes, remote.PIECE_BYTES):
+            end = min(begin + remote.PIECE_BYTES, size_bytes)
+            with self._reported(name):
+                piece = self._files.read_range(name, begin, end, on_try=touch)
+            file.write(piece)
 
     def _wait(self, target: Path, claim: Path) -> None:
         """Waits until another process has fetched a file or gives up; removes its claim if it seems to have died."""
@@ -152,55 +140,25 @@ class Remote:
                     claim.unlink()
             time.sleep(_POLL)
 
-    def _patiently(self, name: str, work: Callable[[], T]) -> T:
-        for attempt in range(self.cache.retries + 1):
-            if attempt:
-                time.sleep(min(_LONGEST_PAUSE, self.cache.pause * 2 ** (attempt - 1)))
-            try:
-                return within(self.cache.timeout, work)
-            except (FileNotFoundError, PermissionError):
-                raise
-            except Exception as caught:  # Each file system has its own errors.
-                error = caught
-        raise DistillError(
-            f"{self.url}/{name} could not be read in {self.cache.retries + 1} tries; the last failed with "
-            f"{type(error).__name__}: {error}. See to the connection, or raise data.retries or data.timeout"
-        )
-
-
-def connect(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path on it. **Raises:** `DistillError` where it cannot be had."""
-    try:
-        files, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise DistillError(f"{url}: {error} (for s3:// URLs: pip install 'distill[s3]')") from None
-    return files, str(root).rstrip("/")
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """The result of `work`, in a thread that is left behind if it takes longer. **Raises:** what `work` raises, or
-    `TimeoutError`."""
-    result: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(1)
-
-    def run() -> None:
+    @contextlib.contextmanager
+    def _reported(self, name: str) -> Iterator[None]:
+        """Errors of the driver, of the network and of the address become `DistillError`."""
         try:
-            result.put((work(), None))
-        except BaseException as error:
-            result.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        value, error = result.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]
+            yield
+        except StoreUnreachable as error:
+            last = error.__cause__
+            raise DistillError(
+                f"{self.url}/{name} could not be read in {self.cache.retries + 1} tries; the last failed with "
+                f"{type(last).__name__}: {last}. See to the connection, or raise data.retries or data.timeout"
+            ) from None
+        except StoreError as error:
+            raise DistillError(str(error)) from None
 
 
 def _seems_dead(path: Path, cache: Cache) -> bool:
-    """Whether nothing was done about a claim or part for longer than a try and the pause after it can last."""
-    return time.time() - path.stat().st_mtime > cache.timeout + _LONGEST_PAUSE + 10
+    """Whether nothing was done about a claim or a temporary file for longer than a try and the pause after it can
+    last."""
+    return time.time() - path.stat().st_mtime > cache.timeout + remote.LONGEST_PAUSE_S + 10
 
 
 def make_room(cache: Cache, size_bytes: int, *, name: str) -> None:
@@ -219,7 +177,7 @@ def make_room(cache: Cache, size_bytes: int, *, name: str) -> None:
     shards: list[tuple[float, int, Path]] = []
     for path in cache.folder.glob("*/*.tar*"):
         with contextlib.suppress(FileNotFoundError):
-            if path.suffix == ".part" and _seems_dead(path, cache):  # Left by a process that was killed.
+            if path.suffix != ".tar" and _seems_dead(path, cache):  # Left by a process that was killed.
                 path.unlink()
                 continue
             status = path.stat()

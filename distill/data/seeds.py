@@ -1,20 +1,89 @@
-"""The seed of every view."""
+"""The seed of every view: derived from its coordinate, or read from a store.
+
+A view's coordinate is (stored epoch, row). Both sources give the seeds of many coordinates as one array, and what else
+is known of the views: a store has their targets. Nothing else in the project makes or looks up a seed.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
+import torch
+
+import logitstore
+from distill.data.order import Int64s
+from distill.targets.sparse import SparseTargets
+
+Seeds = npt.NDArray[np.uint64]
 
 _ROOM = 2**40
 
 
-def view_seeds(
-    rows: npt.NDArray[np.int64] | range, *, base: int, epoch: int, num_samples: int
-) -> npt.NDArray[np.uint64]:
-    """(n,) uint64 seeds of the views of some rows in one epoch: base * 2**40 + epoch * N + row, modulo 2**64.
+class SeedSource(Protocol):
+    """Where the seeds of views come from."""
+
+    def seeds(self, epochs: Int64s, rows: Int64s) -> Seeds:
+        """(n,) uint64 of the views at n coordinates, in any order."""
+        ...
+
+    def read(self, epochs: Int64s, rows: Int64s) -> tuple[Seeds, SparseTargets | None]:
+        """The same with the views' targets, (n, k), where there are any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedSeeds:
+    """base * 2**40 + epoch * N + row, modulo 2**64.
 
     Seeds that count up compress to next to nothing, and the generator they key is counter-based: made for keys that
     differ in one bit. Stores of up to 2**40 views with different bases share no seed.
     """
-    first = (base * _ROOM + epoch * num_samples) % 2**64
-    return np.asarray(rows, np.uint64) + np.uint64(first)
+
+    base: int
+    num_samples: int
+    """N."""
+
+    def seeds(self, epochs: Int64s, rows: Int64s) -> Seeds:
+        first = np.uint64(self.base * _ROOM % 2**64)
+        return epochs.astype(np.uint64) * np.uint64(self.num_samples) + rows.astype(np.uint64) + first
+
+    def read(self, epochs: Int64s, rows: Int64s) -> tuple[Seeds, None]:
+        return self.seeds(epochs, rows), None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredViews:
+    """Seeds and targets as a store holds them."""
+
+    store: logitstore.Store
+
+    def seeds(self, epochs: Int64s, rows: Int64s) -> Seeds:
+        return self.read(epochs, rows)[0]
+
+    def read(self, epochs: Int64s, rows: Int64s) -> tuple[Seeds, SparseTargets]:
+        """**Raises:** a `logitstore.StoreError` for a block that is missing or damaged."""
+        order, parts = [], []
+        for epoch in np.unique(epochs).tolist():
+            at = np.flatnonzero(epochs == epoch)
+            order.append(at)
+            parts.append(self.store.read(epoch=epoch, rows=rows[at]))
+        back = np.argsort(np.concatenate(order))
+
+        def gathered(name: str) -> npt.NDArray[np.generic]:
+            return np.asarray(np.concatenate([getattr(part, name) for part in parts])[back])
+
+        targets = SparseTargets(*(torch.from_numpy(gathered(name)) for name in ("indices", "logprobs", "tail")))
+        return gathered("seeds").astype(np.uint64, copy=False), targets
+
+
+def as_int64(seeds: Seeds) -> torch.Tensor:
+    """uint64 seeds as the int64 of the same bits: torch's unsigned types lack most operations."""
+    return torch.from_numpy(seeds.view(np.int64))
+
+
+def as_uint64(seeds_b: torch.Tensor) -> Seeds:
+    """Back from `as_int64`."""
+    return seeds_b.numpy().view(np.uint64)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from distill.data.batches import Batch, EvalBatches
+from distill.data.batch import Batch
+from distill.data.batches import EvalBatches
 from distill.data.loader import load
 from distill.errors import DistillError
 from distill.evaluation.real_labels import RealLabels
@@ -85,7 +86,7 @@ class Agreement:
         """**Arguments:** `net`: the teacher, in evaluation mode on the device; `dataset`, `normalise`: the images as it
         needs them; `batch_size`: that of the evaluation."""
         self._net, self._normalise, self._runtime = net, normalise, runtime
-        parts = rows_of_process(len(dataset.pictures.catalog), batch_size=batch_size, runtime=runtime)
+        parts = rows_of_process(len(dataset.views.images), batch_size=batch_size, runtime=runtime)
         self._batches: Iterator[Batch] = load(dataset, parts, workers=workers, pin=runtime.pin)
         self._sums = torch.zeros(3, dtype=torch.float64, device=runtime.device)
 

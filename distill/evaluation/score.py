@@ -13,7 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from distill.data.batches import Batch, EvalBatches
+from distill.data.batch import Batch
+from distill.data.batches import EvalBatches
 from distill.data.damage_log import DamageLog
 from distill.data.image_folder import Images
 from distill.data.loader import load
@@ -81,7 +82,7 @@ def evaluate(
     """
     was_training = net.training
     net.eval()
-    parts = rows_of_process(len(dataset.pictures.catalog), batch_size=batch_size, runtime=runtime)
+    parts = rows_of_process(len(dataset.views.images), batch_size=batch_size, runtime=runtime)
     sums = torch.zeros(4, dtype=torch.float64, device=runtime.device)
     for batch in load(dataset, parts, workers=workers, pin=runtime.pin):
         damage_log.record(batch)
@@ -99,7 +100,7 @@ def evaluate(
     net.train(was_training)
     top1, top5, loss, count = runtime.accelerator.reduce(sums, reduction="sum").tolist()
     if not count:
-        raise DistillError(f"{dataset.pictures.catalog.where} has no labelled image to evaluate on")
+        raise DistillError(f"{dataset.views.images.where} has no labelled image to evaluate on")
     return Scores(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, num_images=round(count))
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from distill import inputs, models
 from distill.config import EvalConfig, EvaluateConfig
 from distill.data.batches import EvalBatches
-from distill.data.image_folder import Images, is_packed, open_folder
-from distill.data.remote import is_url
+from distill.data.image_folder import Images, is_packed, open_image_folder
 from distill.evaluation import class_mapping
 from distill.evaluation.metrics import Agreement, Calibration, Real
 from distill.evaluation.real_labels import open_real_labels
@@ -22,13 +21,14 @@ from distill.runs import run_dir
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.views import EvalSpec
+from logitstore.storage import is_url
 
 
 def open_images(config: EvaluateConfig) -> Images:
     """The labelled images, packed or an image folder."""
     path = config.data.val_path
     assert path
-    return inputs.open_catalog(config.data, path) if is_packed(path) else open_folder(path)
+    return inputs.open_catalog(config.data, path) if is_packed(path) else open_image_folder(path)
 
 
 def damage_file(val_path: str) -> Path:

@@ -1,12 +1,13 @@
-"""The rooms of `distill.gallery`: a store as one HTML page.
+"""The gallery page: a store as one HTML file. `distill.gallery` calls these modules in this order.
 
-sight         what of the store's pictures can be shown here, and what must be said about it
-scan          reads blocks: histograms, and the rows that stand out (ranking, dispute)
-coverage      which blocks are there, as a map
+curves        the training runs to be shown: their metrics, thinned
+replayed      whether images and views can be shown, and the notices about it
 classes       names of classes, and which class a label stands for
-exhibits      rows for the page: original, replayed views, parameters in words, kept classes (pictures)
-curves        what runs wrote down while they trained
-charts        histograms and curves as shapes
-facts         what the store is, in figures and words
-document      all of it into `web/`: template, style and script, one file
+scan          reads blocks: histograms, and the rows that stand out (with ranking and disagreement)
+row_choice    which rows the page shows, and why
+rows          the examples: original image, replayed views with their parameters, predictions (with images, predictions)
+coverage      which blocks are written, as a map
+facts         the store in figures and in words
+charts        histograms and curves as SVG
+document      all of it into the template, style and script of `web/`: one file
 """

@@ -1,4 +1,4 @@
-"""Which blocks of a store are there, as a map that stays small however large the store is."""
+"""Which blocks of a store are written, as a map that stays small for any size of store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-MOST_COLUMNS, MOST_LINES = 96, 60
+MAX_COLUMNS, MAX_LINES = 96, 60
 
 STATES = {
     "read": "written, read for this page, sound",
@@ -16,18 +16,18 @@ STATES = {
     "missing": "missing",
     "damaged": "damaged",
 }
-"""What a cell can be, and what that means."""
+"""State of a cell -> what it means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One rectangle of the map: blocks of one line that follow one another and are in the same state."""
+    """One rectangle of the map: neighbouring blocks of one line in the same state."""
 
     column: int
     line: int
     width: int
     state: str
-    says: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Coverage:
     """Whether a cell stands for several blocks."""
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """The map in a sentence."""
         total = self.num_epochs * self.num_blocks
         text = f"{self.num_done:,} of {total:,} blocks are written"
@@ -61,9 +61,9 @@ class Coverage:
 
 
 def coverage(done: npt.NDArray[np.bool_], *, read: npt.NDArray[np.bool_], damaged: npt.NDArray[np.bool_]) -> Coverage:
-    """The map of blocks (E, B): committed, read in full, found damaged."""
+    """The map of blocks, each argument (E, B): committed, read in full, found damaged."""
     num_epochs, num_blocks = done.shape
-    edges_e, edges_b = _edges(num_epochs, MOST_LINES), _edges(num_blocks, MOST_COLUMNS)
+    edges_e, edges_b = _edges(num_epochs, MAX_LINES), _edges(num_blocks, MAX_COLUMNS)
     sums = {
         name: np.add.reduceat(np.add.reduceat(values.astype(np.int64), edges_e[:-1], axis=0), edges_b[:-1], axis=1)
         for name, values in (("done", done), ("read", read), ("damaged", damaged))
@@ -74,7 +74,7 @@ def coverage(done: npt.NDArray[np.bool_], *, read: npt.NDArray[np.bool_], damage
         ["damaged", "missing", "partly", "read"],
         default="done",
     )
-    cells = [cell for line, of_line in enumerate(states) for cell in _cells(line, of_line, edges_e, edges_b)]
+    cells = [cell for line, line_states in enumerate(states) for cell in _cells(line, line_states, edges_e, edges_b)]
     return Coverage(
         columns=len(edges_b) - 1,
         lines=len(edges_e) - 1,
@@ -89,9 +89,9 @@ def coverage(done: npt.NDArray[np.bool_], *, read: npt.NDArray[np.bool_], damage
     )
 
 
-def _edges(count: int, most: int) -> npt.NDArray[np.int64]:
-    """0 .. count in at most `most` steps of nearly the same length."""
-    return np.unique(np.linspace(0, count, min(count, most) + 1).round().astype(np.int64))
+def _edges(count: int, max_steps: int) -> npt.NDArray[np.int64]:
+    """0 .. count in at most `max_steps` steps of nearly the same length."""
+    return np.unique(np.linspace(0, count, min(count, max_steps) + 1).round().astype(np.int64))
 
 
 def _cells(
@@ -100,15 +100,16 @@ def _cells(
     """Of one line; neighbours in the same state are one rectangle."""
     starts = np.flatnonzero(np.append(True, states[1:] != states[:-1]))
     ends = np.append(starts[1:], len(states))
-    epochs = _span("epoch", int(edges_e[line]), int(edges_e[line + 1]))
+    epochs = _range_text("epoch", int(edges_e[line]), int(edges_e[line + 1]))
     return [
         Cell(
             column=start, line=line, width=end - start, state=str(states[start]),
-            says=f"{epochs}, {_span('block', int(edges_b[start]), int(edges_b[end]))}: {STATES[str(states[start])]}",
+            description=f"{epochs}, {_range_text('block', int(edges_b[start]), int(edges_b[end]))}: "
+            f"{STATES[str(states[start])]}",
         )
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
     ]  # fmt: skip
 
 
-def _span(what: str, first: int, end: int) -> str:
-    return f"{what} {first}" if end == first + 1 else f"{what}s {first} to {end - 1}"
+def _range_text(unit: str, first: int, end: int) -> str:
+    return f"{unit} {first}" if end == first + 1 else f"{unit}s {first} to {end - 1}"

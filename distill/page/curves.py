@@ -1,4 +1,4 @@
-"""What runs wrote down while they trained, thinned out to what a chart can show."""
+"""Training runs for the gallery page: their curves, thinned to what a chart can show, and their last values."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from distill.errors import DistillError
 from distill.runs import run_dir
-from distill.runs.metric_log import read_metrics
+from distill.runs.metric_log import read_metrics, series
 
-MOST_POINTS = 300
-"""Of one line."""
+MAX_POINTS = 300
+"""Of one curve."""
 
 PANELS = {
     "loss": ("Loss", 1.0),
@@ -33,39 +33,42 @@ class Run:
     name: str
     path: str
     student: str
-    learned_from: str
+    trained_on: str
+    """Path of its store, or `labels`."""
     finished: bool
-    lines: dict[str, Points]
+    curves: dict[str, Points]
     """By key of `PANELS`, those that the run has."""
     facts: tuple[tuple[str, str], ...]
+    """(name, value) of its steps and of each curve's last point."""
 
 
 def read_run(path: str) -> Run:
-    """Reads a run's folder, finished or not. **Raises:** `DistillError` if it is none, or has no metrics yet."""
+    """Reads the folder of a run, finished or not.
+
+    **Raises:** `DistillError` if it is not the folder of a run, or has no metrics yet.
+    """
     folder = Path(path)
     config = run_dir.read_config(folder)
-    values = read_metrics(folder / run_dir.METRICS)
-    lines = {}
+    lines = read_metrics(folder / run_dir.METRICS)
+    curves = {}
     for key, (_, factor) in PANELS.items():
-        points = [(float(line["epoch"]), factor * float(line[key])) for line in values if key in line]
-        if points:
-            lines[key] = thinned(points)
-    if not lines:
-        raise DistillError(f"{folder} has no line of metrics yet: let the run go on, or leave it out of runs=[..]")
+        if points := [(epoch, factor * value) for epoch, value in series(lines, key)]:
+            curves[key] = thinned(points)
+    if not curves:
+        raise DistillError(f"{folder} has no line of metrics yet: wait for the first, or leave it out of runs=[..]")
     finished = (folder / run_dir.SUMMARY).exists()
-    last = values[-1]
-    facts = [("steps", f"{int(last.get('step', 0)):,}" + ("" if finished else " so far"))]
-    facts += [(PANELS[key][0], f"{points[-1][1]:.4g}") for key, points in lines.items()]
+    facts = [("steps", f"{int(lines[-1].get('step', 0)):,}" + ("" if finished else " so far"))]
+    facts += [(PANELS[key][0], f"{points[-1][1]:.4g}") for key, points in curves.items()]
     return Run(
         name=folder.name or str(folder.resolve().name), path=path, student=config.student.name,
-        learned_from=config.store.path or "labels", finished=finished, lines=lines, facts=tuple(facts),
+        trained_on=config.store.path or "labels", finished=finished, curves=curves, facts=tuple(facts),
     )  # fmt: skip
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> Points:
-    """At most `MOST_POINTS` points, the last one among them: of more, means of equal pieces."""
-    if len(points) <= MOST_POINTS:
+    """At most `MAX_POINTS` points, the last one among them; where there are more, means over pieces of equal length."""
+    if len(points) <= MAX_POINTS:
         return tuple(points)
-    edges = [len(points) * n // MOST_POINTS for n in range(MOST_POINTS + 1)]
+    edges = [len(points) * n // MAX_POINTS for n in range(MAX_POINTS + 1)]
     pieces = [points[first:end] for first, end in pairwise(edges)]
     return tuple((piece[-1][0], sum(value for _, value in piece) / len(piece)) for piece in pieces)

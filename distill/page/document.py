@@ -1,8 +1,8 @@
-"""All that was found, into one HTML file: the template, style and script of `web/`, filled by jinja.
+"""The gallery page as one HTML file: the template, style and script of `web/`, filled by jinja.
 
 Everything that comes from a store, a data set or a run is escaped by the template. A content security policy in the
-page allows its own style and script by their digests, pictures from `data:` addresses, and nothing else: the page
-cannot ask the network for anything.
+page allows its own style and script by their digests, images from `data:` URLs, and nothing else: the page cannot
+request anything from the network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -33,7 +32,7 @@ _MARK_WITHIN = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What the page says."""
+    """The content of the page."""
 
     title: str
     about: str
@@ -44,11 +43,11 @@ class Document:
     histograms: Sequence[Histogram]
     runs: Sequence[Run]
     panels: Sequence[Panel]
-    exhibits: Sequence[Example]
+    examples: Sequence[Example]
     kinds: dict[str, tuple[str, str]]
     """Kind of row -> its name and what it means."""
     exact: bool
-    """Whether replayed views are kept without loss."""
+    """Whether replayed views are lossless."""
 
 
 def render(document: Document) -> str:
@@ -59,7 +58,7 @@ def render(document: Document) -> str:
     )  # fmt: skip
     environment.filters |= {"percent": percent}
     style, script = _text("style.css"), _text("script.js")
-    counts = {kind: sum(kind in each.kinds for each in document.exhibits) for kind in KINDS}
+    counts = {kind: sum(kind in example.kinds for example in document.examples) for kind in KINDS}
     return environment.get_template("page.html").render(
         page=document, generator=GENERATOR, style=style, script=script, states=STATES,
         kinds=[(kind, *document.kinds[kind], counts[kind]) for kind in KINDS if counts[kind]],
@@ -67,49 +66,52 @@ def render(document: Document) -> str:
     )  # fmt: skip
 
 
-def fit(document: Document, *, chosen: int, most_bytes: float) -> tuple[Document, str]:
-    """The page with as many of its rows, in their order, as there is room for; it says how many that leaves out.
+def fit(document: Document, *, chosen: int, max_bytes: float) -> tuple[Document, str]:
+    """Leaves out the last rows until the page is small enough; a notice in it gives their number.
 
-    **Arguments:** `chosen`: rows that were to be shown.
+    **Arguments:** `chosen`: number of rows that were to be shown.
 
-    **Raises:** `DistillError` if there is no room for the page without rows.
+    **Returns:** the document as it fits, and its HTML.
+
+    **Raises:** `DistillError` if the page is too large even without rows.
     """
-    number = len(document.exhibits)
+    number = len(document.examples)
     while True:
         notices = document.notices
         if left := chosen - number:
             text = (
-                f"{left} of {chosen} rows were left out to keep the page below {most_bytes / 1e6:g} MB: a larger "
-                "max_mb, or show.pictures=jpeg, fewer show.epochs or a smaller show.size make room."
+                f"{left} of {chosen} rows were left out to keep the page below {max_bytes / 1e6:g} MB: to show more, "
+                "set a larger max_mb, show.pictures=jpeg, fewer show.epochs or a smaller show.size."
             )
             notices = (*notices, Notice("plain", text))
-        fitting = replace(document, exhibits=document.exhibits[:number], notices=notices)
-        page = render(fitting)
+        shortened = replace(document, examples=document.examples[:number], notices=notices)
+        page = render(shortened)
         size = len(page.encode())
-        if size <= most_bytes:
-            return fitting, page
+        if size <= max_bytes:
+            return shortened, page
         if not number:
-            raise DistillError(f"max_mb={most_bytes / 1e6:g}: the page takes {size / 1e6:.2f} MB without a single row")
-        number = min(number - 1, int(number * most_bytes / size))
+            raise DistillError(f"max_mb={max_bytes / 1e6:g}: the page takes {size / 1e6:.2f} MB without a single row")
+        number = min(number - 1, int(number * max_bytes / size))
 
 
 def check_target(out: str) -> Path:
-    """The file to be written. **Raises:** `DistillError` if it is there and is no page of this program, or has no
-    folder."""
+    """The file to be written. **Raises:** `DistillError` if its folder does not exist, or if a file is there that this
+    program has not made."""
     path = Path(out)
     if path.is_dir() or not path.parent.is_dir():
         raise DistillError(f"cannot write out={path}: name a file, such as gallery.html, in a folder that exists")
     if path.exists():
         with path.open("rb") as file:
             if _MARK.encode() not in file.read(_MARK_WITHIN):
-                raise DistillError(
-                    f"out={path} is there and is no page of {GENERATOR}: remove it, or name another file"
-                )
+                raise DistillError(f"out={path} exists and is no page of {GENERATOR}: remove it, or name another file")
     return path
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the page, all at once. **Raises:** `DistillError`."""
+    """Writes the page; a page that is there already is replaced only once the new one is complete.
+
+    **Raises:** `DistillError` if the file cannot be written.
+    """
     part = path.with_name(f"{path.name}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -120,7 +122,7 @@ def write(path: Path, text: str) -> None:
 
 
 def percent(probability: float) -> str:
-    """83 %, 4.2 %, 0.05 %, <0.01 %; 100 % only for what rounds to it from above 99.95 %."""
+    """83.0 %, 4.2 %, 0.05 %, <0.01 %; 100 % only from 99.95 % on."""
     value = 100 * probability
     if value == 0 or value >= 99.95:
         return f"{value:.0f} %"
@@ -133,6 +135,6 @@ def _text(name: str) -> str:
     return (resources.files("distill.page") / "web" / name).read_text(encoding="utf-8")
 
 
-def _digest(text: Any) -> str:
-    """As a content security policy names it."""
+def _digest(text: str) -> str:
+    """As a source of a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

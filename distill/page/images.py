@@ -1,4 +1,4 @@
-"""Pixels as `data:` addresses, so that the page needs no other file."""
+"""Pixels as `data:` URLs, so that the page needs no other file."""
 
 from __future__ import annotations
 
@@ -11,52 +11,54 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-_PLAIN_BELOW = 112
-"""Pictures with a smaller side are shown with visible pixels when they are enlarged."""
+_PIXELATED_BELOW = 112
+"""Images with a smaller side are enlarged without smoothing."""
 
 Pixels = npt.NDArray[np.uint8]
+"""(height, width, 3) RGB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A picture in the page."""
+class PageImage:
+    """An image in the page."""
 
-    address: str
+    url: str
     """A `data:` URL."""
     width: int
     height: int
     """Of the pixels in it."""
-    says: str
-    """What is in it, in words, for who does not see it."""
+    alt: str
+    """What it shows, for readers who do not see it."""
 
     @property
     def pixelated(self) -> bool:
-        return min(self.width, self.height) < _PLAIN_BELOW
+        """Whether the page enlarges it without smoothing."""
+        return min(self.width, self.height) < _PIXELATED_BELOW
 
 
-def lossless(pixels: Pixels, *, says: str) -> Picture:
+def lossless(pixels: Pixels, *, alt: str) -> PageImage:
     """WebP without loss: every pixel as it is, in about three quarters of a PNG's bytes (45 kB where PNG takes 62, on
     views of photographs at 224 px)."""
-    return _picture(pixels, "WEBP", says=says, lossless=True, method=4)
+    return _encode(pixels, "WEBP", alt=alt, lossless=True, method=4)
 
 
-def jpeg(pixels: Pixels, *, says: str, quality: int = 90) -> Picture:
+def jpeg(pixels: Pixels, *, alt: str, quality: int = 90) -> PageImage:
     """About a third of the bytes; close to the pixels, not equal to them."""
-    return _picture(pixels, "JPEG", says=says, quality=quality)
+    return _encode(pixels, "JPEG", alt=alt, quality=quality)
 
 
-def reduced(pixels: Pixels, *, longest: int, says: str) -> Picture:
-    """An original, no larger than `longest`: a JPEG where it had to be reduced, else without loss."""
+def reduced(pixels: Pixels, *, longest: int, alt: str) -> PageImage:
+    """An original, with no side longer than `longest`: lossless where it is small, else a JPEG."""
     height, width = pixels.shape[:2]
-    if max(height, width) <= min(longest, _PLAIN_BELOW):
-        return lossless(pixels, says=says)
+    if max(height, width) <= min(longest, _PIXELATED_BELOW):
+        return lossless(pixels, alt=alt)
     scale = min(1.0, longest / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return jpeg(np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8), says=says, quality=85)
+    return jpeg(np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8), alt=alt, quality=85)
 
 
-def _picture(pixels: Pixels, kind: str, *, says: str, **options: int) -> Picture:
+def _encode(pixels: Pixels, file_format: str, *, alt: str, **options: int) -> PageImage:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    address = f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-    return Picture(address=address, width=pixels.shape[1], height=pixels.shape[0], says=says)
+    Image.fromarray(pixels).save(buffer, file_format, **options)
+    url = f"data:image/{file_format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return PageImage(url=url, width=pixels.shape[1], height=pixels.shape[0], alt=alt)

@@ -1,4 +1,4 @@
-"""What the teacher said of one view, ready to be drawn as bars."""
+"""The teacher's prediction for one view, as bars."""
 
 from __future__ import annotations
 
@@ -7,45 +7,47 @@ from dataclasses import dataclass
 import numpy as np
 
 import logitstore
-from distill.page.classes import Classes
+from distill.page.classes import class_name
 from distill.page.scan import probability_of
+from logitstore.tools.names import ClassNames
 from logitstore.tools.stats import quantities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One class, or some together."""
+    """One class, or several together."""
 
     name: str
     probability: float
     kind: str
-    """`kept`: stored exactly; `drawn`: met by draws; `others`: kept classes that are not shown one by one; `tail`."""
+    """`topk`: one of the top-k classes, stored exactly; `drawn`: one that was drawn; `others`: the rest of the top-k;
+    `tail`: all classes outside them."""
     note: str = ""
     is_label: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The teacher's answer to one view."""
+class Prediction:
+    """The teacher's distribution for one view, as the store has it."""
 
     bars: tuple[Bar, ...]
-    kept_mass: float
+    topk_mass: float
     tail_mass: float
     entropy: float
-    """In nats, the tail spread evenly."""
+    """In nats, with a uniform tail."""
     label_probability: float | None
     """None where the label is not one of the teacher's classes."""
     note: str
     """What the bars do not show."""
 
 
-def answer(
-    view: logitstore.Rows, spec: logitstore.StoreSpec, classes: Classes, *, label: int, most: int
-) -> Answer | None:
-    """The answer to a view of one row; None where nothing was kept of it.
+def prediction(
+    view: logitstore.Rows, spec: logitstore.StoreSpec, classes: ClassNames, *, label: int, max_bars: int
+) -> Prediction | None:
+    """The prediction for one view; None where the store holds no target for it.
 
-    **Arguments:** `label`: the teacher's class that the row's label stands for, -1: none; `most`: classes shown one by
-    one, the label's besides.
+    **Arguments:** `view`: one row; `label`: the teacher's class that the row's label stands for, -1: none; `max_bars`:
+    top-k classes with a bar of their own; the label always has one.
     """
     stored = np.isfinite(view.logprobs[0])
     if not stored.any():
@@ -53,31 +55,33 @@ def answer(
     indices = view.indices[0][stored].tolist()
     probabilities = np.exp(view.logprobs[0][stored].astype(np.float64)).tolist()
     drawn = view.drawn[0][stored].tolist() if view.drawn is not None else [False] * len(indices)
-    bars = [
+    all_bars = [
         Bar(
-            name=classes.name(index), probability=probability, kind="drawn" if was_drawn else "kept",
+            name=class_name(classes, index), probability=probability, kind="drawn" if was_drawn else "topk",
             note=_drawn_note(spec, probability) if was_drawn else "", is_label=index == label,
         )
         for index, probability, was_drawn in zip(indices, probabilities, drawn, strict=True)
     ]  # fmt: skip
-    shown = [bar for place, bar in enumerate(bars) if place < most or bar.is_label]
-    if left := len(bars) - len(shown):
-        mass = sum(probabilities) - sum(bar.probability for bar in shown)
-        shown.append(Bar(name=f"{left} more kept", probability=mass, kind="others"))
+    bars = [bar for place, bar in enumerate(all_bars) if place < max_bars or bar.is_label]
+    if left := len(all_bars) - len(bars):
+        mass = sum(probabilities) - sum(bar.probability for bar in bars)
+        bars.append(Bar(name=f"{left} more of the top-k", probability=mass, kind="others"))
     tail = float(np.exp(view.tail[0]))
-    if others := spec.num_classes - len(indices):
-        shown.append(Bar(name=f"{others:,} not kept", probability=tail, kind="tail"))
+    if outside := spec.num_classes - len(indices):
+        bars.append(Bar(name=f"{outside:,} in the tail", probability=tail, kind="tail"))
     figures = quantities(view)
-    return Answer(
-        bars=tuple(shown),
-        kept_mass=float(figures["kept_mass"][0]),
+    return Prediction(
+        bars=tuple(bars),
+        topk_mass=float(figures["kept_mass"][0]),
         tail_mass=tail,
         entropy=float(figures["entropy"][0]),
         label_probability=float(probability_of(view, np.array([label]))[0]) if label >= 0 else None,
-        note="" if label < 0 or label in indices else f"The label, {classes.name(label)}, is not among them.",
+        note=""
+        if label < 0 or label in indices
+        else f"The label, {class_name(classes, label)}, is not among the top-k.",
     )
 
 
 def _drawn_note(spec: logitstore.StoreSpec, probability: float) -> str:
-    """How a class came to be kept by draws."""
+    """How often a class was drawn, where the number of draws is known."""
     return f"drawn {round(probability * spec.draws)} x" if spec.draws else "drawn"

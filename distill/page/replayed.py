@@ -1,5 +1,5 @@
-"""What of a store's pictures can be shown here: the originals, the views as the teacher saw them, or nothing; and the
-sentences that the page must say about it."""
+"""Whether the store's images can be shown: originals, the views that the teacher saw, or neither; and the notices in
+which the page says so."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from distill.replay.open_store import check_same_data, view_spec_of
 from distill.replay.proofs import ProofVerifier, explain_digest, explain_failure
 from distill.views.digest import view_digest
 
-_MOST_PROOFS = 4
+_MAX_BLOCKS = 4
+"""Blocks whose proofs are verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A sentence for the top of the page."""
+    """A sentence at the top of the page."""
 
     kind: str
     """`good`, `plain` or `warning`."""
@@ -29,79 +30,82 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayAvailability:
-    """The parts that pictures are made with, as far as there are any."""
+    """What is needed to show images, as far as it is available."""
 
     catalog: Catalog | None = None
-    """None: no pictures at all."""
-    prover: ProofVerifier | None = None
-    """Renders views at `size`; None: they cannot be drawn again."""
+    """None: no images at all."""
+    verifier: ProofVerifier | None = None
+    """Renders views at `size`; None: views cannot be replayed."""
     size: int = 0
     """Side of the views in pixels."""
     notices: tuple[Notice, ...] = ()
 
 
-def open_sight(store: logitstore.Store, config: GalleryConfig) -> ReplayAvailability:
-    """Opens the data set, and finds out whether the store's views can be drawn from it.
+def replay_availability(store: logitstore.Store, config: GalleryConfig) -> ReplayAvailability:
+    """Opens the data set, and finds out whether the store's views can be replayed from it.
 
-    **Raises:** `DistillError` where the data set that is named cannot be opened, or is not the store's.
+    **Raises:** `DistillError` where `data.path` cannot be opened, or is not the store's data.
     """
     if store.spec.view.get("replayable") is False:
         source = store.spec.view.get("source", "unknown")
-        return _blind(
-            f"These logits were imported ({source}): their views were drawn by another program and cannot be drawn "
-            "again, so there are no pictures."
+        return _no_images(
+            f"These logits were imported ({source}): their views were drawn by another program and cannot be "
+            "replayed, so there are no images."
         )
     if not config.data.path:
-        return _blind("No data set was named (data.path), so there are no pictures.")
+        return _no_images("No data set was named (data.path), so there are no images.")
     catalog = inputs.open_catalog(config.data, config.data.path)
     check_same_data(store, catalog)
     try:
         spec = view_spec_of(store, catalog)
         size = config.show.size or int(store.spec.teacher["image_size"])
     except KeyError:
-        text = "The store does not say its teacher's picture size: name one with show.size=224 to see the views."
+        text = "The store does not record its teacher's image size: set one, as show.size=224, to see the views."
         return ReplayAvailability(catalog=catalog, notices=(Notice("warning", text),))
     except (DistillError, TypeError, ValueError) as error:
-        text = f"The views cannot be drawn again by this version of the program, only originals are shown: {error}"
+        text = f"This version of the program cannot replay the views, only originals are shown: {error}"
         return ReplayAvailability(catalog=catalog, notices=(Notice("warning", text),))
-    here, there = view_digest(spec), store.spec.software.get("views", {}).get("digest", "")
+    digest, stored_digest = view_digest(spec), store.spec.software.get("views", {}).get("digest", "")
     notices = []
-    if there and here != there:
-        text = explain_digest(store, here=here, there=there)
+    if stored_digest and digest != stored_digest:
+        text = explain_digest(store, here=digest, there=stored_digest)
         notices.append(Notice("warning", f"The views shown may not be what the teacher saw: {text}."))
     return ReplayAvailability(
-        catalog=catalog, prover=ProofVerifier(store, spec, catalog, size=size), size=size, notices=tuple(notices)
+        catalog=catalog, verifier=ProofVerifier(store, spec, catalog, size=size), size=size, notices=tuple(notices)
     )
 
 
-def _blind(text: str) -> ReplayAvailability:
+def _no_images(text: str) -> ReplayAvailability:
     return ReplayAvailability(notices=(Notice("plain", text),))
 
 
-def prove(store: logitstore.Store, sight: ReplayAvailability, places: Iterable[tuple[int, int]]) -> Notice | None:
-    """Holds the first pictures of some (epoch, block) pairs against the proofs in the store, at the teacher's size.
+def verify_views(
+    store: logitstore.Store, replay: ReplayAvailability, blocks: Iterable[tuple[int, int]]
+) -> Notice | None:
+    """Verifies the proofs of the first few of some (epoch, block) pairs, at the teacher's image size.
 
-    **Returns:** what to say about it; None where nothing can be proved.
+    **Returns:** the result; None where there is nothing to verify.
     """
-    if sight.prover is None or sight.catalog is None or "image_size" not in store.spec.teacher:
+    if replay.verifier is None or replay.catalog is None or "image_size" not in store.spec.teacher:
         return None
     if not store.spec.proof_rows:
-        return Notice("plain", "The store holds no proofs: whether the views are what the teacher saw is not known.")
-    prover = ProofVerifier(store, sight.prover.spec, sight.catalog)
-    checked, wrong = [], []
-    for place in list(dict.fromkeys(places))[:_MOST_PROOFS]:
+        text = "The store holds no proofs, so it is not known whether the views are those that the teacher saw."
+        return Notice("plain", text)
+    verifier = ProofVerifier(store, replay.verifier.spec, replay.catalog)
+    verified, failed = [], []
+    for place in list(dict.fromkeys(blocks))[:_MAX_BLOCKS]:
         try:
-            wrong += list(prover.failed([place], pass_damage=True))
+            failed += list(verifier.failed([place], pass_damage=True))
         except logitstore.StoreError:
-            continue  # A damaged block is told of elsewhere.
-        checked.append(place)
-    if wrong:
-        return Notice("warning", f"The views shown are not what the teacher saw: {explain_failure(store, wrong)}.")
-    if not checked:
+            continue  # A damaged block has a notice of its own.
+        verified.append(place)
+    if failed:
+        return Notice("warning", f"The views shown are not what the teacher saw: {explain_failure(store, failed)}.")
+    if not verified:
         return None
-    blocks = "a block" if len(checked) == 1 else f"{len(checked)} blocks"
+    number = "one block" if len(verified) == 1 else f"{len(verified)} blocks"
     return Notice(
         "good",
-        f"Views are drawn again from their seeds by the code that the student uses. The first views of {blocks} were "
-        "held against the store's proofs: their pixels are those that the teacher saw.",
+        "Views are replayed from their seeds by the code that the student uses. The proofs of "
+        f"{number} were verified: the pixels are those that the teacher saw.",
     )

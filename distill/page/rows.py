@@ -1,5 +1,5 @@
-"""One row of a store as the page shows it: the original, its views in some epochs drawn again, how each was drawn, and
-what the teacher said of it."""
+"""The examples of the page: rows with their original image, their views in some epochs replayed, how each view was
+drawn, and the teacher's predictions."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ from distill.config.gallery import ShowConfig
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.page import images
-from distill.page.classes import Classes
+from distill.page.classes import label_name
 from distill.page.disagreement import disagreement
-from distill.page.images import Picture
-from distill.page.predictions import Answer, answer
+from distill.page.images import PageImage
+from distill.page.predictions import Prediction, prediction
 from distill.page.replayed import ReplayAvailability
-from distill.page.scan import spread
+from distill.page.scan import evenly_spaced
 from distill.views import Box, View, decode, describe, describe_mix, draw, image_size
 from distill.views.view import RELATIVE
+from logitstore.tools.names import ClassNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ExampleView:
     """One view of a row."""
 
     epoch: int
     number: int
-    """Place among the row's views, from 1: its colour."""
+    """Position among the row's views, from 1: its colour."""
     fault: str = ""
-    """Why there is no answer."""
+    """Why there is no prediction."""
     seed: int = 0
-    answer: Answer | None = None
-    picture: Picture | None = None
-    picture_fault: str = ""
+    prediction: Prediction | None = None
+    image: PageImage | None = None
+    image_fault: str = ""
+    """Why there is no image."""
     crop: Box | None = None
     """In pixels of the original."""
-    brief: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    """The drawn parameters, in short and in full."""
+    summary: tuple[str, ...] = ()
+    """The drawn parameters in short."""
+    parameters: tuple[str, ...] = ()
+    """The drawn parameters in full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,158 +53,161 @@ class Example:
 
     row: int
     kinds: tuple[str, ...]
+    """Why it is shown, of `row_choice.KINDS`."""
     key: str
     label: str
-    views: tuple[Shown, ...]
-    original: Picture | None = None
+    views: tuple[ExampleView, ...]
+    original: PageImage | None = None
     original_fault: str = ""
-    source: tuple[int, int] = (0, 0)
+    """Why there is no original."""
+    original_size: tuple[int, int] = (0, 0)
     """(height, width) of the original in pixels."""
     label_probability: float | None = None
     entropy: float | None = None
     """Means over the views shown."""
     disagreement: float | None = None
-    """Between them, in nats."""
+    """Between the views shown, in nats."""
 
     @property
     def num_bytes(self) -> int:
-        """What its pictures take in the page."""
-        shown = (self.original, *(view.picture for view in self.views))
-        return sum(len(picture.address) for picture in shown if picture)
+        """Size of its images in the page."""
+        shown = (self.original, *(view.image for view in self.views))
+        return sum(len(image.url) for image in shown if image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What exhibits are made from."""
+class ExampleSource:
+    """What examples are made from."""
 
     store: logitstore.Store
     done: npt.NDArray[np.bool_]
-    """(E, B) blocks that are there."""
-    sight: ReplayAvailability
-    classes: Classes
+    """(E, B) blocks that are written and sound."""
+    replay: ReplayAvailability
+    classes: ClassNames
     config: ShowConfig
 
 
-def collect(
-    source: Source, chosen: Mapping[int, tuple[str, ...]], *, most_bytes: float, progress: Callable[[int], None]
+def make_examples(
+    source: ExampleSource, chosen: Mapping[int, tuple[str, ...]], *, max_bytes: float, progress: Callable[[int], None]
 ) -> list[Example]:
-    """Rows in their order until their pictures alone fill the page.
+    """Examples of the chosen rows, in their order, until their images alone fill the page.
 
-    **Arguments:** `chosen`: row -> kinds; `progress` is told of rows as they are made.
+    **Arguments:** `chosen`: row -> kinds; `progress`: called with the number of rows just made.
     """
-    made: list[Example] = []
-    used = 0
+    examples: list[Example] = []
+    used_bytes = 0
     for row, kinds in chosen.items():
-        each = make(source, row, kinds=kinds)
-        used += each.num_bytes
-        if used > most_bytes:
+        example = make_example(source, row, kinds=kinds)
+        used_bytes += example.num_bytes
+        if used_bytes > max_bytes:
             break
-        made.append(each)
+        examples.append(example)
         progress(1)
-    return made
+    return examples
 
 
-def places(shown: Sequence[Example], spec: logitstore.StoreSpec) -> list[tuple[int, int]]:
-    """The (epoch, block) pairs that some exhibits' views come from."""
-    return list(dict.fromkeys((view.epoch, each.row // spec.rows_per_block) for each in shown for view in each.views))
+def blocks_of(examples: Sequence[Example], spec: logitstore.StoreSpec) -> list[tuple[int, int]]:
+    """The (epoch, block) pairs that the views of some examples come from."""
+    pairs = ((view.epoch, example.row // spec.rows_per_block) for example in examples for view in example.views)
+    return list(dict.fromkeys(pairs))
 
 
-def make(source: Source, row: int, *, kinds: tuple[str, ...]) -> Example:
-    """Reads and renders one row; what is missing or damaged is said in its place."""
+def make_example(source: ExampleSource, row: int, *, kinds: tuple[str, ...]) -> Example:
+    """Reads and renders one row; in place of what is missing or damaged stands a message."""
     store, classes = source.store, source.classes
-    there = np.flatnonzero(source.done[:, row // store.spec.rows_per_block])
-    label, key = _sample(source, row)
+    row_epochs = np.flatnonzero(source.done[:, row // store.spec.rows_per_block])
+    label, key = _label_and_key(source, row)
     data, original, fault = _original(source, row)
-    answers: list[logitstore.Rows] = []
+    targets: list[logitstore.Rows] = []
     views = []
-    for number, epoch in enumerate(spread(there, source.config.epochs).tolist(), 1):
-        view, rows = _shown(source, row, epoch, number=number, label=label, data=data)
+    for number, epoch in enumerate(evenly_spaced(row_epochs, source.config.epochs).tolist(), 1):
+        view, target = _view(source, row, epoch, number=number, label=label, data=data)
         views.append(view)
-        if rows is not None and view.answer:
-            answers.append(rows)
-    known = [view.answer for view in views if view.answer]
-    by_label = [each.label_probability for each in known if each.label_probability is not None]
+        if target is not None and view.prediction:
+            targets.append(target)
+    predictions = [view.prediction for view in views if view.prediction]
+    by_label = [each.label_probability for each in predictions if each.label_probability is not None]
     return Example(
-        row=row, kinds=kinds, key=key, label=classes.label_name(label) if label >= 0 else "", views=tuple(views),
-        original=original, original_fault=fault, source=image_size(data) if data else (0, 0),
+        row=row, kinds=kinds, key=key, label=label_name(classes, label) if label >= 0 else "", views=tuple(views),
+        original=original, original_fault=fault, original_size=image_size(data) if data else (0, 0),
         label_probability=sum(by_label) / len(by_label) if by_label else None,
-        entropy=sum(each.entropy for each in known) / len(known) if known else None,
-        disagreement=float(disagreement(answers)[0]) if len(answers) > 1 else None,
+        entropy=sum(each.entropy for each in predictions) / len(predictions) if predictions else None,
+        disagreement=float(disagreement(targets)[0]) if len(targets) > 1 else None,
     )  # fmt: skip
 
 
-def _original(source: Source, row: int) -> tuple[bytes, Picture | None, str]:
-    """A row's bytes and picture, or why there are none; without a data set, nothing."""
-    if source.sight.catalog is None:
+def _original(source: ExampleSource, row: int) -> tuple[bytes, PageImage | None, str]:
+    """A row's encoded bytes and its image, or why there are none; without a data set, nothing."""
+    if source.replay.catalog is None:
         return b"", None, ""
     try:
-        with ShardReader(source.sight.catalog) as shards:
+        with ShardReader(source.replay.catalog) as shards:
             data = shards.read(row)
         pixels = decode(data)
     except DistillError as error:
         return b"", None, str(error)
-    says = f"The original picture of row {row}, {pixels.shape[1]} by {pixels.shape[0]} pixels"
-    return data, images.reduced(pixels, longest=source.config.original, says=says), ""
+    alt = f"The original image of row {row}, {pixels.shape[1]} by {pixels.shape[0]} pixels"
+    return data, images.reduced(pixels, longest=source.config.original, alt=alt), ""
 
 
-def _sample(source: Source, row: int) -> tuple[int, str]:
-    """Label (-1: unknown) and key of a row; the key's hash where there is no catalog."""
+def _label_and_key(source: ExampleSource, row: int) -> tuple[int, str]:
+    """Label of a row, -1 where unknown, and its key; the key's hash where there is no catalog."""
     try:
         label, key_hash = int(source.store.labels(row)[0]), f"{int(source.store.keys(row)[0]):016x}"
     except logitstore.DamagedBlock:
         label, key_hash = -1, "unknown"
-    return label, source.sight.catalog.key(row) if source.sight.catalog else f"key hash {key_hash}"
+    return label, source.replay.catalog.key(row) if source.replay.catalog else f"key hash {key_hash}"
 
 
-def _shown(
-    source: Source, row: int, epoch: int, *, number: int, label: int, data: bytes
-) -> tuple[Shown, logitstore.Rows | None]:
-    """One view, and what the store holds of it. **Arguments:** `data`: the original's bytes, empty: there are none."""
-    store, classes, sight = source.store, source.classes, source.sight
+def _view(
+    source: ExampleSource, row: int, epoch: int, *, number: int, label: int, data: bytes
+) -> tuple[ExampleView, logitstore.Rows | None]:
+    """One view, and its target as stored. **Arguments:** `data`: the original's encoded bytes, empty if there are
+    none."""
+    store, classes = source.store, source.classes
     try:
-        rows = store.read(epoch=epoch, rows=row)
+        target = store.read(epoch=epoch, rows=row)
     except (logitstore.DamagedBlock, logitstore.MissingBlocks) as error:
-        return Shown(epoch=epoch, number=number, fault=f"This block cannot be read: {error}"), None
-    own_class = int(classes.class_of(np.array([label], np.int32))[0])
-    said = answer(rows, store.spec, classes, label=own_class, most=source.config.classes)
-    shown = Shown(
-        epoch=epoch, number=number, seed=int(rows.seeds[0]), answer=said,
-        fault="" if said else "Nothing is kept of this view: its picture could not be read in the teacher pass.",
+        return ExampleView(epoch=epoch, number=number, fault=f"This block cannot be read: {error}"), None
+    label_class = int(classes.classes_of([label])[0])
+    predicted = prediction(target, store.spec, classes, label=label_class, max_bars=source.config.classes)
+    view = ExampleView(
+        epoch=epoch, number=number, seed=int(target.seeds[0]), prediction=predicted,
+        fault="" if predicted else "This view has no target: the teacher pass could not read its image.",
     )  # fmt: skip
-    if sight.prover is None or not data:
-        return shown, rows
+    if source.replay.verifier is None or not data:
+        return view, target
     try:
-        return _with_picture(source, shown, row, data), rows
+        return _with_image(source, view, row, data), target
     except (DistillError, logitstore.StoreError) as error:
-        return replace(shown, picture_fault=f"The view cannot be drawn: {error}"), rows
+        return replace(view, image_fault=f"The view cannot be replayed: {error}"), target
 
 
-def _with_picture(source: Source, shown: Shown, row: int, data: bytes) -> Shown:
-    """Adds the rendered view and how it was drawn."""
-    sight = source.sight
-    assert sight.prover and sight.catalog
-    view = draw(sight.prover.spec, shown.seed, image_size(data))
-    pixels, mixture = sight.prover.picture(shown.epoch, row)
-    brief, words = list(in_short(view)), describe(view)
+def _with_image(source: ExampleSource, example_view: ExampleView, row: int, data: bytes) -> ExampleView:
+    """Adds the rendered view and its drawn parameters."""
+    catalog, verifier, size = source.replay.catalog, source.replay.verifier, source.replay.size
+    assert verifier and catalog
+    view = draw(verifier.spec, example_view.seed, image_size(data))
+    pixels, mixture = verifier.image(example_view.epoch, row)
+    summary, parameters = summarise(view), describe(view)
     if mixture and mixture.mixing:
-        brief.append(f"{mixture.mixing.kind} with row {mixture.partner}")
-        partner = f"row {mixture.partner} ({sight.catalog.key(mixture.partner)})"
-        words.append(f"mixed with {partner}: {describe_mix(mixture.mixing, size=sight.size)}")
+        summary.append(f"{mixture.mixing.kind} with row {mixture.partner}")
+        partner = f"row {mixture.partner} ({catalog.key(mixture.partner)})"
+        parameters.append(f"mixed with {partner}: {describe_mix(mixture.mixing, size=size)}")
     elif mixture:
-        words.append("mix: none")
-    make_picture = images.lossless if source.config.pictures == "exact" else images.jpeg
-    says = f"Row {row} as drawn again for epoch {shown.epoch}: {', '.join(brief)}"
-    picture = make_picture(pixels, says=says)
-    return replace(shown, picture=picture, crop=view.crop, brief=tuple(brief), words=tuple(words))
+        parameters.append("mix: none")
+    encode = images.lossless if source.config.pictures == "exact" else images.jpeg
+    image = encode(pixels, alt=f"Row {row} as replayed for epoch {example_view.epoch}: {', '.join(summary)}")
+    return replace(example_view, image=image, crop=view.crop, summary=tuple(summary), parameters=tuple(parameters))
 
 
-def in_short(view: View) -> Sequence[str]:
+def summarise(view: View) -> list[str]:
     """A view's drawn parameters in a few words."""
     height, width = view.source
-    share = view.crop.height * view.crop.width / (height * width)
-    said = ["whole picture" if share == 1 else f"crop {100 * share:.0f} %"]
+    area = view.crop.height * view.crop.width / (height * width)
+    summary = ["whole image" if area == 1 else f"crop {100 * area:.0f} %"]
     if view.flip:
-        said.append("flipped")
-    said += [f"{each.name} {each.amount:.3g}" if each.amount else each.name for each in view.operations]
+        summary.append("flipped")
+    summary += [f"{each.name} {each.amount:.3g}" if each.amount else each.name for each in view.operations]
     erased = sum(each.box.height * each.box.width for each in view.erase) / RELATIVE**2
-    return [*said, f"erased {100 * erased:.0f} %"] if erased else said
+    return [*summary, f"erased {100 * erased:.0f} %"] if erased else summary

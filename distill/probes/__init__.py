@@ -1,7 +1,7 @@
-"""Probes: what a model's features are worth on other data.
+"""Probes: how well a model's features serve other data.
 
-    subject -> features (computed once, kept on disk) -> knn, linear, few_shot -> results
-            \\-> finetune, by the student pass                              /
+    probed_model -> extraction, features (computed once, cached on disk) -> knn, linear, few_shot -> results
+                \\-> finetune, by the student pass                                                 /
 
-`distill.transfer` puts them together. Features are those before the classifier; nothing but `finetune` changes a model.
+`distill.transfer` runs them. Features are the values before the classifier; only `finetune` trains the model itself.
 """

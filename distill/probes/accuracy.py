@@ -1,4 +1,4 @@
-"""Accuracy of scores, the higher the likelier: logits or votes."""
+"""Top-1 and top-5 accuracy of class scores: logits or votes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Accuracy:
 
 
 def accuracy(scores_nc: Tensor, labels_n: Tensor) -> Accuracy:
-    """**Arguments:** `labels_n`: (n,) int64."""
+    """**Arguments:** `scores_nc`: (n, c), the highest for the most likely class; `labels_n`: (n,) int64."""
     top_nk = scores_nc.topk(min(5, scores_nc.shape[1]), dim=1).indices
     hits_nk = (top_nk == labels_n[:, None]).double()
     return Accuracy(top1=100 * float(hits_nk[:, 0].mean()), top5=100 * float(hits_nk.sum(1).mean()))

@@ -1,12 +1,12 @@
-"""Features of a data set: computed once by all processes together, kept on disk, read back.
+"""Features of a data set: computed once by all processes together, cached on disk, read back.
 
     CACHE/DIGEST/features.npy   (n, d) float32, row by row of the data set
-                 readable.npy   (n,) bool: whether a row's picture could be read
-                 about.json     what they are features of, and the digests of both files; written last
+                 readable.npy   (n,) bool: whether a row's image could be read
+                 about.json     the cache key, and the digests of both files; written last
 
-DIGEST stands for all that decides a feature: weights, the data's fingerprint, how pictures are cropped, resized and
-normalised, precision. Batch size, workers and the number of processes are not among it: they move a feature by no more
-than the rounding of float32.
+DIGEST is that of the cache key, a JSON object of all that decides a feature: weights, the data's fingerprint, how
+images are cropped, resized and normalised, precision. Batch size, workers and the number of processes are not part of
+it: they change a feature by no more than the rounding of float32.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FEATURES, _READABLE, _ABOUT = "features.npy", "readable.npy", "about.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """Labelled rows of a data set as a model sees them."""
+    """Features of the labelled rows of a data set."""
 
     values_nd: npt.NDArray[np.float32]
     labels_n: npt.NDArray[np.int64]
@@ -49,9 +49,9 @@ class Features:
         return len(self.labels_n)
 
 
-def is_cached(cache: Path, about: dict[str, Any]) -> bool:
-    """Whether the features that `about` describes are on disk."""
-    return (_folder(cache, about) / _ABOUT).exists()
+def is_cached(cache: Path, cache_key: dict[str, Any]) -> bool:
+    """Whether the features are on disk."""
+    return (_folder(cache, cache_key) / _ABOUT).exists()
 
 
 def compute(
@@ -59,7 +59,7 @@ def compute(
     dataset: EvalBatches,
     *,
     num_rows: int,
-    about: dict[str, Any],
+    cache_key: dict[str, Any],
     cache: Path,
     batch_size: int,
     workers: int,
@@ -67,12 +67,14 @@ def compute(
     normalise: Normalise,
     runtime: Runtime,
 ) -> None:
-    """Runs a network over the first rows of a data set and keeps what it answers. Every process must call.
+    """Runs a network over the first rows of a data set and writes its outputs to the cache. Every process must call.
 
-    **Arguments:** `net` answers with (b, d); `about`: JSON values that say all that decides a feature.
+    **Arguments:** `net` returns (b, d) or what flattens to it; `cache_key`: JSON values of all that decides a feature.
+
+    **Raises:** `DistillError` where a feature is not finite or the cache cannot be written.
     """
-    part = Path(runtime.from_main(lambda: str(_begin(cache, about))))
-    width = _width(net, dataset.pictures.size, normalise, runtime)
+    part = Path(runtime.from_main(lambda: str(_begin(cache, cache_key))))
+    width = _width(net, dataset.views.size, normalise, runtime)
     if runtime.is_main:
         np.lib.format.open_memmap(part / _FEATURES, "w+", np.float32, (num_rows, width)).flush()
         np.lib.format.open_memmap(part / _READABLE, "w+", np.bool_, (num_rows,)).flush()
@@ -91,7 +93,7 @@ def compute(
             )
             if not values_bd.isfinite().all():
                 raise DistillError(
-                    f"a feature of rows {rows.start} to {rows.stop - 1} in {about['data']} is not finite"
+                    f"a feature of rows {rows.start} to {rows.stop - 1} in {cache_key['data']} is not finite"
                 )
             values_nd[rows.start : rows.stop] = values_bd.cpu().numpy()
             readable_n[rows.start : rows.stop] = (batch.weights_b > 0).numpy()
@@ -99,36 +101,34 @@ def compute(
     values_nd.flush()
     readable_n.flush()
     runtime.accelerator.wait_for_everyone()
-    runtime.from_main(lambda: _finish(part, _folder(cache, about), about))
+    runtime.from_main(lambda: _finish(part, _folder(cache, cache_key), cache_key))
 
 
-def read(cache: Path, about: dict[str, Any], labels_n: npt.NDArray[np.int32]) -> Features:
-    """The features that `about` describes, of the rows that have a label and could be read.
+def read(cache: Path, cache_key: dict[str, Any], labels_n: npt.NDArray[np.int32]) -> Features:
+    """The cached features of the rows that have a label and could be read.
 
     **Arguments:** `labels_n` of the data set's first rows, -1 unknown.
 
-    **Raises:** `DistillError` if they are not there whole.
+    **Raises:** `DistillError` if a file does not have the digest it was written with.
     """
-    folder = _folder(cache, about)
-    told = json.loads((folder / _ABOUT).read_text())
+    folder = _folder(cache, cache_key)
+    digests = json.loads((folder / _ABOUT).read_text())["digests"]
     for name in (_FEATURES, _READABLE):
-        if _digest(folder / name) != told["digests"][name]:
-            raise DistillError(
-                f"{folder / name} was damaged since it was written: remove {folder} to have it made anew"
-            )
-    used_n = np.load(folder / _READABLE) & (np.asarray(labels_n) >= 0)
-    values_nd = np.load(folder / _FEATURES, mmap_mode="r")[used_n]
-    return Features(values_nd=values_nd, labels_n=np.asarray(labels_n)[used_n].astype(np.int64))
+        if _digest(folder / name) != digests[name]:
+            raise DistillError(f"{folder / name} was damaged since it was written: remove {folder} to compute it again")
+    usable_n = np.load(folder / _READABLE) & (np.asarray(labels_n) >= 0)
+    values_nd = np.load(folder / _FEATURES, mmap_mode="r")[usable_n]
+    return Features(values_nd=values_nd, labels_n=np.asarray(labels_n)[usable_n].astype(np.int64))
 
 
-def _folder(cache: Path, about: dict[str, Any]) -> Path:
-    text = json.dumps({"version": VERSION, **about}, sort_keys=True)
+def _folder(cache: Path, cache_key: dict[str, Any]) -> Path:
+    text = json.dumps({"version": VERSION, **cache_key}, sort_keys=True)
     return cache / xxhash.xxh3_128_hexdigest(text.encode())
 
 
-def _begin(cache: Path, about: dict[str, Any]) -> Path:
-    """A folder of this program's own, for what is not complete."""
-    folder = _folder(cache, about)
+def _begin(cache: Path, cache_key: dict[str, Any]) -> Path:
+    """Makes a temporary folder that no other program writes to."""
+    folder = _folder(cache, cache_key)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
@@ -137,10 +137,10 @@ def _begin(cache: Path, about: dict[str, Any]) -> Path:
     return part
 
 
-def _finish(part: Path, folder: Path, about: dict[str, Any]) -> None:
+def _finish(part: Path, folder: Path, cache_key: dict[str, Any]) -> None:
     digests = {name: _digest(part / name) for name in (_FEATURES, _READABLE)}
-    (part / _ABOUT).write_text(json.dumps({"version": VERSION, **about, "digests": digests}, indent=1) + "\n")
-    if folder.exists():  # Another program was faster with the same.
+    (part / _ABOUT).write_text(json.dumps({"version": VERSION, **cache_key, "digests": digests}, indent=1) + "\n")
+    if folder.exists():  # Another program has computed the same meanwhile.
         shutil.rmtree(part)
     else:
         part.rename(folder)

@@ -1,7 +1,7 @@
-"""Few-shot classification: a handful of known pictures a class, the rest told apart by the nearest class mean.
+"""Few-shot classification: a few labelled images per class, the others classified by the nearest class mean.
 
-As SimpleShot (Wang et al., arXiv 1911.04623): features less their mean over the data to learn from, each normalised to
-length 1; a class is the mean of its shots. Episodes are drawn from the data to be scored on.
+As SimpleShot (Wang et al., arXiv 1911.04623): features minus their mean over the training data, each normalised to
+length 1; a class is the mean of its shots. Episodes are drawn from the validation data.
 
 Shape suffixes: n rows, w ways (classes of an episode), s shots, q queries of a class, d features.
 """
@@ -33,9 +33,9 @@ class FewShot:
 def score(
     train: Features, val: Features, *, ways: int, shots: Sequence[int], queries: int, episodes: int, seed: int
 ) -> dict[int, FewShot]:
-    """For each number of shots. An episode is a function of the seed and its number.
+    """Accuracy for each number of shots. An episode is a function of the seed and its number.
 
-    **Raises:** `DistillError` where too few classes have rows enough.
+    **Raises:** `DistillError` where too few classes have enough rows.
     """
     values_nd = _normalised(val.values_nd - train.values_nd.mean(axis=0, dtype=np.float64).astype(np.float32))
     return {
@@ -52,23 +52,24 @@ def score(
 def _episodes(
     labels_n: npt.NDArray[np.int64], *, ways: int, size: int, episodes: int, seed: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Rows (w, size) of each episode, none twice in it."""
+    """Rows (w, size) of each episode; no row is in an episode twice."""
     by_class = [np.flatnonzero(labels_n == label) for label in np.unique(labels_n)]
-    large = [rows for rows in by_class if len(rows) >= size]
-    if len(large) < ways:
+    eligible = [rows for rows in by_class if len(rows) >= size]
+    if len(eligible) < ways:
         raise DistillError(
-            f"few_shot.ways={ways}: only {len(large)} classes have the {size} labelled rows that shots and queries take"
+            f"few_shot.ways={ways}: only {len(eligible)} classes have the {size} labelled rows that shots and "
+            "queries take"
         )
     drawn = []
     for episode in range(episodes):
         random = np.random.default_rng([seed, episode])
-        classes = random.choice(len(large), ways, replace=False)
-        drawn.append(np.stack([random.choice(large[number], size, replace=False) for number in classes]))
+        classes = random.choice(len(eligible), ways, replace=False)
+        drawn.append(np.stack([random.choice(eligible[number], size, replace=False) for number in classes]))
     return drawn
 
 
 def _episode(values_nd: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], *, shots: int, queries: int) -> float:
-    """Share of the queries that lie nearest to the mean of their own class."""
+    """Fraction of the queries that lie nearest to the mean of their own class."""
     values_wxd = values_nd[rows]
     means_wd = values_wxd[:, :shots].mean(axis=1)
     queries_wqd = values_wxd[:, shots:]

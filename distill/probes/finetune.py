@@ -1,30 +1,30 @@
-"""Full fine-tuning of a TinyViT on the data to learn from: a student pass of its own, from the subject's weights.
+"""Full fine-tuning of a TinyViT on the training data: a student pass, in this process, from the probed model's weights.
 
-The run lies in OUT/finetune/NAME and is a run like any other: stopped or killed it goes on when the same is asked
-again, and finished it is not repeated.
+The run is in OUT/finetune/NAME and is a run like any other: stopped or killed, it goes on when the same command is
+started again; finished, it is not repeated.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import distill.config.command
-from distill.config import TrainStudentConfig, TransferConfig
-from distill.errors import DistillError, Stopped, UsageError
-from distill.probes.probed_model import Subject
+from accelerate.state import AcceleratorState
+
+from distill.config import TrainStudentConfig, TransferConfig, command
+from distill.errors import UsageError
+from distill.probes.probed_model import ProbedModel
 from distill.runs import run_dir
 from distill.runtime.processes import Runtime
 
 
-def check(config: TransferConfig, subject: Subject, runtime: Runtime) -> None:
-    """**Raises:** `UsageError` for what cannot be fine-tuned, or for settings that are none."""
-    if subject.config is None or subject.weights is None:
+def check(config: TransferConfig, probed: ProbedModel, runtime: Runtime) -> None:
+    """**Raises:** `UsageError` for a model that cannot be fine-tuned, several processes, or unknown settings."""
+    if probed.config is None or probed.weights is None:
         raise UsageError(
-            f"methods=[finetune]: the student pass trains TinyViTs, and {subject.name} is none. The other methods "
+            f"methods=[finetune]: the student pass trains TinyViTs, and {probed.name} is none. The other methods "
             "take every model"
         )
     if runtime.world > 1:
@@ -32,62 +32,47 @@ def check(config: TransferConfig, subject: Subject, runtime: Runtime) -> None:
             "methods=[finetune] is started with one process; on several, fine-tune by `torchrun -m "
             "distill.train_student` with student.init"
         )
-    # Refused now and not after the probes.
-    distill.config.command.load("train_student", TrainStudentConfig, words(config, subject))
+    student_pass(config, probed)  # So that wrong settings are refused before the probes run.
 
 
-def words(config: TransferConfig, subject: Subject) -> list[str]:
-    """The words of the student pass."""
-    shape, data, compute = subject.config, config.data, config.compute
-    assert shape and subject.weights and config.out
-    fixed: dict[str, Any] = {
+def student_pass(config: TransferConfig, probed: ProbedModel) -> TrainStudentConfig:
+    """The settings of the student pass. **Raises:** `UsageError` for those of `finetune` that are wrong."""
+    architecture, data, compute = probed.config, config.data, config.compute
+    assert architecture and probed.weights and config.out
+    settings: dict[str, Any] = {
         "data.path": data.path, "data.val_path": data.val_path, "data.rows": data.rows,
         "data.workers": data.workers, "data.damaged": data.damaged, "data.cache": data.cache,
-        "run.dir": folder(config, subject),
-        "student.name": "tiny_vit", "student.init": subject.weights, "student.init_classes": "new",
-        "student.image_size": subject.model.image_size, "student.dims": list(shape.dims),
-        "student.depths": list(shape.depths), "student.heads": list(shape.heads),
-        "student.windows": list(shape.windows), "student.mlp_ratio": shape.mlp_ratio,
-        "student.expand": shape.expand, "student.stem_stride": shape.stem_stride,
-        "student.mean": list(subject.model.mean), "student.std": list(subject.model.std),
-        "eval.crop": subject.view.crop, "eval.interpolation": subject.view.interpolation,
-        "eval.full": subject.view.full, "eval.every": 0,
+        "run.dir": str(Path(config.out) / "finetune" / probed.name),
+        "student": "tiny_vit_micro", "student.name": "tiny_vit",
+        "student.init": str(probed.weights), "student.init_classes": "new",
+        "student.image_size": probed.model.image_size, "student.dims": list(architecture.dims),
+        "student.depths": list(architecture.depths), "student.heads": list(architecture.heads),
+        "student.windows": list(architecture.windows), "student.mlp_ratio": architecture.mlp_ratio,
+        "student.expand": architecture.expand, "student.stem_stride": architecture.stem_stride,
+        "student.mean": list(probed.model.mean), "student.std": list(probed.model.std),
+        "eval.crop": probed.view.crop, "eval.interpolation": probed.view.interpolation,
+        "eval.full": probed.view.full, "eval.every": 0,
         "compute.precision": compute.precision, "compute.channels_last": compute.channels_last,
         "compute.threads": compute.threads,
     }  # fmt: skip
-    chosen = {"student": "tiny_vit_micro", **fixed, **config.finetune.all()}
-    # ++: the choices in conf/ do not have every key; the program's dataclasses refuse what is none. Groups have no dot.
-    return [f"{'++' if '.' in key else ''}{key}={_word(value)}" for key, value in chosen.items()]
+    settings |= config.finetune.all()
+    choices = [f"{key}={value}" for key, value in settings.items() if "." not in key]  # Names of files in conf/.
+    values = {key: value for key, value in settings.items() if "." in key}
+    return command.load("train_student", TrainStudentConfig, choices, values=values)
 
 
-def folder(config: TransferConfig, subject: Subject) -> Path:
-    """Of the run."""
-    assert config.out
-    return Path(config.out) / "finetune" / subject.name
+def score(
+    config: TransferConfig, probed: ProbedModel, *, train_student: Callable[[TrainStudentConfig], None]
+) -> dict[str, Any]:
+    """Runs the student pass to its end, or finds it finished. **Returns** its scores, as JSON values.
 
+    **Arguments:** `train_student`: the program's `main`.
 
-def score(config: TransferConfig, subject: Subject) -> dict[str, Any]:
-    """Runs the student pass to its end, or finds it done, and returns its scores.
-
-    **Raises:** `DistillError` if it fails, `Stopped` if it is stopped in good order.
+    **Raises:** as the student pass does; `Stopped` if a signal or a time limit stopped it.
     """
-    command = [sys.executable, "-m", "distill.train_student", *words(config, subject)]
-    code = subprocess.run(command, check=False).returncode
-    run = folder(config, subject)
-    if code == distill.config.command.STOPPED:
-        raise Stopped(f"the fine-tuning in {run}; the same command goes on from there")
-    if code:
-        raise DistillError(f"the fine-tuning in {run} ended with exit code {code}; its message is above")
-    summary = json.loads((run / run_dir.SUMMARY).read_text())
+    settings = student_pass(config, probed)
+    AcceleratorState._reset_state(reset_partial_state=True)  # Else the precision of the features would be kept.
+    train_student(settings)
+    assert settings.run.dir
+    summary = json.loads((Path(settings.run.dir) / run_dir.SUMMARY).read_text())
     return {name: summary[name] for name in ("top1", "top5", "steps", "seconds")} | {"settings": config.finetune.all()}
-
-
-def _word(value: Any) -> str:
-    """A value as Hydra reads it."""
-    if value is None:
-        return "null"
-    if isinstance(value, (bool, list)):
-        return json.dumps(value)
-    if isinstance(value, (str, Path)):
-        return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return str(value)

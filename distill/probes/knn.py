@@ -1,9 +1,9 @@
-"""Weighted nearest neighbours: every training row near a picture votes for its class.
+"""Weighted k nearest neighbours: the training rows most similar to an image vote for their classes.
 
-As DINO is scored (Caron et al., ICCV 2021, arXiv 2104.14294, section 4.1; after Wu et al., CVPR 2018): features are
-normalised, nearness is the cosine, and each of the k nearest votes with exp(cosine / temperature).
+As in the evaluation of DINO (Caron et al., ICCV 2021, arXiv 2104.14294, section 4.1; after Wu et al., CVPR 2018):
+features are normalised, similarity is the cosine, and each of the k nearest votes with exp(cosine / temperature).
 
-Shape suffixes: n training rows, q rows to be scored, k neighbours, c classes, d features.
+Shape suffixes: n training rows, q validation rows, k neighbours, c classes, d features.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def score(
     device: torch.device,
 ) -> dict[int, Accuracy]:
     """Accuracy for each number of neighbours. **Raises:** `DistillError` for more neighbours than training rows."""
-    most = max(neighbours)
-    if most > len(train):
-        raise DistillError(f"knn.neighbours={most}: there are only {len(train)} labelled rows to learn from")
+    largest_k = max(neighbours)
+    if largest_k > len(train):
+        raise DistillError(f"knn.neighbours={largest_k}: there are only {len(train)} labelled rows to learn from")
     train_nd = F.normalize(torch.from_numpy(train.values_nd).to(device), dim=1)
     train_labels_n = torch.from_numpy(train.labels_n).to(device)
     votes: dict[int, list[Tensor]] = {k: [] for k in neighbours}
     rows = max(1, _VALUES_AT_ONCE // len(train))
     for part_qd in torch.split(torch.from_numpy(val.values_nd), rows):
         cosines_qn = F.normalize(part_qd.to(device), dim=1) @ train_nd.T
-        cosines_qk, nearest_qk = cosines_qn.topk(most, dim=1)
-        # Less the nearest one's, which changes no ratio of votes and keeps them from overflowing.
+        cosines_qk, nearest_qk = cosines_qn.topk(largest_k, dim=1)
+        # Minus the largest cosine: no ratio of votes changes, and exp cannot overflow.
         weights_qk = ((cosines_qk - cosines_qk[:, :1]) / temperature).exp()
         labels_qk = train_labels_n[nearest_qk]
         for k in neighbours:

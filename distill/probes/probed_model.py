@@ -1,5 +1,5 @@
-"""What is probed: a run's student, a teacher or any timm model, all that decides its features, and the same model saved
-with a probe's classes."""
+"""The model under test: a run's student, a teacher or any timm model, without its classifier; and the same model saved
+with a probe's classifier."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from distill.runs import run_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class ProbedModel:
     name: str
     """In the table, and of the file of its results."""
     model: models.ImageModel
-    """Its network answers with features."""
+    """Its network returns features."""
     view: EvalConfig
-    """How pictures are cropped and resized for it."""
+    """How images are cropped and resized for it."""
     weights: Path | None
     """Of a TinyViT: the file that fine-tuning starts from."""
     config: models.TinyViTConfig | None
     """Of a TinyViT."""
     params: int
     macs: int
-    """Multiply-accumulates of one picture at its size, the classifier included as in `params`."""
+    """Multiply-accumulates per image at its size, the classifier included as in `params`."""
 
-    def about(self) -> dict[str, Any]:
-        """All that decides a feature of a picture, but precision, as JSON values."""
+    def feature_settings(self) -> dict[str, Any]:
+        """All that decides the features of an image, except precision, as JSON values."""
         model = self.model
         return {
             "kind": model.kind,
@@ -49,8 +49,8 @@ class Subject:
         }
 
 
-def open_subject(config: TransferConfig) -> Subject:
-    """Loads what the configuration names, on the CPU.
+def open_probed_model(config: TransferConfig) -> ProbedModel:
+    """Loads the configuration's model, on the CPU.
 
     **Raises:** `DistillError` if a run is not finished; `models.ModelError` and `models.WeightsError` for a model that
     cannot be built, or has no features.
@@ -64,17 +64,20 @@ def open_subject(config: TransferConfig) -> Subject:
     elif config.teacher and config.teacher.weights:
         weights = Path(config.teacher.weights)
     name = config.name or (Path(config.run.dir).resolve().name if config.run.dir else model.name)
-    tiny = model.net if isinstance(model.net, models.TinyViT) else None
+    tiny_vit = model.net if isinstance(model.net, models.TinyViT) else None
     params, macs = models.count_params(model.net), models.count_macs(model.net, model.image_size)
-    shape = tiny.config if tiny else None
     remove_classifier(model.net, name=name)
-    return Subject(
-        name=name, model=model, view=view, weights=weights if tiny else None, config=shape, params=params, macs=macs
-    )
+    return ProbedModel(
+        name=name, model=model, view=view, weights=weights if tiny_vit else None,
+        config=tiny_vit.config if tiny_vit else None, params=params, macs=macs,
+    )  # fmt: skip
 
 
 def save(config: TransferConfig, view: EvalConfig, classifier: Classifier, *, class_names: Sequence[str]) -> None:
-    """Writes the configuration's model, which answers with the classes of `classifier`, to `config.save`."""
+    """Writes the configuration's model, with `classifier` in the place of its own, to `config.save`.
+
+    **Raises:** `DistillError` where the folder of the file cannot be made.
+    """
     assert config.save
     weight_cd, bias_c = classifier.folded()
     model = replace(_open(config)[0], crop=view.crop, interpolation=view.interpolation)
@@ -87,9 +90,9 @@ def save(config: TransferConfig, view: EvalConfig, classifier: Classifier, *, cl
 
 
 def _open(config: TransferConfig) -> tuple[models.ImageModel, EvalConfig]:
-    """The model with its classifier, and how pictures are shown to it."""
+    """The model with its classifier, and how images are cropped and resized for it."""
     features = config.features
-    asked = EvaluateConfig(
+    evaluate = EvaluateConfig(
         data=config.data,
         run=config.run,
         teacher=config.teacher,
@@ -98,7 +101,7 @@ def _open(config: TransferConfig) -> tuple[models.ImageModel, EvalConfig]:
             full=features.full, image_size=features.image_size,
         ),
     )  # fmt: skip
-    return setup.open_model(asked)
+    return setup.open_model(evaluate)
 
 
 def check_data(train: Catalog, val: Catalog) -> None:

@@ -1,4 +1,4 @@
-"""Results in a folder, a JSON file a model, and the table in which they stand side by side."""
+"""Results in a folder, one JSON file per model, and the table that compares them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 from distill.errors import DistillError
 
 SCORES = "scores"
-_WHO = ("subject", "data", "settings")
-"""What a file's scores are of; results are compared where data and settings are the same."""
+_SCOPE = ("subject", "data", "settings")
+"""What scores belong to (`subject`: the probed model). Results with equal data and settings are compared."""
 
 
-def check(out: Path, name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """The scores that OUT/NAME.json holds already, none if it is not there.
+def read_scores(out: Path, name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """The scores that are in OUT/NAME.json, none if there is no such file.
 
-    **Raises:** `DistillError` if it is about another model, other data or other settings.
+    **Raises:** `DistillError` if the file belongs to another model, other data or other settings than `result`.
     """
     path = out / f"{name}.json"
     if not path.exists():
         return {}
-    there = _read(path)
-    if different := [part for part in _WHO if there[part] != result[part]]:
+    stored = _read(path)
+    if different := [part for part in _SCOPE if stored[part] != result[part]]:
         raise DistillError(
             f"{path} holds results with another {' and '.join(different)}, and was not changed: take another name= "
             "or out="
         )
-    return dict(there[SCORES])
+    return dict(stored[SCORES])
 
 
 def write(out: Path, name: str, result: dict[str, Any]) -> None:
@@ -43,15 +43,15 @@ def write(out: Path, name: str, result: dict[str, Any]) -> None:
 
 
 def table(out: Path, like: dict[str, Any]) -> str:
-    """All results of a folder that are on the same data and with the same settings as `like`, a line a model."""
-    every = {path.stem: _read(path) for path in sorted(out.glob("*.json"))}
-    shown = {name: result for name, result in every.items() if _comparable(result, like)}
+    """All results of a folder that have the same data and settings as `like`, one line per model."""
+    results = {path.stem: _read(path) for path in sorted(out.glob("*.json"))}
+    shown = {name: result for name, result in results.items() if _comparable(result, like)}
     cells = {name: _cells(result) for name, result in shown.items()}
     columns = sorted({column for line in cells.values() for column in line})
     head = ["model", *(text for _, text in columns)]
     lines = [[name, *(line.get(column, "-") for column in columns)] for name, line in cells.items()]
     text = "\n".join(_aligned([head, *lines]))
-    if hidden := [name for name in every if name not in shown]:
+    if hidden := [name for name in results if name not in shown]:
         text += f"\n(on other data or with other settings, and not shown: {', '.join(hidden)})"
     return text
 
@@ -61,20 +61,19 @@ def _comparable(result: dict[str, Any], like: dict[str, Any]) -> bool:
 
 
 def _cells(result: dict[str, Any]) -> dict[tuple[int, str], str]:
-    """The cells of a line by place and head of their column."""
-    subject, scores, settings = result["subject"], result[SCORES], result["settings"]
-    ways = settings["few_shot"]["ways"]
+    """The cells of a line by position and head of their column."""
+    probed, scores, ways = result["subject"], result[SCORES], result["settings"]["few_shot"]["ways"]
     cells = {
-        (0, "px"): str(subject["image_size"]),
-        (1, "params M"): f"{subject['params'] / 1e6:.2f}",
-        (2, "MACs G"): f"{subject['macs'] / 1e9:.3g}",
+        (0, "px"): str(probed["image_size"]),
+        (1, "params M"): f"{probed['params'] / 1e6:.2f}",
+        (2, "MACs G"): f"{probed['macs'] / 1e9:.3g}",
     }
-    for number, found in scores.get("knn", {}).items():
-        cells[1_000 + int(number), f"{number}-NN"] = f"{found['top1']:.2f}"
+    for k, score in scores.get("knn", {}).items():
+        cells[1_000 + int(k), f"{k}-NN"] = f"{score['top1']:.2f}"
     if "linear" in scores:
         cells[1_000_000, "linear"] = f"{scores['linear']['top1']:.2f}"
-    for number, found in scores.get("few_shot", {}).items():
-        cells[2_000_000 + int(number), f"{ways}-way {number}-shot"] = f"{found['mean']:.2f} ± {found['interval']:.2f}"
+    for shots, score in scores.get("few_shot", {}).items():
+        cells[2_000_000 + int(shots), f"{ways}-way {shots}-shot"] = f"{score['mean']:.2f} ± {score['interval']:.2f}"
     if "finetune" in scores:
         cells[3_000_000, "fine-tuned"] = f"{scores['finetune']['top1']:.2f}"
     return cells
@@ -95,6 +94,6 @@ def _read(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DistillError(f"cannot read the results in {path}: {error}") from None
-    if not isinstance(result, dict) or any(part not in result for part in (*_WHO, SCORES)):
+    if not isinstance(result, dict) or any(part not in result for part in (*_SCOPE, SCORES)):
         raise DistillError(f"{path} does not hold results of distill.transfer: take another out=")
     return result

@@ -1,8 +1,8 @@
 """Opening a store to replay it: is it about this data, is it complete, and do its views come out the same here?
 
-A student trusts stored logits only because it sees the pictures the teacher saw. So before anything is trained, some
-synthetic pictures are rendered and held against the digest in the store, and the pictures of a few blocks' first rows
-against those blocks' proofs. Each further block is proved when training first reads it (see `proving`).
+A student trusts stored logits only because it sees the images the teacher saw. So before anything is trained, some
+synthetic images are rendered and held against the digest in the store, and the images of a few blocks' first rows
+against those blocks' proofs. Each further block is verified when training first reads it (see `proofs`).
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def open_replay(config: StoreConfig, catalog: Catalog) -> Replay:
         some = [blocks[n] for n in np.linspace(0, len(blocks) - 1, _PROOFS_AT_START).astype(int)]
         here, there = view_digest(spec), store.spec.software.get("views", {}).get("digest", "")
         if there and here != there:
-            _object(explain_digest(store, here=here, there=there), check=config.check)
+            _warn_or_raise(explain_digest(store, here=here, there=there), check=config.check)
         if wrong := list(ProofVerifier(store, spec, catalog).failed(sorted(set(some)))):
-            _object(explain_failure(store, wrong), check=config.check)
+            _warn_or_raise(explain_failure(store, wrong), check=config.check)
     return Replay(store, spec, epochs)
 
 
-def _object(message: str, *, check: str) -> None:
+def _warn_or_raise(message: str, *, check: str) -> None:
     if check == "strict":
         raise DistillError(f"{message}. {HOW_TO_GO_ON}")
     print(f"warning: {message}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ class Best:
 
 
 class MetricLog:
-    """`metrics.jsonl`, open for writing. On resuming, lines after the checkpoint's step are removed: those steps are
-    done again."""
+    """`metrics.jsonl`, open for writing. On resuming, lines after the checkpoint's step are removed: their steps run
+    again."""
 
     def __init__(self, path: Path, *, resume_step: int) -> None:
         self.path = path
@@ -55,27 +56,38 @@ class MetricLog:
         self._file.close()
 
 
-def _step(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")  # Truncated when the run was killed.
-
-
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, without a last line that is truncated: a run was killed, or is writing it.
+    """The lines of a `metrics.jsonl`, of a finished run or of one that is still running.
 
-    **Raises:** `DistillError` if there is no such file, or another line is no JSON.
+    A last line that is incomplete, because the run was killed or is writing it now, is left out.
+
+    **Raises:** `DistillError` if there is no such file, or another line is not JSON.
     """
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
         raise DistillError(f"{path.parent} has no {path.name}: it is not the folder of a run that has begun") from None
-    values = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise DistillError(f"{path}, line {number}, is not valid JSON: restore the file") from None
-    return values
+    metrics = [_parse(line) for line in lines]
+    if None in metrics[:-1]:
+        raise DistillError(f"{path}, line {metrics.index(None) + 1}, is not valid JSON: restore the file")
+    return [values for values in metrics if values is not None]
+
+
+def series(lines: Sequence[Mapping[str, Any]], metric: str, *, over: str = "epoch") -> list[tuple[float, float]]:
+    """One metric of a run as (x, value), x being the epoch or, with `over="step"`, the step; lines without it are
+    left out."""
+    return [(float(line[over]), float(line[metric])) for line in lines if metric in line]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """None for a line that is not a JSON object, such as one that is incomplete because the run was killed."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite where the line is incomplete."""
+    return float((_parse(line) or {}).get("step", float("inf")))

@@ -1,7 +1,4 @@
-"""The summary of a finished run: `summary.md` with its numbers, and `curves.png` where matplotlib is installed.
-
-The gallery page draws the curves of runs itself, as SVG, so that it needs no matplotlib.
-"""
+"""The summary of a finished run: `summary.md` with its numbers, and `curves.png` where matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -11,28 +8,27 @@ from typing import Any
 
 from distill.config.durations import as_clock
 from distill.runs import run_dir
+from distill.runs.curves import draw_curves
 from distill.runs.metric_log import Best, read_metrics
 
 _MOST_ROWS = 30
-_CURVES = (("loss",), ("agreement", "accuracy"), ("top1", "top5", "ema_top1"), ("lr",))
-"""The panels, and the metrics drawn in each, over epochs."""
 
 
 def write(folder: Path, *, described: str, totals: Mapping[str, Any], best: Best | None) -> None:
     """Writes `summary.md` and `curves.png` into a run's folder.
 
-    **Arguments:** `described`: student, data and length of the run in words; `totals`: the numbers of `summary.json`.
+    **Arguments:** `described`: what the run was to do; `totals`: the numbers of `summary.json`.
     """
     lines = read_metrics(folder / run_dir.METRICS)
-    drawn = draw_curves(lines, folder / run_dir.CURVES)
+    drawn = draw_curves({"": lines}, folder / run_dir.CURVES)
     page = [f"# {folder.name}", "", *(f"{line}  " for line in described.splitlines()), ""]
     page += _table(("", ""), [(name, _shown(value)) for name, value in totals.items()])
     page += ["", f"{as_clock(totals['seconds'])} hours, restarts included."]
-    speeds = [line["images_per_s"] for line in lines if "images_per_s" in line]
-    if speeds:
+    rates = [line["images_per_s"] for line in lines if "images_per_s" in line]
+    if rates:
         waits = [line["data_wait"] for line in lines if "data_wait" in line]
         page += [
-            f"{sorted(speeds)[len(speeds) // 2]:,.1f} images/s (median of {len(speeds)} intervals), "
+            f"{sorted(rates)[len(rates) // 2]:,.1f} images/s (median of {len(rates)} intervals), "
             f"{100 * sum(waits) / len(waits):.1f} % of the time waiting for data."
         ]
     if best:
@@ -45,7 +41,7 @@ def write(folder: Path, *, described: str, totals: Mapping[str, Any], best: Best
 
 
 def _evaluations(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The scores of a run's evaluations; of many, uniformly spaced ones and the last."""
+    """The scores of a run's evaluations; of many, evenly spread ones and the last."""
     if not lines:
         return []
     every = -(-len(lines) // _MOST_ROWS)
@@ -62,23 +58,3 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Draws a run's metrics over its epochs. **Returns:** False if matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    panels = [names for group in _CURVES if (names := [n for n in group if any(n in line for line in lines)])]
-    figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
-    for number, names in enumerate(panels, 1):
-        axes = figure.add_subplot(1, len(panels), number)
-        for name in names:
-            points = [(line["epoch"], line[name]) for line in lines if name in line]
-            axes.plot([x for x, _ in points], [y for _, y in points], ".-" if len(points) < 50 else "-", label=name)
-        axes.set_xlabel("epoch")
-        axes.legend()
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    return True

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 class Normalise:
-    """uint8 images (b, h, w, 3) on the device -> a model's float32 input (b, 3, h, w): (pixel / 255 - mean) / std.
+    """uint8 (b, h, w, 3) images on the device to a model's float32 (b, 3, h, w) input: (pixel / 255 - mean) / std.
 
-    The images are already channels_last in memory, so that format costs no copy.
+    Images are channels_last in memory as they come, so that format costs no copy.
     """
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], *, device: torch.device, channels_last: bool
-    ) -> None:
+        self, mean: Sequence[float], std: Sequence[float], *, device: torch.device | str = "cpu",
+        channels_last: bool = False,
+    ) -> None:  # fmt: skip
         """**Arguments:** `mean` and `std` of the RGB values in 0..1; `channels_last`: the result's memory format."""
         deviations = torch.tensor(list(std))
         self._scale = (1 / (255 * deviations)).view(1, 3, 1, 1).to(device)
@@ -30,12 +31,12 @@ class Normalise:
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
-    """The memory format of a model's weights and inputs."""
+    """The layout of a model's weights and inputs."""
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def forward(net: nn.Module, pixels_bhwc: Tensor, *, normalise: Normalise, accelerator: Accelerator) -> Tensor:
-    """Logits (b, c) of uint8 images (b, h, w, 3), which may be on any device, in the run's precision."""
+    """A model's logits (b, c) for uint8 images (b, h, w, 3) on any device, in the precision of the run."""
     pixels_bhwc = pixels_bhwc.to(accelerator.device, non_blocking=True)
     with accelerator.autocast():
         logits_bc: Tensor = net(normalise(pixels_bhwc))

@@ -64,7 +64,7 @@ def first_steps(
 
     train(
         training, replace(work.plan, total_steps=steps, log_every=1, save_every=0, eval_every=0), batches,
-        runtime=runtime, damage_log=make_damage_log(config, runtime, digests=None), log=log, save=nothing,
+        runtime=runtime, damage_log=make_damage_log(config, runtime), log=log, save=nothing,
         evaluate=None, stop=nothing, progress=Progress("dry run", total=steps, unit="steps", shown=False),
     )  # fmt: skip
     memory = describe_memory(runtime)

@@ -16,7 +16,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from distill.data.batches import Batch
+from distill.data.batch import Batch
 from distill.data.damage_log import DamageLog
 from distill.data.order import Order
 from distill.models import TinyViT
@@ -46,7 +46,7 @@ class Plan:
     """In steps; 0: at the end only."""
     normalise: Normalise
     target_loss: Callable[[Tensor, SparseTargets], Tensor] | None = None
-    """On what a store keeps: (logits (b, c), kept) -> (b,)."""
+    """On what a store keeps: (logits (b, c), targets) -> (b,)."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -187,11 +187,11 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
     pixels_bhwc = batch.pixels_bhwc.to(device, non_blocking=True)
     labels_b = batch.main_labels_b.to(device, non_blocking=True)
     weights_b = batch.weights_b.to(device, non_blocking=True)
-    kept = batch.kept.to(device) if batch.kept is not None else None
+    targets = batch.targets.to(device) if batch.targets is not None else None
     logits_bc = training.model(plan.normalise(pixels_bhwc))
-    if kept is not None:
+    if targets is not None:
         assert plan.target_loss is not None
-        losses_b = plan.target_loss(logits_bc, kept)
+        losses_b = plan.target_loss(logits_bc, targets)
     elif batch.mix_weights_b is not None and batch.partner_labels_b is not None:
         own_b, partner_b, mix_weights_b = (
             t.to(device, non_blocking=True) for t in (batch.labels_b, batch.partner_labels_b, batch.mix_weights_b)
@@ -199,7 +199,7 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
         losses_b = mixed_label_loss(logits_bc, own_b, partner_b, mix_weights_b, smoothing=plan.label_smoothing)
     else:
         losses_b = label_loss(logits_bc, labels_b, smoothing=plan.label_smoothing)
-    training.meter.add(logits_bc, labels_b, kept)
+    training.meter.add(logits_bc, labels_b, targets)
     return (losses_b * weights_b).sum()
 
 

@@ -27,13 +27,13 @@ class Meter:
         self._settled: dict[str, list[float]] = {"losses": [], "norms": [], "counts": []}
 
     @torch.no_grad()
-    def add(self, logits_bc: Tensor, labels_b: Tensor, kept: SparseTargets | None) -> None:
+    def add(self, logits_bc: Tensor, labels_b: Tensor, targets: SparseTargets | None) -> None:
         """Counts a batch's views: agreement with the teacher's first class, and label accuracy (of a mixed picture, the
         label of its larger part)."""
         guess_b = logits_bc.argmax(dim=1)
         counts = [torch.ones_like(guess_b).sum(), (guess_b == labels_b).sum(), (labels_b >= 0).sum()]
-        if kept is not None:
-            counts.append((guess_b == kept.indices_bk[:, 0]).sum())
+        if targets is not None:
+            counts.append((guess_b == targets.indices[:, 0]).sum())
         self._counts.append(torch.stack(counts))
 
     def add_step(self, step: int, loss: Tensor, grad_norm: Tensor | None) -> None:

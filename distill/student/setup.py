@@ -23,6 +23,7 @@ from distill.data.catalog import Catalog
 from distill.data.damage_log import DamageLog
 from distill.data.order import Order, first_rows
 from distill.data.pairs import group_starts
+from distill.data.seeds import DerivedSeeds, SeedSource, StoredViews
 from distill.errors import DistillError, UsageError
 from distill.evaluation import score
 from distill.models import TinyViT
@@ -86,7 +87,7 @@ def make_plan(config: TrainStudentConfig, order: Order, runtime: Runtime, replay
 def make_target_loss(
     config: TrainStudentConfig, runtime: Runtime, replay: Replay | None
 ) -> Callable[[torch.Tensor, SparseTargets], torch.Tensor] | None:
-    """The loss on what the store keeps, (logits (b, c), kept) -> (b,); None without a store.
+    """The loss on what the store keeps, (logits (b, c), targets) -> (b,); None without a store.
 
     **Raises:** `DistillError` where the store cannot serve it.
     """
@@ -122,23 +123,28 @@ def make_normalise(config: TrainStudentConfig, runtime: Runtime) -> Normalise:
 def make_batches(
     config: TrainStudentConfig, catalog: Catalog, order: Order, runtime: Runtime, replay: Replay | None
 ) -> TrainBatches:
-    """The student's pictures, with the store's logits when there is one."""
-    spec = view_spec(config, replay)
-    prove = None
+    """The student's images, with the store's targets where there is one."""
+    spec, verify, source = view_spec(config, replay), None, make_source(config, catalog, replay)
     if replay and config.store.check != "off":
-        prover = ProofVerifier(replay.store, spec, catalog)
-        prove = VerifyFirstReads(prover, rank=runtime.rank, world=runtime.world, strict=config.store.check == "strict")
+        verifier = ProofVerifier(replay.store, spec, catalog)
+        strict = config.store.check == "strict"
+        verify = VerifyFirstReads(verifier, rank=runtime.rank, world=runtime.world, strict=strict)
     return TrainBatches(
         catalog,
-        prove=prove,
         order=order,
         rank=runtime.rank,
         spec=spec,
         size=config.student.image_size,
-        seed=config.train.seed,
-        store=replay.store if replay else None,
+        source=source,
+        num_classes=replay.store.spec.num_classes if replay else None,
         epochs=replay.epochs if replay else (),
+        verify=verify,
     )
+
+
+def make_source(config: TrainStudentConfig, catalog: Catalog, replay: Replay | None) -> SeedSource:
+    """The views' seeds and targets, from the store; without one, seeds drawn from `train.seed`."""
+    return StoredViews(replay.store) if replay else DerivedSeeds(base=config.train.seed, num_samples=len(catalog))
 
 
 def make_training(config: TrainStudentConfig, runtime: Runtime, num_classes: int) -> Training:
@@ -155,7 +161,7 @@ def make_training(config: TrainStudentConfig, runtime: Runtime, num_classes: int
     if student.init:
         load_init_weights(net, config)
     net.to(runtime.device)
-    models.use_norms(net, "own" if config.train.batchnorm == "local" else config.train.batchnorm)
+    models.use_norms(net, config.train.batchnorm)
     net.checkpoint_blocks(config.train.grad_checkpoint)
     runtime.place(net, config.compute)
     ema = ModelEmaV3(net, decay=config.train.ema_decay) if config.train.ema_decay is not None else None
@@ -181,7 +187,7 @@ def make_evaluator(
     score.check_classes(catalog, num_classes)
     spec = EvalSpec(crop=config.eval.crop, interpolation=config.eval.interpolation, full=config.eval.full)
     dataset = EvalBatches(catalog, spec=spec, size=config.student.image_size)
-    damage_log = make_damage_log(config, runtime, digests=None)
+    damage_log = make_damage_log(config, runtime)
     normalise = make_normalise(config, runtime)
 
     def score_net(net: TinyViT) -> dict[str, Any]:
@@ -227,13 +233,12 @@ def results(config: TrainStudentConfig, training: Training) -> dict[str, TinyViT
     return {run_dir.EMA_WEIGHTS: training.ema.module, run_dir.WEIGHTS: training.net}
 
 
-def make_damage_log(config: TrainStudentConfig, runtime: Runtime, *, digests: str | None) -> DamageLog:
-    """Where damage is noted, and digests of the pictures if asked for."""
+def make_damage_log(config: TrainStudentConfig, runtime: Runtime) -> DamageLog:
+    """Where damaged images are logged."""
     assert config.run.dir
     return DamageLog(
         damaged=config.data.damaged,
-        damage_file=Path(config.run.dir) / "damaged.jsonl",
-        digest_file=digests,
+        path=Path(config.run.dir) / "damaged.jsonl",
         rank=runtime.rank,
     )
 

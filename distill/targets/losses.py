@@ -73,13 +73,13 @@ def soft_target_loss(
     """
     z_bc = logits_bc if logits_bc.dtype == torch.float64 else logits_bc.float()
     z_bc = z_bc / temperature if temperature != 1 else z_bc
-    p_bk = kept.logprobs_bk.to(z_bc.dtype) / temperature
+    p_bk = kept.logprobs.to(z_bc.dtype) / temperature
     present_bk = p_bk > float("-inf")
     if tail == "bucket":
         losses_b = _bucket_loss(z_bc, kept, p_bk, present_bk, temperature)
     elif tail == "dropped":
         weights_bk = (p_bk - _logsumexp(p_bk)).exp().masked_fill(~present_bk, 0)
-        losses_b = weights_bk.sum(dim=1) * z_bc.logsumexp(dim=1) - (weights_bk * z_bc.gather(1, kept.indices_bk)).sum(1)
+        losses_b = weights_bk.sum(dim=1) * z_bc.logsumexp(dim=1) - (weights_bk * z_bc.gather(1, kept.indices)).sum(1)
     elif tail == "learned":
         assert tables is not None and tables.temperature == temperature
         losses_b = _learned_loss(z_bc, kept, p_bk, present_bk, tables)
@@ -93,26 +93,26 @@ def _uniform_loss(z_bc: Tensor, kept: SparseTargets, p_bk: Tensor, present_bk: T
     norm_b1 = torch.logaddexp(_logsumexp(p_bk), mass_b[:, None])
     even_b1 = (share_b[:, None] - norm_b1).exp()
     weights_bk = ((p_bk - norm_b1).exp() - even_b1).masked_fill(~present_bk, 0)
-    kept_b = (weights_bk * z_bc.gather(1, kept.indices_bk)).sum(dim=1)
+    kept_b = (weights_bk * z_bc.gather(1, kept.indices)).sum(dim=1)
     return z_bc.logsumexp(dim=1) - kept_b - even_b1.squeeze(1) * z_bc.sum(dim=1)
 
 
 def _learned_loss(
     z_bc: Tensor, kept: SparseTargets, p_bk: Tensor, present_bk: Tensor, tables: TailDistributions
 ) -> Tensor:
-    groups_b = tables.groups_c[kept.indices_bk[:, 0]]
-    shape_bk = tables.logprobs_gc[groups_b[:, None], kept.indices_bk].to(z_bc.dtype)
+    groups_b = tables.groups_c[kept.indices[:, 0]]
+    shape_bk = tables.logprobs_gc[groups_b[:, None], kept.indices].to(z_bc.dtype)
     # The log-mass that the group's distribution has outside the kept classes, as it is and softened.
     flat_bk = (shape_bk * tables.temperature).exp().masked_fill(~present_bk, 0)
     outside_b = (1 - flat_bk.sum(dim=1)).clamp(min=_LEAST_OTHERS).log()
     soft_bk = shape_bk.exp().masked_fill(~present_bk, 0)
     masses_b = tables.masses_g[groups_b].to(z_bc.dtype)
     softened_b = (masses_b - soft_bk.sum(dim=1)).clamp(min=_LEAST_OTHERS * masses_b).log()
-    scale_b = (kept.tail_b.to(z_bc.dtype) - outside_b) / tables.temperature
+    scale_b = (kept.tail.to(z_bc.dtype) - outside_b) / tables.temperature
     norm_b = torch.logaddexp(_logsumexp(p_bk).squeeze(1), scale_b + softened_b)
     factor_b = (scale_b - norm_b).exp()
     weights_bk = (p_bk - norm_b[:, None]).exp().masked_fill(~present_bk, 0) - factor_b[:, None] * soft_bk
-    kept_b = (weights_bk * z_bc.gather(1, kept.indices_bk)).sum(dim=1)
+    kept_b = (weights_bk * z_bc.gather(1, kept.indices)).sum(dim=1)
     others_b = (tables.weights_gc[groups_b].to(z_bc.dtype) * z_bc).sum(dim=1)
     return z_bc.logsumexp(dim=1) - kept_b - factor_b * others_b
 
@@ -124,16 +124,16 @@ def _bucket_loss(z_bc: Tensor, kept: SparseTargets, p_bk: Tensor, present_bk: Te
     weights_bk = (p_bk - norm_b1).exp().masked_fill(~present_bk, 0)
     bucket_b = (mass_b - norm_b1.squeeze(1)).exp()
     # Entries that hold nothing name class 0, which must not be taken out for them.
-    kept_bc = torch.zeros_like(z_bc, dtype=torch.int8).scatter_add(1, kept.indices_bk, present_bk.to(torch.int8)) > 0
+    kept_bc = torch.zeros_like(z_bc, dtype=torch.int8).scatter_add(1, kept.indices, present_bk.to(torch.int8)) > 0
     others_bc = z_bc.masked_fill(kept_bc, torch.finfo(z_bc.dtype).min)
-    kept_b = (weights_bk * (student_b[:, None] - z_bc.gather(1, kept.indices_bk))).sum(dim=1)
+    kept_b = (weights_bk * (student_b[:, None] - z_bc.gather(1, kept.indices))).sum(dim=1)
     return kept_b + torch.where(bucket_b > 0, bucket_b * (student_b - others_bc.logsumexp(dim=1)), 0)
 
 
 def _even_tail(z_bc: Tensor, kept: SparseTargets, present_bk: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-weight of one other class, softened, and of all of them, each (b,); not yet scaled."""
     num_others_b = (z_bc.shape[1] - present_bk.sum(dim=1)).to(z_bc.dtype)
-    share_b = (kept.tail_b.to(z_bc.dtype) - num_others_b.clamp(min=1).log()) / temperature
+    share_b = (kept.tail.to(z_bc.dtype) - num_others_b.clamp(min=1).log()) / temperature
     share_b = share_b.masked_fill(num_others_b == 0, float("-inf"))
     return share_b, share_b + num_others_b.clamp(min=1).log()
 

@@ -106,16 +106,16 @@ def select_hybrid(logits_bc: Tensor, *, topk: int, uniforms_b: Tensor) -> Sparse
     kept = select_topk(logits_bc.double().log_softmax(dim=1), topk=topk)
     if topk == logits_bc.shape[1]:
         return kept
-    probs_bk = kept.logprobs_bk.double().exp()
+    probs_bk = kept.logprobs.double().exp()
     # rests_bk[:, m] is the mass outside the m most probable; summed from the smallest up.
-    rests_bk = probs_bk.flip(1).cumsum(dim=1).flip(1) + kept.tail_b.double().exp()[:, None]
+    rests_bk = probs_bk.flip(1).cumsum(dim=1).flip(1) + kept.tail.double().exp()[:, None]
     shares_bk = rests_bk / torch.arange(topk, 0, -1, device=logits_bc.device)
     exact_b = (probs_bk <= shares_bk).int().argmax(dim=1)  # The first m for which it holds; it does for the last.
     exact_bk = torch.arange(topk, device=logits_bc.device) < exact_b[:, None]
     rest_b = rests_bk.gather(1, exact_b[:, None]).squeeze(1)
 
     logprobs_bc = logits_bc.double().log_softmax(dim=1)
-    exact_bc = torch.zeros_like(logprobs_bc, dtype=torch.bool).scatter(1, kept.indices_bk, exact_bk)
+    exact_bc = torch.zeros_like(logprobs_bc, dtype=torch.bool).scatter(1, kept.indices, exact_bk)
     others_bc = logprobs_bc.exp().masked_fill(exact_bc, 0)
     number_b = topk - exact_b
     chances_bc = others_bc * (number_b / others_bc.sum(dim=1))[:, None]

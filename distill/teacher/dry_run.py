@@ -19,7 +19,7 @@ from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.targets.selection import Selection
 from distill.teacher.learned_tail import class_groups
-from distill.teacher.run import classify, list_parts, selection_of
+from distill.teacher.run import classify, list_slices, selection_of
 from distill.teacher.setup import check_present, make_batches, store_spec
 
 
@@ -39,7 +39,7 @@ def rehearse_teacher(
     clock, views = [time.monotonic()], []
     for of_epochs in batches:
         for batch in of_epochs:
-            classify(teacher, batch, selection, normalise=normalise, runtime=runtime).tail_b.cpu()
+            classify(teacher, batch, selection, normalise=normalise, runtime=runtime).tail.cpu()
         clock.append(time.monotonic())
         views.append(sum(map(len, of_epochs)))
         if len(views) == DRY_RUN_STEPS:
@@ -72,7 +72,7 @@ def dry_run(config: SaveLogitsConfig) -> None:
     if present:
         done = logitstore.open(path).done()
         tasks = [(e, b) for e, b in tasks if e[0] >= present or not done[e[0], b]]
-    parts = list_parts(spec, tasks[runtime.rank :: runtime.world], config.batch_size)
+    parts = list_slices(spec, tasks[runtime.rank :: runtime.world], config.batch_size)
     rehearse_teacher(
         teacher, make_batches(config, spec, catalog, teacher, view), parts, config=config, runtime=runtime,
         selection=selection_of(spec), views_left=sum(len(spec.block_rows(block)) for _, block in tasks),

@@ -49,9 +49,9 @@ class TailSums:
         """Adds the views of a batch. `selection` must be one that leaves a tail."""
         kept = select_topk(logits_bc, topk=selection.topk, max_mass=selection.max_mass)
         rest_bc = logits_bc.double().softmax(dim=1)
-        held_bk = rest_bc.gather(1, kept.indices_bk).masked_fill(kept.logprobs_bk.isfinite(), 0)
-        rest_bc = rest_bc.scatter(1, kept.indices_bk, held_bk)
-        self.sums_gc.index_add_(0, self.groups_c[kept.indices_bk[:, 0]], rest_bc)
+        held_bk = rest_bc.gather(1, kept.indices).masked_fill(kept.logprobs.isfinite(), 0)
+        rest_bc = rest_bc.scatter(1, kept.indices, held_bk)
+        self.sums_gc.index_add_(0, self.groups_c[kept.indices[:, 0]], rest_bc)
         self.views += len(logits_bc)
 
     def model(self, runtime: Runtime | None = None) -> logitstore.TailModel:

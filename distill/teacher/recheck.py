@@ -11,6 +11,7 @@ from distill.config import VerifyLogitsConfig
 from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.catalog import Catalog
 from distill.data.loader import load
+from distill.data.seeds import as_uint64
 from distill.replay.open_store import view_spec_of
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
@@ -52,8 +53,7 @@ def compare_with_teacher(
         for part, (batch,) in zip(parts, batches, strict=True):
             (epoch,) = part.epochs
             stored = store.read(epoch=epoch, rows=range(part.begin, part.end))
-            assert batch.seeds_b is not None
-            if not np.array_equal(stored.seeds, batch.seeds_b.numpy().view(np.uint64)):
+            if not np.array_equal(stored.seeds, as_uint64(batch.seeds_b)):
                 faults.append(f"epoch {epoch} rows {part.begin}..{part.end - 1}: stored seeds are not the spec's")
                 continue
             dense = classify(
@@ -83,8 +83,8 @@ def difference(stored: logitstore.Rows, dense: SparseTargets, *, spec: logitstor
     a tie does not. A drawn class cannot be judged by its weight alone; but no class of the rest is more probable than a
     drawn one's weight (`hybrid`), and counts are within one of their expectation (`sample`). `dense` holds all classes.
     """
-    true = torch.full_like(dense.logprobs_bk, float("-inf"))
-    true.scatter_(1, dense.indices_bk, dense.logprobs_bk)
+    true = torch.full_like(dense.logprobs, float("-inf"))
+    true.scatter_(1, dense.indices, dense.logprobs)
     full = true.double().cpu().numpy()
     rows = np.arange(len(full))[:, None]
     present = stored.logprobs > -np.inf

@@ -1,6 +1,6 @@
 """The teacher pass over the blocks of a store that are missing.
 
-    block -> batches of views -> teacher -> kept classes on the device ->|queue|-> encoded and written by a thread
+    block -> batches of views -> teacher -> targets on the device ->|queue|-> encoded and written by a thread
 
 A block's batches always begin at its first row and its result is written as a whole, so which process does a block,
 and how often the pass was stopped before, leaves no trace in the store. Nor does the number of epochs whose views are
@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 import logitstore
-from distill.data.batches import Batch, BlockBatches, BlockSlice
+from distill.data.batch import Batch
+from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.damage_log import DamageLog
 from distill.data.loader import load
+from distill.data.seeds import as_uint64
 from distill.models import ImageModel
 from distill.runtime.model_input import Normalise, forward
 from distill.runtime.processes import Runtime
@@ -33,7 +35,7 @@ from distill.views import block_proof
 
 _QUEUED_BLOCKS = 2
 
-Task = tuple[tuple[int, ...], int]
+BlockTask = tuple[tuple[int, ...], int]
 """Epochs, and the block that is missing in them: made from one decoding of its pictures."""
 
 
@@ -47,6 +49,13 @@ class Block:
     parts: list[SparseTargets]
     proof: int
 
+    def write(self, writer: logitstore.Writer) -> None:
+        """Commits it to the store."""
+        indices, logprobs, tail = (torch.cat(tensors).cpu().numpy() for tensors in zip(*self.parts, strict=True))
+        writer.write(
+            self.epoch, self.block, seeds=self.seeds, indices=indices, logprobs=logprobs, tail=tail, proof=self.proof
+        )
+
 
 def run_teacher(
     teacher: ImageModel,
@@ -54,7 +63,7 @@ def run_teacher(
     *,
     spec: logitstore.StoreSpec,
     dataset: BlockBatches,
-    tasks: Sequence[Task],
+    tasks: Sequence[BlockTask],
     batch_size: int,
     workers: int,
     prefetch: int,
@@ -69,24 +78,23 @@ def run_teacher(
     selection = selection_of(spec)
     done: dict[int, list[tuple[Batch, SparseTargets]]] = {}
     group = dataset.spec.mix.group_size if dataset.spec.mix else 1
-    # Made twice, not kept: a full-size pass has millions of parts.
-    parts, indices = (list_parts(spec, tasks, batch_size, group=group) for _ in range(2))
+    # Made twice, not targets: a full-size pass has millions of parts.
+    parts, indices = (list_slices(spec, tasks, batch_size, group=group) for _ in range(2))
     loader = load(dataset, indices, workers=workers, prefetch=prefetch, pin=runtime.pin)
     with BackgroundWriter(writer) as pending:
         for part, batches in zip(parts, loader, strict=True):
             for epoch, batch in zip(part.epochs, batches, strict=True):
                 damage_log.record(batch)
-                kept = classify(teacher, batch, selection, normalise=normalise, runtime=runtime)
-                no_pixels = batch.pixels_bhwc.new_empty(0)  # Pictures are not needed again.
-                done.setdefault(epoch, []).append((replace(batch, pixels_bhwc=no_pixels), kept))
+                targets = classify(teacher, batch, selection, normalise=normalise, runtime=runtime)
+                done.setdefault(epoch, []).append((batch.without_pixels(), targets))
                 progress.advance(len(batch))
                 if part.last:
-                    pending.put(_finished(epoch, part.block, done.pop(epoch), spec.proof_rows))
+                    pending.put(finished_block(epoch, part.block, done.pop(epoch), spec.proof_rows))
             if part.last and stop():
                 break
 
 
-def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> list[Task]:
+def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> list[BlockTask]:
     """Groups missing (epoch, block) pairs: of each run of so many epochs, those of one block together, in order."""
     tasks: dict[tuple[int, int], list[int]] = {}
     for epoch, block in sorted(missing):
@@ -94,8 +102,8 @@ def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> l
     return [(tuple(epochs), block) for (_, block), epochs in sorted(tasks.items())]
 
 
-def list_parts(
-    spec: logitstore.StoreSpec, tasks: Sequence[Task], batch_size: int, *, group: int = 1
+def list_slices(
+    spec: logitstore.StoreSpec, tasks: Sequence[BlockTask], batch_size: int, *, group: int = 1
 ) -> Iterator[BlockSlice]:
     """The batches of some blocks, in order; of whole groups where `batch_size` holds one, so that both of a mixed pair
     are in one batch."""
@@ -116,30 +124,35 @@ def selection_of(spec: logitstore.StoreSpec) -> Selection:
 def classify(
     teacher: ImageModel, batch: Batch, selection: Selection, *, normalise: Normalise, runtime: Runtime
 ) -> SparseTargets:
-    """The teacher's kept classes for a batch of pictures, on the device; nothing for a damaged picture."""
-    assert batch.seeds_b is not None
+    """The teacher's targets for a batch of images, on the device; none for a damaged image."""
     logits_bc = forward(teacher.net, batch.pixels_bhwc, normalise=normalise, accelerator=runtime.accelerator)
-    kept = select_targets(logits_bc, selection, seeds_b=batch.seeds_b.numpy().view(np.uint64))
-    if not batch.weights_b.all():
-        nothing = no_targets(len(batch), topk=selection.topk).to(runtime.device)
-        good_b = batch.weights_b.to(runtime.device) > 0
-        kept = SparseTargets(
-            torch.where(good_b[:, None], kept.indices_bk, nothing.indices_bk),
-            torch.where(good_b[:, None], kept.logprobs_bk, nothing.logprobs_bk),
-            torch.where(good_b, kept.tail_b, nothing.tail_b),
-        )
-    return kept
+    targets = select_targets(logits_bc, selection, seeds_b=as_uint64(batch.seeds_b))
+    return leave_out_damaged(targets, batch)
 
 
-def _finished(epoch: int, block: int, done: list[tuple[Batch, SparseTargets]], proof_rows: int) -> Block:
+def leave_out_damaged(targets: SparseTargets, batch: Batch) -> SparseTargets:
+    """The same, but no class, and all mass in the tail, for images that could not be read."""
+    if batch.weights_b.all():
+        return targets
+    num_rows, topk = targets.indices.shape
+    none, good_b = no_targets(num_rows, topk=topk).to(targets.tail.device), batch.weights_b.to(targets.tail.device) > 0
+    return SparseTargets(
+        torch.where(good_b[:, None], targets.indices, none.indices),
+        torch.where(good_b[:, None], targets.logprobs, none.logprobs),
+        torch.where(good_b, targets.tail, none.tail),
+    )
+
+
+def finished_block(epoch: int, block: int, done: list[tuple[Batch, SparseTargets]], proof_rows: int) -> Block:
+    """A whole block from its batches and their targets, in the order of its rows."""
     batches = [batch for batch, _ in done]
-    seeds = torch.cat([batch.seeds_b for batch in batches if batch.seeds_b is not None])
+    seeds = torch.cat([batch.seeds_b for batch in batches])
     digests = [digest for batch in batches for digest in batch.digests]
     return Block(
         epoch=epoch,
         block=block,
-        seeds=seeds.numpy().view(np.uint64),
-        parts=[kept for _, kept in done],
+        seeds=as_uint64(seeds),
+        parts=[targets for _, targets in done],
         proof=block_proof(digests[:proof_rows]),
     )
 
@@ -188,17 +201,6 @@ class BackgroundWriter:
             if self._error:
                 continue  # Keep taking, so that nobody waits for room in the queue.
             try:
-                self._write(block)
+                block.write(self._writer)
             except BaseException as error:
                 self._error = error
-
-    def _write(self, block: Block) -> None:
-        self._writer.write(
-            block.epoch,
-            block.block,
-            seeds=block.seeds,
-            indices=torch.cat([kept.indices_bk for kept in block.parts]).cpu().numpy(),
-            logprobs=torch.cat([kept.logprobs_bk for kept in block.parts]).cpu().numpy(),
-            tail=torch.cat([kept.tail_b for kept in block.parts]).cpu().numpy(),
-            proof=block.proof,
-        )

@@ -16,7 +16,6 @@ from distill.config.programs import SaveLogitsConfig
 from distill.data.batches import BlockBatches
 from distill.data.catalog import Catalog
 from distill.errors import DistillError, UsageError
-from distill.inputs import block_rows
 from distill.views.spec import ViewSpec
 
 
@@ -29,7 +28,7 @@ def missing_blocks(path: str, blocks: range | None) -> list[tuple[int, int]]:
 def make_batches(
     config: SaveLogitsConfig, spec: logitstore.StoreSpec, catalog: Catalog, teacher: models.ImageModel, view: ViewSpec
 ) -> BlockBatches:
-    """The teacher's pictures."""
+    """The teacher's images."""
     return BlockBatches(
         catalog,
         spec=view,
@@ -111,3 +110,9 @@ def check_present(path: str, spec: logitstore.StoreSpec) -> int:
             "settings it was made with. It differs in\n  " + "\n  ".join(different)
         )
     return stored
+
+
+def block_rows(wanted: int, num_samples: int) -> int:
+    """Rows of a block: as wanted, or for a small data set no more than it takes, in steps that a store allows."""
+    step = 1024 if num_samples <= logitstore.INNER_ROWS else logitstore.INNER_ROWS
+    return min(wanted, -(-num_samples // step) * step)

@@ -4,7 +4,7 @@
 (seeds, order, reading files) and after (normalisation, on the device) belongs to others.
 """
 
-from distill.views.decode import Picture, decode, image_size
+from distill.views.decode import EncodedImage, decode, image_size
 from distill.views.describe import describe
 from distill.views.digest import spec_digest
 from distill.views.draw import draw, eval_view
@@ -20,12 +20,12 @@ from distill.views.view import Box, Erase, Operation, View
 
 __all__ = [
     "Box",
+    "EncodedImage",
     "Erase",
     "EvalSpec",
     "MixSpec",
     "Mixing",
     "Operation",
-    "Picture",
     "Policy",
     "RandAugment",
     "ThreeAugment",

@@ -1,8 +1,12 @@
-"""The marker segments in front of a JPEG's data: its size, and a copy that claims to be less high.
+"""The header of a JPEG: its size, and a copy whose header promises fewer rows.
 
 A decoder works from the top row down, so a file whose header promises fewer rows is decoded that far and no further,
-at the cost of those rows. One row of blocks more than asked for is kept: the smooth upsampling of colour looks at it.
+at the cost of those rows. One row of blocks more than needed is kept: the smooth upsampling of colour looks at it.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 # Start-of-frame markers carry the size; C4, C8 and CC in their midst mean other things.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -12,40 +16,52 @@ _ROW_BY_ROW = frozenset((0xC0, 0xC1, 0xC2))
 _BLOCK = 8
 
 
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """(height, width) from the start-of-frame segment, (0, 0) when there is none to be found."""
-    at = _frame(data)
-    if at is None:
-        return 0, 0
-    return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The start-of-frame segment: ITU-T T.81, B.2.2."""
+
+    offset: int
+    """Of the marker, in bytes."""
+    marker: int
+    """The marker's second byte: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, ..."""
+    height: int
+    width: int
+    max_vertical_sampling: int
+    """Largest vertical sampling factor of the components; 0 where the segment is cut short."""
 
 
-def less_high(data: bytes, *, rows: int) -> bytes | bytearray:
-    """The file with a header that promises `rows` rows and up to two rows of blocks more; `data` if it has no more."""
-    at = _frame(data)
-    if at is None or data[at + 1] not in _ROW_BY_ROW or len(data) < at + 10 + 3 * data[at + 9]:
-        return data
-    most = max((data[at + 11 + 3 * number] & 15 for number in range(data[at + 9])), default=1)
-    unit = _BLOCK * max(1, most)
-    promised = -(-rows // unit) * unit + unit
-    if promised >= int.from_bytes(data[at + 5 : at + 7]):
-        return data
-    shorter = bytearray(data)
-    shorter[at + 5 : at + 7] = promised.to_bytes(2)
-    return shorter
-
-
-def _frame(data: bytes) -> int | None:
-    """Where the start-of-frame marker stands."""
+def parse_frame(data: bytes) -> Frame | None:
+    """The frame of a JPEG; None where none is found. Reads the segments in front of it and nothing else."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
+        if marker == 0xFF:  # Fill byte.
             at += 1
         elif marker in _FRAMES:
-            return at
+            components = data[at + 9] if at + 9 < len(data) else 0
+            sampling = data[at + 11 : at + 11 + 3 * components : 3] if len(data) >= at + 10 + 3 * components else b""
+            return Frame(
+                offset=at,
+                marker=marker,
+                height=int.from_bytes(data[at + 5 : at + 7]),
+                width=int.from_bytes(data[at + 7 : at + 9]),
+                max_vertical_sampling=max((factors & 15 for factors in sampling), default=0),
+            )
         elif marker in _WITHOUT_LENGTH:
             at += 2
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4])
     return None
+
+
+def truncate_height(data: bytes, frame: Frame, *, rows: int) -> bytes | bytearray:
+    """The file with a header that promises `rows` rows and up to two rows of blocks more; `data` if it has no more."""
+    if frame.marker not in _ROW_BY_ROW or not frame.max_vertical_sampling:
+        return data
+    unit = _BLOCK * frame.max_vertical_sampling
+    promised = -(-rows // unit) * unit + unit
+    if promised >= frame.height:
+        return data
+    shorter = bytearray(data)
+    shorter[frame.offset + 5 : frame.offset + 7] = promised.to_bytes(2)
+    return shorter

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from distill.errors import DistillError
-from distill.views.decode import JPEG_START, REDUCED, Picture, decode, image_size
+from distill.views.decode import REDUCED, EncodedImage
 from distill.views.erase import erase
 from distill.views.ops import apply
 from distill.views.view import View
@@ -18,13 +18,16 @@ from distill.views.view import View
 cv2.setNumThreads(0)
 
 
-def render(data: bytes | np.ndarray | Picture, view: View, *, size: int = 224) -> np.ndarray:
+def render(image: bytes | np.ndarray | EncodedImage, view: View, *, size: int = 224) -> np.ndarray:
     """The view's pixels: uint8 (size, size, 3) RGB, C-contiguous, own memory.
 
-    `data` is the picture file's bytes, a `Picture`, or the pixels already decoded: uint8 (height, width, 3) RGB.
-    Raises DamagedImage, or DistillError when the picture has another size than the view was drawn for.
+    **Arguments:** `image`: an image file's bytes, the same with its header parsed, or the pixels already decoded: uint8
+    (height, width, 3) RGB.
+
+    **Raises:** `DamagedImage`, or `DistillError` where the image has another size than the view was drawn for.
     """
-    window = _window(data, view, size=size)
+    image = EncodedImage(image) if isinstance(image, bytes | bytearray | memoryview) else image
+    window = _window(image, view, size=size)
     pixels = resize(window, size=size, interpolation=view.interpolation)
     if view.flip:
         pixels = cv2.flip(pixels, 1)
@@ -41,20 +44,17 @@ def reduction(view: View, *, size: int) -> int:
     return max(factor for factor in (1, *REDUCED) if factor == 1 or least >= factor * size)
 
 
-def _window(data: bytes | np.ndarray | Picture, view: View, *, size: int) -> np.ndarray:
-    """The decoded crop, uint8 (h, w, 3), a part of the decoded picture."""
+def _window(image: np.ndarray | EncodedImage, view: View, *, size: int) -> np.ndarray:
+    """The decoded crop, uint8 (h, w, 3), a part of the decoded image."""
     crop, factor = view.crop, reduction(view, size=size)
-    if isinstance(data, np.ndarray):
+    if isinstance(image, np.ndarray):
         if factor > 1:
-            raise DistillError("a view with dct decoding needs the picture's file or a Picture, not decoded pixels")
-        source, found = data, data.shape[:2]
-    elif isinstance(data, Picture):
-        factor = factor if data.data.startswith(JPEG_START) else 1
-        source, found = data.pixels(factor=factor), image_size(data.data)
+            raise DistillError("a view with dct decoding needs the image's file, not decoded pixels")
+        source, source_size = image, image.shape[:2]
     else:
-        factor = factor if bytes(data[:3]) == JPEG_START else 1
-        source, found = decode(data, factor=factor, rows=crop.top + crop.height), image_size(data)
-    _check_source(source, found, view)
+        factor = factor if image.is_jpeg else 1
+        source, source_size = image.pixels(factor=factor, rows=crop.top + crop.height), image.size
+    _check_source(source, source_size, view)
     return source[_reduced(crop.top, crop.height, factor), _reduced(crop.left, crop.width, factor)]
 
 
@@ -80,11 +80,11 @@ def resize(window: np.ndarray, *, size: int, interpolation: str) -> np.ndarray:
     return np.ascontiguousarray(resized_bchw[0].permute(1, 2, 0).numpy())
 
 
-def _check_source(source: np.ndarray, found: tuple[int, ...], view: View) -> None:
+def _check_source(source: np.ndarray, source_size: tuple[int, ...], view: View) -> None:
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-        raise DistillError(f"a picture must be uint8 (height, width, 3), got {source.dtype} {source.shape}")
-    if found != view.source:
+        raise DistillError(f"an image must be uint8 (height, width, 3), got {source.dtype} {source.shape}")
+    if source_size != view.source:
         raise DistillError(
-            "the view was drawn for a picture of height {} and width {}, this one has {} and {}; "
-            "is it the picture that the seed belongs to?".format(*view.source, *found)
+            "the view was drawn for an image of height {} and width {}, this one has {} and {}; "
+            "is it the image that the seed belongs to?".format(*view.source, *source_size)
         )

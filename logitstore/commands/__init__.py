@@ -1,1 +1,1 @@
-"""The commands of `logitstore`, thin over the library; `cli` puts them together."""
+"""The commands of `logitstore`, thin over the library; `cli` groups them."""

@@ -1,4 +1,4 @@
-"""Figures: `stats`, `diff`, `plan`."""
+"""Statistics, comparison, estimates: `stats`, `diff`, `plan`."""
 
 import sys
 from typing import Any
@@ -23,12 +23,14 @@ from logitstore.tools.plan import plan as plan_store
 
 @click.command()
 @STORE
-@click.option("--blocks", type=click.IntRange(min=1), help="Look at so many blocks, evenly spread; all when left out.")
+@click.option(
+    "--blocks", type=click.IntRange(min=1), help="Read only so many blocks, at even distances; all when left out."
+)
 @click.option("--classes", type=click.IntRange(min=0), default=10, show_default=True, help="Labels to print.")
-@click.option("--plot", metavar="FILE.png", help="Save the histograms as a picture (needs matplotlib).")
+@click.option("--plot", metavar="FILE.png", help="Plot the histograms into a file (needs matplotlib).")
 @AS_JSON
 def stats(store: str, blocks: int | None, classes: int, plot: str | None, as_json: bool) -> None:
-    """Sum up what the teacher said: kept mass, certainty, entropy, agreement with the labels, bytes.
+    """Statistics of the teacher's outputs: mass of the top-k, certainty, entropy, agreement with labels, bytes.
 
     The labels with the least agreement are printed, all of them with --json.
 
@@ -51,7 +53,7 @@ def stats(store: str, blocks: int | None, classes: int, plot: str | None, as_jso
 @click.argument("b")
 @AS_JSON
 def diff(a: str, b: str, as_json: bool) -> None:
-    """Say how two stores of the same rows differ: spec, coverage, content.
+    """Show how two stores of the same rows differ: spec, coverage, content.
 
     Exit code 0 when they hold the same, 1 when they do not.
 
@@ -71,12 +73,14 @@ def diff(a: str, b: str, as_json: bool) -> None:
 @click.command()
 @click.option("--samples", type=click.IntRange(min=1), required=True, help="N, images of the data set.")
 @click.option("--epochs", type=click.IntRange(min=1), required=True, help="E, stored epochs.")
-@click.option("--topk", type=click.IntRange(min=1), default=10, show_default=True, help="Top-k classes of a view.")
+@click.option("--topk", type=click.IntRange(min=1), default=10, show_default=True, help="Top-k classes per view.")
 @click.option("--classes", type=click.IntRange(min=1), default=1000, show_default=True, help="Classes of the teacher.")
 @click.option("--encoding", type=click.Choice(TOPK_ENCODINGS), default="log8", show_default=True)
 @click.option("--rows-per-block", type=click.IntRange(min=1), default=4096, show_default=True)
-@click.option("--images-per-s", type=click.FloatRange(min=0, min_open=True), help="Views one GPU's teacher does.")
-@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that work at once.")
+@click.option(
+    "--images-per-s", type=click.FloatRange(min=0, min_open=True), help="Views per second of the teacher on one GPU."
+)
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that run at once.")
 @AS_JSON
 def plan(
     samples: int,
@@ -89,9 +93,9 @@ def plan(
     gpus: int,
     as_json: bool,
 ) -> None:
-    """Estimate what a store will cost, before anyone spends it: bytes, files, hours.
+    """Estimate what a store will cost: bytes, files, hours.
 
-    Bytes a view come from a table of measured sizes (docs/store.md) and are estimates.
+    Bytes per view are estimated from a table of measured sizes (docs/store.md).
 
     \b
     Example:
@@ -110,13 +114,15 @@ def plan(
     if as_json:
         print_json(facts)
         return
-    published = f"{facts['published_bytes_per_view']} in fixed records of seed, class numbers and half-precision values"
+    published = (
+        f"{facts['published_bytes_per_view']} per view in fixed records of seed, class numbers and float16 values"
+    )
     rows = [
         ("views", f"{facts['views']:,}"),
-        ("bytes", f"about {human_bytes(facts['bytes_total'])}, {facts['bytes_per_view']:.1f} a view"),
-        ("beside", f"{human_bytes(facts['published_bytes_total'])}, {published}"),
+        ("bytes", f"about {human_bytes(facts['bytes_total'])}, {facts['bytes_per_view']:.1f} per view"),
+        ("published", f"{human_bytes(facts['published_bytes_total'])}, {published}"),
         ("blocks", f"{facts['blocks']:,}, about {human_bytes(facts['bytes_per_block'])} each"),
-        ("files", f"{facts['files']:,}, {facts['files_per_block']} a block, in {facts['folders']:,} folders"),
+        ("files", f"{facts['files']:,}, {facts['files_per_block']} per block, in {facts['folders']:,} folders"),
     ]
     if facts["hours"] is not None:
         rows.append(("time", f"{facts['hours']:,.1f} hours, {facts['gpu_hours']:,.1f} GPU hours"))
@@ -124,18 +130,18 @@ def plan(
 
 
 def _print_stats(facts: dict[str, Any], *, classes: int) -> None:
-    looked = "all" if facts["blocks"] == facts["blocks_committed"] else f"{facts['blocks']:,}"
-    click.echo(f"{facts['views']:,} views, {looked} of {facts['blocks_committed']:,} blocks")
+    read = "all" if facts["blocks"] == facts["blocks_committed"] else f"{facts['blocks']:,}"
+    click.echo(f"{facts['views']:,} views, {read} of {facts['blocks_committed']:,} blocks")
     for name, title in statistics.QUANTITIES.items():
         click.echo(f"\n{title}: mean {facts[name]['mean']:.4f}")
         print_histogram(facts[name]["counts"], facts[name]["edges"])
     labels = facts["labels"]
     click.echo("")
     if labels["views"] and not labels["comparable"]:
-        click.echo("the labels are not of the teacher's classes: agreement means nothing")
+        click.echo("the labels are not the teacher's classes: agreement means nothing")
     elif labels["views"]:
-        part = labels["top1_agrees"] / labels["views"]
-        click.echo(f"most probable class is the label: {part:.2%} of {labels['views']:,} views with a label")
+        fraction = labels["top1_agrees"] / labels["views"]
+        click.echo(f"most probable class is the label: {fraction:.2%} of {labels['views']:,} views with a label")
         worst = sorted(labels["by_label"], key=lambda entry: (entry["top1_agrees"] / entry["views"], entry["label"]))
         for entry in worst[:classes]:
             agreed = f"{entry['top1_agrees'] / entry['views']:.2%} of {entry['views']:,}"

@@ -1,4 +1,4 @@
-"""Make stores from stores: `grow`, `merge`, `copy`, `recode`, `repair`."""
+"""Change stores, and make stores from stores: `grow`, `merge`, `copy`, `recode`, `repair`."""
 
 import sys
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from logitstore.tools.transfer import merge as merge_stores
 @click.option("--epochs", type=click.IntRange(min=1), required=True, help="How many epochs it shall have in all.")
 @AS_JSON
 def grow(store: str, epochs: int, as_json: bool) -> None:
-    """Let a store take more epochs; the teacher pass then writes them.
+    """Add epochs to a store; the teacher pass then writes them.
 
     `distill.save_logits` with a larger store.epochs does the same by itself.
 
@@ -42,7 +42,7 @@ def grow(store: str, epochs: int, as_json: bool) -> None:
 @click.argument("sources", nargs=-1, required=True)
 @AS_JSON
 def merge(target: str, sources: tuple[str, ...], as_json: bool) -> None:
-    """Bring the blocks of SOURCES into TARGET, which is created where there is none.
+    """Copy the blocks of SOURCES into TARGET, which is created where there is none.
 
     For parts of one store written on different machines. Sources must have one spec; a block that several hold must be
     the same in all. Everything is compared before anything is written, and verified at the end.
@@ -63,7 +63,7 @@ def merge(target: str, sources: tuple[str, ...], as_json: bool) -> None:
 def copy(source: str, target: str, epochs: str | None, as_json: bool) -> None:
     """Publish or fetch a store, or some of its epochs: from a path or URL to a path or URL.
 
-    Stopped, the same command goes on with the blocks that are missing. All is verified at the end.
+    If stopped, the same command continues with the blocks that are missing. All are verified at the end.
 
     \b
     Example:
@@ -77,12 +77,14 @@ def copy(source: str, target: str, epochs: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--topk", type=click.IntRange(min=1), help="Top-k classes; the mass of the others goes to the tail.")
+@click.option(
+    "--topk", type=click.IntRange(min=1), help="Classes per view; the mass of the others is added to the tail."
+)
 @click.option("--encoding", type=click.Choice(TOPK_ENCODINGS), help="As it is when left out.")
 @EPOCHS
 @AS_JSON
 def recode(source: str, target: str, topk: int | None, encoding: str | None, epochs: str | None, as_json: bool) -> None:
-    """Make a store anew with fewer kept classes or in another encoding.
+    """Make a store from another one, with a smaller k or in another encoding.
 
     \b
     Example:
@@ -100,13 +102,13 @@ def recode(source: str, target: str, topk: int | None, encoding: str | None, epo
 
 @click.command()
 @STORE
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @AS_JSON
 def repair(store: str, dry_run: bool, as_json: bool) -> None:
     """Drop damaged blocks, so that the teacher pass does them again; good ones are not touched.
 
-    Also writes array metadata anew that contradicts the spec, and deletes what killed writes left. Exit code 1 when
-    faults remain that only a copy of the store can mend.
+    Also rewrites array metadata that contradicts the spec, and deletes the files that killed writes left. Exit code 1
+    when faults remain that only a copy of the store can fix.
 
     \b
     Example:
@@ -121,7 +123,7 @@ def repair(store: str, dry_run: bool, as_json: bool) -> None:
         for epoch, block in report.dropped:
             click.echo(f"epoch {epoch}, block {block}: {would}dropped")
         for key in report.metadata:
-            click.echo(f"{key}: {would}written anew")
+            click.echo(f"{key}: {would}rewritten")
         for key in report.temporary:
             click.echo(f"{key}: {would}deleted")
         for finding in report.left:
@@ -130,9 +132,10 @@ def repair(store: str, dry_run: bool, as_json: bool) -> None:
     sys.exit(1 if report.left else 0)
 
 
-def _print_transfer(done: Transfer, *, as_json: bool) -> None:
+def _print_transfer(result: Transfer, *, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(done))
+        print_json(asdict(result))
         return
-    present = f"{done.blocks_present:,} were there" if done.blocks_present else "none was there"
-    click.echo(f"{done.path}: {done.blocks_written:,} blocks written, {present}, {done.blocks_verified:,} verified")
+    present = f"{result.blocks_present:,} were there" if result.blocks_present else "none was there"
+    written, verified = f"{result.blocks_written:,} blocks written", f"{result.blocks_verified:,} verified"
+    click.echo(f"{result.path}: {written}, {present}, {verified}")

@@ -1,4 +1,4 @@
-"""What the commands share: options, a progress bar on stderr, tables and bars as text."""
+"""What the commands share: options, a progress bar on stderr, tables and histograms as text."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ _BAR = 40
 
 @contextmanager
 def progress_bar(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr for (what, done, total); nothing where stderr is no terminal or output is for machines."""
+    """A bar on stderr for (what, done, total); none where stderr is no terminal or output is for programs."""
     screen = Console(stderr=True)
     with Progress(console=screen, transient=True, disable=not (shown and screen.is_terminal)) as bar:
         task = bar.add_task("starting", total=None)
@@ -29,12 +29,12 @@ def progress_bar(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def console() -> Console:
-    """Names come from outside: no markup, no guessing of colours."""
+    """A console without markup and highlighting, because names in the output come from outside."""
     return Console(markup=False, highlight=False, emoji=False)
 
 
 def print_json(values: Any) -> None:
-    """One line for machines."""
+    """One line for programs."""
     click.echo(json.dumps(values))
 
 
@@ -47,7 +47,7 @@ def print_pairs(rows: list[tuple[str, str]]) -> None:
 
 
 def print_histogram(counts: list[int], edges: list[float]) -> None:
-    """A bar for each bin."""
+    """A bar per bin."""
     most = max(*counts, 1)
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         bar = "█" * round(count / most * _BAR) or ("▏" if count else "")
@@ -55,7 +55,7 @@ def print_histogram(counts: list[int], edges: list[float]) -> None:
 
 
 def parse_epochs(text: str | None) -> list[int] | None:
-    """`0,2-3` as numbers, None for None. Wrong text is wrong usage."""
+    """`0,2-3` as numbers, None for None. Any other text is wrong usage."""
     if text is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""The files of blocks and of sample columns, read and verified: from names to arrays as stored.
+"""The files of blocks and of sample columns, read and verified: from keys to arrays as stored.
 
-Every byte handed out has passed its checksum, lies where its header says it was written, and belongs to the act of
-writing that the block's marker vouches for. `store` decodes what comes from here.
+Every byte handed out has passed its checksum, lies where its header says it was written, and belongs to the write that
+the block's marker commits. `store` decodes what comes from here.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from logitstore.errors import DamagedBlock
 from logitstore.format import codec, shard
-from logitstore.format.layout import BLOCK_ARRAYS, BLOCK_FILES, MARKERS, ArrayLayout, arrays, once_arrays
+from logitstore.format.layout import BLOCK_ARRAYS, BLOCK_FILES, MARKERS, ArrayLayout, arrays, static_arrays
 from logitstore.spec import StoreSpec
-from logitstore.storage.folder import Folder, Read
+from logitstore.storage import Storage
+from logitstore.storage.interface import ReadRange
 
 Array = NDArray[Any]
 
@@ -27,74 +28,121 @@ class Marker:
 
     proof: int
     """Digest of the block's first views, not 0."""
-    writing: int
-    """The act of writing whose four files it vouches for."""
+    write_id: int
+    """Of the write whose four files it commits."""
 
 
 class BlockFiles:
     """Reads files of one store. Holds nothing open."""
 
-    def __init__(self, folder: Folder, *, spec: StoreSpec) -> None:
-        self.folder = folder
+    def __init__(self, storage: Storage, *, spec: StoreSpec) -> None:
+        self.storage = storage
         self.spec = spec
         self.layouts = arrays(spec)
 
     def marker(self, epoch: int, block: int) -> Marker | None:
         """The block's marker, None where the block is absent. Raises `DamagedBlock`."""
         layout = self.layouts[MARKERS]
-        with self._reporting(layout, epoch, block):
+        with self._naming(layout, epoch, block):
             try:
-                data = self.folder.read(layout.key(epoch, block))  # One small file: one read, not one for each part.
+                data = self.storage.read(layout.key(epoch, block))  # A small file: one read, not one for each part.
             except FileNotFoundError:
                 return None
-            writing, chunks = self._decode(layout, epoch, block, _reader(data), len(data), [0])
+            write_id, chunks = self._decode(layout, epoch, block, _range_of(data), len(data), [0])
         proof = int(chunks[0][0])
         if proof == 0:
             raise self.damaged(layout, epoch, block, "the marker is there but holds 0")
-        return Marker(proof=proof, writing=writing)
+        return Marker(proof=proof, write_id=write_id)
 
     def shard(self, name: str, epoch: int, block: int, slots: list[int]) -> tuple[int, dict[int, Array]]:
-        """Inner chunks of one file as stored, with its act of writing. Raises `DamagedBlock`."""
+        """The write id of one file, and some of its inner chunks as stored. Raises `DamagedBlock`."""
         layout = self.layouts[name]
-        with self._reporting(layout, epoch, block), self.folder.reading(layout.key(epoch, block)) as (read, size):
+        with self._naming(layout, epoch, block), self.storage.reading(layout.key(epoch, block)) as (read, size):
             return self._decode(layout, epoch, block, read, size, slots)
 
     def raw(self, epoch: int, block: int) -> dict[str, bytes]:
-        """The files of a committed block as they lie there, by array, every byte verified. Raises `DamagedBlock`."""
-        found, writings = {}, {}
+        """The files of a committed block as they are, by array, every byte verified. Raises `DamagedBlock`."""
+        contents, write_ids = {}, {}
         for name in BLOCK_FILES:
             layout = self.layouts[name]
             slots = [0] if name == MARKERS else self.slots(block)
-            with self._reporting(layout, epoch, block):
-                data = self.folder.read(layout.key(epoch, block))
-                writings[name], _ = self._decode(layout, epoch, block, _reader(data), len(data), slots)
-            found[name] = data
+            with self._naming(layout, epoch, block), self.storage.reading(layout.key(epoch, block)) as (read, size):
+                data = read(0, size)
+                write_ids[name], _ = self._decode(layout, epoch, block, _range_of(data), len(data), slots)
+            contents[name] = data
         for name in BLOCK_ARRAYS:
-            if writings[name] != writings[MARKERS]:
-                raise self.foreign(name, epoch, block)
-        return found
+            if write_ids[name] != write_ids[MARKERS]:
+                raise self.mixed(name, epoch, block)
+        return contents
 
-    def once_parts(self, name: str) -> Iterator[Array]:
-        """An array that is written at creation, part by part. Raises `DamagedBlock`."""
+    def block(self, epoch: int, block: int, slots: list[int], *, write_id: int) -> dict[int, tuple[Array, ...]]:
+        """Inner chunks of a committed block by slot: seeds, class numbers, codes, tail codes.
+
+        **Arguments** write_id: as the block's marker has it.
+
+        Raises `DamagedBlock`, also where a file is of another write.
+        """
+        stored = {}
+        for name in BLOCK_ARRAYS:
+            file_write_id, stored[name] = self.shard(name, epoch, block, slots)
+            if file_write_id != write_id:
+                raise self.mixed(name, epoch, block)
+        chunks: dict[int, tuple[Array, ...]] = {}
+        for slot in slots:
+            seeds, indices, values, tail = (stored[name][slot] for name in BLOCK_ARRAYS)
+            chunks[slot] = (seeds, *codec.decode_classes(indices, values, spec=self.spec), tail)
+        return chunks
+
+    def static_parts(self, name: str) -> Iterator[Array]:
+        """An array that is written at creation, shard by shard. Raises `DamagedBlock`."""
+        for part in range(self.num_static_parts(name)):
+            yield self.static_part(name, part)
+
+    def num_static_parts(self, name: str) -> int:
+        """Shards of an array that is written at creation."""
         layout = self.layouts[name]
-        total = layout.shape[layout.row_axis]
-        for part, first in enumerate(range(0, total, layout.shard_rows)):
-            used = -(-min(layout.shard_rows, total - first) // layout.inner_rows)
-            _, chunks = self.shard(name, 0, part, list(range(used)))
-            yield np.concatenate([chunks[slot] for slot in range(used)])
+        return -(-layout.shape[layout.row_axis] // layout.shard_rows)
+
+    def static_part(self, name: str, part: int) -> Array:
+        """One shard of an array that is written at creation. Raises `DamagedBlock`."""
+        layout = self.layouts[name]
+        rows = min(layout.shard_rows, layout.shape[layout.row_axis] - part * layout.shard_rows)
+        slots = list(range(-(-rows // layout.inner_rows)))
+        _, chunks = self.shard(name, 0, part, slots)
+        return np.concatenate([chunks[slot] for slot in slots])
+
+    def slots(self, block: int) -> list[int]:
+        """All inner chunks that a block has."""
+        return list(range(-(-len(self.spec.block_rows(block)) // self.spec.inner_rows)))
+
+    def mixed(self, name: str, epoch: int, block: int) -> DamagedBlock:
+        """The error for a file that is not of the write that the block's marker commits."""
+        return self.damaged(
+            self.layouts[name], epoch, block, "the file and the block's marker come from different writes"
+        )
+
+    def damaged(self, layout: ArrayLayout, epoch: int, block: int, fault: str) -> DamagedBlock:
+        """The error for a damaged file: what is wrong, where, and how to fix it."""
+        where = f"{self.storage}: array {layout.path}, "
+        where += f"epoch {epoch}, block {block}" if "E" in layout.dims else f"part {block}"
+        if layout.path in static_arrays(self.spec):
+            advice = "this array is written once, at creation: restore the file from a copy"
+        else:
+            advice = "`logitstore repair` drops the block, then run the teacher pass again to redo it"
+        return DamagedBlock(f"{where}: {fault} ({layout.key(epoch, block)}); {advice}")
 
     def _decode(
-        self, layout: ArrayLayout, epoch: int, block: int, read: Read, size: int, slots: list[int]
+        self, layout: ArrayLayout, epoch: int, block: int, read: ReadRange, size: int, slots: list[int]
     ) -> tuple[int, dict[int, Array]]:
         rows = 1 if layout.path == MARKERS else layout.shard_rows
         if layout.path != MARKERS:
             rows = min(rows, layout.shape[layout.row_axis] - block * rows)
-        place = shard.Place(number=layout.number, epoch=epoch, block=block, writing=0)
-        return shard.decode_shard(read, size, layout=layout, place=place, rows=rows, slots=slots)
+        header = shard.Header(array_number=layout.number, epoch=epoch, block=block, write_id=0)
+        return shard.decode_shard(read, size, layout=layout, header=header, rows=rows, slots=slots)
 
     @contextmanager
-    def _reporting(self, layout: ArrayLayout, epoch: int, block: int) -> Iterator[None]:
-        """Say of a file that cannot be read which one it is."""
+    def _naming(self, layout: ArrayLayout, epoch: int, block: int) -> Iterator[None]:
+        """Errors of a file that cannot be read name its array, epoch and block."""
         try:
             yield
         except FileNotFoundError:
@@ -104,43 +152,6 @@ class BlockFiles:
         except shard.BadBytes as error:
             raise self.damaged(layout, epoch, block, str(error)) from None
 
-    def block(self, epoch: int, block: int, slots: list[int], *, writing: int) -> dict[int, tuple[Array, ...]]:
-        """Inner chunks of a committed block by slot: seeds, class numbers, codes, tail codes.
 
-        **Arguments** writing: as the block's marker has it.
-
-        Raises `DamagedBlock`, also where a file is of another act of writing.
-        """
-        stored = {}
-        for name in BLOCK_ARRAYS:
-            found, stored[name] = self.shard(name, epoch, block, slots)
-            if found != writing:
-                raise self.foreign(name, epoch, block)
-        chunks: dict[int, tuple[Array, ...]] = {}
-        for slot in slots:
-            seeds, indices, values, tail = (stored[name][slot] for name in BLOCK_ARRAYS)
-            chunks[slot] = (seeds, *codec.decode_kept(indices, values, spec=self.spec), tail)
-        return chunks
-
-    def slots(self, block: int) -> list[int]:
-        """All inner chunks that a block has."""
-        return list(range(-(-len(self.spec.block_rows(block)) // self.spec.inner_rows)))
-
-    def foreign(self, name: str, epoch: int, block: int) -> DamagedBlock:
-        """The error for a file that its block's marker does not vouch for."""
-        what = "the file and the block's marker come from different acts of writing"
-        return self.damaged(self.layouts[name], epoch, block, what)
-
-    def damaged(self, layout: ArrayLayout, epoch: int, block: int, what: str) -> DamagedBlock:
-        """The error for a harmed file: what is wrong, where, and what mends it."""
-        where = f"{self.folder}: array {layout.path}, "
-        where += f"epoch {epoch}, block {block}" if "E" in layout.dims else f"part {block}"
-        if layout.path in once_arrays(self.spec):
-            advice = "this array is written once, at creation: restore the file from a copy"
-        else:
-            advice = "`logitstore repair` drops the block, then run the teacher pass again to redo it"
-        return DamagedBlock(f"{where}: {what} ({layout.key(epoch, block)}); {advice}")
-
-
-def _reader(data: bytes) -> Read:
+def _range_of(data: bytes) -> ReadRange:
     return lambda offset, length: data[offset : offset + length]

@@ -22,14 +22,14 @@ class Cache:
         return key in self._entries
 
     def get(self, key: Hashable) -> Entry | None:
-        """The entry, now the most recently used, or None."""
+        """The entry, now the most recently used, or None where there is none."""
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
         return entry
 
     def put(self, key: Hashable, entry: Entry) -> None:
-        """Keep an entry, dropping old ones as needed; one larger than the limit is not kept."""
+        """Add an entry, dropping old ones as needed; one larger than the limit is not added."""
         self._drop(key)
         size = _size_bytes(entry)
         if size > self.limit_bytes:

@@ -1,4 +1,4 @@
-"""Rows in any order from arrays that lie in files of chunks: which chunks, which rows of them, through a cache."""
+"""Rows in any order from arrays that lie in shards of chunks: which chunks, which rows of them, through a cache."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -10,14 +10,18 @@ from logitstore.errors import OutOfRange
 from logitstore.format.cache import Cache
 from logitstore.format.layout import ArrayLayout
 
-RowsLike = slice | range | int | ArrayLike
+RowNumbers = slice | range | int | ArrayLike
+"""Which rows: a slice (clipped to the store, as for a list), a range, an integer, or integers (n,) in any order."""
+
 Array = NDArray[Any]
 
 
-def row_numbers(rows: RowsLike, *, num_samples: int, store: object) -> NDArray[np.int64]:
-    """Rows as asked for, (n,) int64: a slice is clipped as for a list, a range or integers are taken as they are.
+def row_numbers(rows: RowNumbers, *, num_samples: int, store: object) -> NDArray[np.int64]:
+    """Row numbers in the requested order, (n,) int64.
 
-    Raises `OutOfRange`, naming `store`.
+    **Arguments** store: its name for messages.
+
+    Raises `OutOfRange`.
     """
     if isinstance(rows, slice):
         rows = range(*rows.indices(num_samples))
@@ -31,7 +35,7 @@ def row_numbers(rows: RowsLike, *, num_samples: int, store: object) -> NDArray[n
         raise OutOfRange(f"rows must be integers in one dimension, not {wanted.dtype} {wanted.shape}")
     if wanted.size and (wanted.min() < 0 or wanted.max() >= num_samples):
         bad = int(wanted.min()) if wanted.min() < 0 else int(wanted.max())
-        raise OutOfRange(f"{store} has rows 0..{num_samples - 1}; row {bad} was asked for")
+        raise OutOfRange(f"{store} has rows 0..{num_samples - 1}; row {bad} was requested")
     return wanted.astype(np.int64, copy=False)
 
 
@@ -45,9 +49,12 @@ def gather(
 ) -> list[Array]:
     """Collect rows of arrays of equal chunks, each chunk loaded once.
 
-    **Arguments** wanted: (n,) row numbers; layouts: of the arrays, all with the same rows a file and a chunk;
-    load: (file number, slots of chunks in it) -> by slot, a chunk of each array; cache_key: what the chunks are
-    cached under, with their number.
+    **Arguments**
+
+    - `wanted`: (n,) row numbers
+    - `layouts`: of the arrays; all have the same number of rows per shard and per chunk
+    - `load`: (shard number, slots of chunks in it) -> by slot, a chunk of each array
+    - `cache_key`: what the chunks are cached under, together with their number
 
     **Returns** for each array (n, ...) in the order of `wanted`.
     """
@@ -63,25 +70,25 @@ def gather(
     per_shard = layouts[0].shard_rows // inner_rows
     needed = [int(c) for c in ordered[starts]]
     loaded: dict[int, tuple[Array, ...]] = {}
-    for at, (chunk, start, end) in enumerate(zip(needed, starts, ends, strict=True)):
+    for position, (chunk, start, end) in enumerate(zip(needed, starts, ends, strict=True)):
         values = loaded.get(chunk) or cache.get((cache_key, chunk))
         if values is None:
-            block = chunk // per_shard
-            group = [c for c in needed[at : at + per_shard] if c // per_shard == block]
+            shard = chunk // per_shard
+            group = [c for c in needed[position : position + per_shard] if c // per_shard == shard]
             slots = [c % per_shard for c in group if not cache.holds((cache_key, c))]
-            loaded = {block * per_shard + s: v for s, v in load(block, slots).items()}
+            loaded = {shard * per_shard + s: v for s, v in load(shard, slots).items()}
             for c, v in loaded.items():
                 cache.put((cache_key, c), v)
             values = loaded[chunk]
         places = order[start:end]
-        local = wanted[places] - chunk * inner_rows
+        in_chunk = wanted[places] - chunk * inner_rows
         for target, source in zip(out, values, strict=True):
-            target[_run(places)] = source[_run(local)]
+            target[_run(places)] = source[_run(in_chunk)]
     return out
 
 
 def _run(places: NDArray[np.int64]) -> NDArray[np.int64] | slice:
-    """A slice where the positions are consecutive: numpy copies it several times faster."""
+    """The positions, as a slice where they are consecutive: numpy copies a slice several times faster."""
     first, last = int(places[0]), int(places[-1])
     consecutive = last - first + 1 == len(places) and (len(places) < 3 or bool((np.diff(places) == 1).all()))
     return slice(first, last + 1) if consecutive else places

@@ -1,6 +1,6 @@
 """Where everything lies on disk: arrays, shapes, codecs, file names, attributes. Twin of `docs/format.md`.
 
-This module only describes; `shard` turns arrays into bytes, `files` moves bytes. The documents made here are
+This module only describes; `shard` turns arrays into bytes, `storage` moves bytes. The documents made here are
 plain zarr format 3 metadata, so any zarr 3 reader opens the arrays.
 """
 
@@ -18,8 +18,9 @@ FORMAT_VERSION = 1
 SAMPLE_SHARD_ROWS = 65_536
 SAMPLE_INNER_ROWS = 1024
 """Rows of one shard, and of one chunk, of `samples/keys` and `samples/labels`."""
-FEW_KEPT = 32
-"""Up to so many kept classes, class numbers lie row by row and byte-shuffled: it packs skewed classes better."""
+FEW_CLASSES = 32
+"""Up to so many classes per view, class numbers lie row by row and byte-shuffled: this compresses skewed classes
+better."""
 _TAIL_INNER_ROWS = 16
 LOCK_KEY = "proofs/writer.lock"
 """Lock file of the writing run. Inside an array's folder, where no zarr reader looks for members."""
@@ -27,6 +28,7 @@ LOCK_KEY = "proofs/writer.lock"
 ROOT_DOCUMENT = "zarr.json"
 """The file that makes a folder a store; written last."""
 
+# "kept" is part of the format; elsewhere these are the selected classes.
 _DIMENSION_NAMES = {"E": "epoch", "N": "row", "k": "kept", "B": "block", "G": "group", "C": "class"}
 
 
@@ -58,7 +60,7 @@ class ArrayLayout:
     dtype: np.dtype[Any]
     compression: Compression | None
     transposed: bool = False
-    """Whether an inner chunk lies on disk kept class by kept class, (k, 1, rows), instead of row by row."""
+    """Whether an inner chunk lies on disk class by class, (k, 1, rows), instead of row by row."""
 
     @property
     def row_axis(self) -> int:
@@ -128,7 +130,7 @@ class ArrayLayout:
 _BYTES: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 
 BLOCK_ARRAYS = ("seeds", "indices", "logprobs", "tail")
-"""The arrays of which one block is four files, in the order of writing."""
+"""The arrays with one file per block, in the order of writing."""
 SAMPLE_ARRAYS = ("samples/keys", "samples/labels")
 TAIL_ARRAYS = ("tail_model/groups", "tail_model/logprobs")
 MARKERS = "proofs"
@@ -136,8 +138,8 @@ BLOCK_FILES = (*BLOCK_ARRAYS, MARKERS)
 """All files of a block, the one that commits it last."""
 
 
-def once_arrays(spec: StoreSpec) -> tuple[str, ...]:
-    """The arrays that are written at creation, by path."""
+def static_arrays(spec: StoreSpec) -> tuple[str, ...]:
+    """Paths of the arrays that are written at creation and never again."""
     return (*SAMPLE_ARRAYS, *TAIL_ARRAYS) if spec.tail_groups else SAMPLE_ARRAYS
 
 
@@ -146,7 +148,7 @@ def arrays(spec: StoreSpec) -> dict[str, ArrayLayout]:
     code = np.dtype("<f2") if spec.encoding == "float16" else np.dtype("u1")
     index = np.dtype("<u2") if spec.num_classes <= 65_535 else np.dtype("<u4")
     plain = Compression(shuffle="shuffle", typesize=8)
-    few = spec.topk <= FEW_KEPT
+    few = spec.topk <= FEW_CLASSES
     narrow = Compression(shuffle="shuffle" if few else "bitshuffle", typesize=index.itemsize, level=7)
     values = Compression(shuffle="bitshuffle", typesize=code.itemsize)
     table = [
@@ -195,7 +197,7 @@ def _array(
         rows, inner = spec.rows_per_block, spec.inner_rows
     elif dims == "N":
         rows, inner = SAMPLE_SHARD_ROWS, SAMPLE_INNER_ROWS
-    else:  # The tail model: one file an array.
+    else:  # The tail model: one file per array.
         inner = SAMPLE_INNER_ROWS if dims == "C" else _TAIL_INNER_ROWS
         rows = -(-shape[0] // inner) * inner
     before, after = (1,) * axis, shape[axis + 1 :]
@@ -232,7 +234,7 @@ def documents(spec: StoreSpec) -> dict[str, dict[str, Any]]:
         "spec": spec.to_json(),
     }
     nodes = {f"{path}/zarr.json": array.document() for path, array in arrays(spec).items()}
-    groups = sorted({name.partition("/")[0] for name in once_arrays(spec)})
+    groups = sorted({name.partition("/")[0] for name in static_arrays(spec)})
     return {
         **nodes,
         **{f"{name}/zarr.json": group_document({}) for name in groups},

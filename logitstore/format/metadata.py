@@ -1,4 +1,4 @@
-"""The JSON side of a store: what its `zarr.json` files must say, and what they do say."""
+"""The metadata of a store: what its `zarr.json` files must say, and what they do say."""
 
 import json
 from typing import Any
@@ -6,55 +6,57 @@ from typing import Any
 from logitstore.errors import NotAStore, SpecError, StoreMissing, UnsupportedVersion
 from logitstore.format.layout import FORMAT_NAME, FORMAT_VERSION, ROOT_DOCUMENT, arrays, documents, spec_checksum
 from logitstore.spec import StoreSpec
-from logitstore.storage.folder import Folder
+from logitstore.storage import Storage
 
 _ATTRIBUTES = {"format", "format_version", "spec", "spec_crc32c"}
 
 
-def read_spec(path: Folder) -> StoreSpec:
+def read_spec(storage: Storage) -> StoreSpec:
     """The spec from a store's root. Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion`."""
-    root = _read_json(path, ROOT_DOCUMENT)
-    if root is None and not path.exists():
-        raise StoreMissing(f"{path} does not exist: check the path, or let a teacher pass create it")
+    root = _read_json(storage, ROOT_DOCUMENT)
+    if root is None and not storage.exists():
+        raise StoreMissing(f"{storage} does not exist: check the path, or let a teacher pass create it")
     attributes = root.get("attributes") if isinstance(root, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT_NAME:
-        raise NotAStore(f"{path} is not a logit store: its zarr.json is missing, unreadable or says something else")
+        raise NotAStore(f"{storage} is not a logit store: its zarr.json is missing, unreadable or of something else")
     version = attributes.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise NotAStore(f"{path}: format_version is {version!r}, which no release has written")
+        raise NotAStore(f"{storage}: format_version is {version!r}, which no release has written")
     if version > FORMAT_VERSION:
         raise UnsupportedVersion(
-            f"{path} is written in format version {version}, this program reads up to {FORMAT_VERSION}: "
+            f"{storage} is written in format version {version}, this program reads up to {FORMAT_VERSION}: "
             "install a newer version of logitstore"
         )
     unknown = sorted(set(attributes) - _ATTRIBUTES)
     if unknown:
         raise UnsupportedVersion(
-            f"{path} has attributes this version does not know: {', '.join(unknown)}; "
+            f"{storage} has attributes this version does not know: {', '.join(unknown)}; "
             "install the version of logitstore that wrote it, or remove them if they were added by hand"
         )
     spec = attributes.get("spec")
     if not isinstance(spec, dict):
-        raise NotAStore(f"{path}: the attribute `spec` is missing or no object")
+        raise NotAStore(f"{storage}: the attribute `spec` is missing or no object")
     try:
         parsed = StoreSpec.from_json(spec)
     except SpecError as error:
-        raise NotAStore(f"{path}: its spec is not valid: {error}") from None
+        raise NotAStore(f"{storage}: its spec is not valid: {error}") from None
     except UnsupportedVersion as error:
-        raise UnsupportedVersion(f"{path}: {error}") from None
+        raise UnsupportedVersion(f"{storage}: {error}") from None
     if attributes.get("spec_crc32c") != spec_checksum(spec):
-        raise NotAStore(f"{path}: its spec does not fit its checksum: damaged, or edited by hand; restore zarr.json")
+        raise NotAStore(
+            f"{storage}: its spec does not match its checksum: damaged, or edited by hand; restore zarr.json"
+        )
     return parsed
 
 
-def metadata_faults(path: Folder, spec: StoreSpec) -> list[tuple[str, str]]:
-    """Where the metadata files disagree with the spec: (file, what is wrong), empty when all is well.
+def metadata_faults(storage: Storage, spec: StoreSpec) -> list[tuple[str, str]]:
+    """Where the metadata files disagree with the spec: (file, what is wrong), empty where they agree.
 
     An array may be laid out for more epochs than the spec has: `grow` was stopped before its last step.
     """
     faults = []
     for key, expected in documents(spec).items():
-        found = _read_json(path, key)
+        found = _read_json(storage, key)
         if not isinstance(found, dict):
             faults.append((key, "missing or no readable JSON"))
             continue
@@ -67,11 +69,11 @@ def metadata_faults(path: Folder, spec: StoreSpec) -> list[tuple[str, str]]:
     return faults
 
 
-def unfinished_growth(path: Folder, spec: StoreSpec) -> bool:
+def unfinished_growth(storage: Storage, spec: StoreSpec) -> bool:
     """Whether a killed `grow` left arrays laid out for more epochs than the spec has."""
     expected = documents(spec)
     return any(
-        _longer((_read_json(path, f"{name}/zarr.json") or {}).get("shape"), expected[f"{name}/zarr.json"]["shape"])
+        _longer((_read_json(storage, f"{name}/zarr.json") or {}).get("shape"), expected[f"{name}/zarr.json"]["shape"])
         for name, layout in arrays(spec).items()
         if "E" in layout.dims
     )
@@ -85,11 +87,11 @@ def _longer(found: Any, expected: Any) -> bool:
 
 
 def _difference(name: str, found: dict[str, Any], expected: dict[str, Any]) -> str:
-    return f"{name} is {json.dumps(found.get(name))} where the spec asks for {json.dumps(expected.get(name))}"
+    return f"{name} is {json.dumps(found.get(name))} where the spec requires {json.dumps(expected.get(name))}"
 
 
-def _read_json(path: Folder, key: str) -> Any:
+def _read_json(storage: Storage, key: str) -> Any:
     try:
-        return json.loads(path.read(key))
+        return json.loads(storage.read(key))
     except (OSError, ValueError):
         return None

@@ -2,8 +2,8 @@
 
 The bytes are a zarr 3 `sharding_indexed` shard with its index at the end, put together here rather than by a
 zarr library for three reasons: a library reads an absent chunk as zeros, where a store must say that it is
-absent; a shard begins with 32 bytes that no zarr index points to, which name its array, epoch, block and
-writing; and a window of rows costs a few system calls and no event loop or thread.
+absent; a shard begins with a header of 32 bytes that no zarr index points to, which names its array, epoch, block and
+write; and a window of rows costs a few system calls and no event loop or thread.
 """
 
 import secrets
@@ -21,38 +21,39 @@ from logitstore.format.layout import ArrayLayout
 
 MAGIC = b"LOGITSH1"
 HEADER = struct.Struct("<8sIIIQI")
-"""Magic, array number, epoch, block, writing, crc32c of the 28 bytes before."""
+"""Magic, array number, epoch, block, write id, crc32c of the 28 bytes before."""
 _CRC = struct.Struct("<I")
-_EMPTY = 2**64 - 1
+_ABSENT = 2**64 - 1
+"""Offset and length of a chunk that a shard does not hold, as zarr's index has them."""
 _SHUFFLES = {"noshuffle": Blosc.NOSHUFFLE, "shuffle": Blosc.SHUFFLE, "bitshuffle": Blosc.BITSHUFFLE}
-# Blosc's own threads do not survive a fork; zarr switches them off for the same reason.
+# Blosc's own threads do not survive a fork; zarr turns them off for the same reason.
 blosc.use_threads = False
 
 Array = NDArray[Any]
 
 
-def new_writing() -> int:
-    """A fresh identity for an act of writing."""
+def new_write_id() -> int:
+    """The identity of one write: random 64 bits, not 0."""
     return secrets.randbits(64) or 1
 
 
 class BadBytes(Exception):
-    """Bytes contradict the format; the caller knows the array, epoch and block and says so to the user."""
+    """Bytes contradict the format; the caller knows the array, epoch and block and tells the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Which shard a file is, and which act of writing made it."""
+class Header:
+    """Which shard a file is, and which write made it."""
 
-    number: int
-    """Of the array."""
+    array_number: int
+    """`ArrayLayout.number`."""
     epoch: int
     block: int
-    writing: int
-    """Random 64 bits, not 0, that the files of one written block share, its marker included."""
+    write_id: int
+    """Random 64 bits, not 0, the same in all files of one written block, its marker included."""
 
 
-def encode_shard(values: Array, *, layout: ArrayLayout, place: Place) -> bytes:
+def encode_shard(values: Array, *, layout: ArrayLayout, header: Header) -> bytes:
     """Rows of one shard to the bytes of its file.
 
     **Arguments** values: (n,) or (n, k) of the layout's dtype, 1 <= n <= shard_rows; rows past n are stored
@@ -60,37 +61,37 @@ def encode_shard(values: Array, *, layout: ArrayLayout, place: Place) -> bytes:
     """
     assert values.dtype == layout.dtype, (values.dtype, layout.dtype)
     rows, slots = layout.inner_rows, layout.shard_rows // layout.inner_rows
-    index = np.full((slots, 2), _EMPTY, dtype="<u8")
-    head = HEADER.pack(MAGIC, place.number, place.epoch, place.block, place.writing, 0)[: -_CRC.size]
-    parts = [_sealed(head)]
-    at = HEADER.size
+    index = np.full((slots, 2), _ABSENT, dtype="<u8")
+    packed = HEADER.pack(MAGIC, header.array_number, header.epoch, header.block, header.write_id, 0)[: -_CRC.size]
+    parts = [_with_crc(packed)]
+    offset = HEADER.size
     for slot in range(-(-len(values) // rows)):
         chunk = values[slot * rows : (slot + 1) * rows]
         if len(chunk) < rows:
             chunk = np.concatenate([chunk, np.zeros((rows - len(chunk), *chunk.shape[1:]), chunk.dtype)])
         parts.append(encode_chunk(chunk, layout=layout))
-        index[slot] = at, len(parts[-1])
-        at += len(parts[-1])
-    return b"".join([*parts, _sealed(index.tobytes())])
+        index[slot] = offset, len(parts[-1])
+        offset += len(parts[-1])
+    return b"".join([*parts, _with_crc(index.tobytes())])
 
 
 def encode_chunk(values: Array, *, layout: ArrayLayout) -> bytes:
     """One inner chunk to compressed, checksummed bytes."""
     raw = np.ascontiguousarray(values.T if layout.transposed else values)
     if layout.compression is None:
-        return _sealed(raw.tobytes())
+        return _with_crc(raw.tobytes())
     packed = Blosc(
         cname="zstd",
         clevel=layout.compression.level,
         shuffle=_SHUFFLES[layout.compression.shuffle],
         blocksize=0,
     ).encode(raw)
-    return _sealed(bytes(packed))
+    return _with_crc(bytes(packed))
 
 
 def decode_chunk(data: bytes, *, layout: ArrayLayout, rows: int) -> Array:
     """Inverse of `encode_chunk`: (rows,) or (rows, k) of the layout's dtype. Raises `BadBytes`."""
-    body = _unsealed(data)
+    body = _checked(data)
     shape = (rows, *layout.row_shape)
     values = np.empty(shape[::-1] if layout.transposed else shape, dtype=layout.dtype)
     if layout.compression is None:
@@ -112,23 +113,29 @@ def decode_shard(
     size: int,
     *,
     layout: ArrayLayout,
-    place: Place,
+    header: Header,
     rows: int,
     slots: Iterable[int],
 ) -> tuple[int, dict[int, Array]]:
     """Some inner chunks of one shard.
 
-    **Arguments** read: returns up to `length` bytes from `offset`; size: bytes of the file; place: what the
-    header must say (its `writing` is not compared); rows: how many rows the shard holds; slots: which inner
-    chunks.
+    **Arguments**
 
-    **Returns** the header's writing and the chunks by slot, cut to the rows that exist. Raises `BadBytes`.
+    - `read`: (offset, length) -> up to so many bytes
+    - `size`: bytes of the file
+    - `header`: what the file's header must say (its `write_id` is not compared)
+    - `rows`: how many rows the shard holds
+    - `slots`: which inner chunks
+
+    **Returns** the write id of the file's header, and the chunks by slot, cut to the rows that exist.
+
+    Raises `BadBytes`.
     """
     index_size = 16 * (layout.shard_rows // layout.inner_rows) + _CRC.size
     if size < HEADER.size + index_size:
         raise BadBytes(f"the file has only {size} bytes")
-    writing = _check_header(read(0, HEADER.size), place)
-    index = np.frombuffer(_unsealed(read(size - index_size, index_size)), dtype="<u8").reshape(-1, 2)
+    write_id = _check_header(read(0, HEADER.size), header)
+    index = np.frombuffer(_checked(read(size - index_size, index_size)), dtype="<u8").reshape(-1, 2)
     used = -(-rows // layout.inner_rows)
     _check_index(index, used=used, end=size - index_size)
     chunks = {}
@@ -136,38 +143,40 @@ def decode_shard(
         offset, length = (int(x) for x in index[slot])
         chunk = decode_chunk(read(offset, length), layout=layout, rows=layout.inner_rows)
         chunks[slot] = chunk[: rows - slot * layout.inner_rows]
-    return writing, chunks
+    return write_id, chunks
 
 
-def _check_header(data: bytes, place: Place) -> int:
-    body = _unsealed(data)
-    magic, number, epoch, block, writing = struct.unpack("<8sIIIQ", body)
+def _check_header(data: bytes, expected: Header) -> int:
+    """The write id."""
+    body = _checked(data)
+    magic, number, epoch, block, write_id = struct.unpack("<8sIIIQ", body)
     if magic != MAGIC:
         raise BadBytes("the file does not begin as a shard of this format")
-    if (number, epoch, block) != (place.number, place.epoch, place.block):
+    if (number, epoch, block) != (expected.array_number, expected.epoch, expected.block):
         raise BadBytes(
             f"the file was written as array {number}, epoch {epoch}, block {block}, "
-            f"but lies at array {place.number}, epoch {place.epoch}, block {place.block}"
+            f"but lies at array {expected.array_number}, epoch {expected.epoch}, block {expected.block}"
         )
-    return int(writing)
+    return int(write_id)
 
 
 def _check_index(index: Array, *, used: int, end: int) -> None:
     """The chunks must fill the file from header to index without a gap, so that every byte is checksummed."""
-    if not (index[used:] == _EMPTY).all():
+    if not (index[used:] == _ABSENT).all():
         raise BadBytes("the index names chunks past the last row")
     ends = HEADER.size + np.cumsum(index[:used, 1])
     starts = ends - index[:used, 1]
     if not (index[:used, 0] == starts).all() or int(ends[-1]) != end:
-        raise BadBytes("the index does not fit the file's length")
+        raise BadBytes("the index does not match the file's length")
 
 
-def _sealed(body: bytes) -> bytes:
+def _with_crc(body: bytes) -> bytes:
     return body + _CRC.pack(google_crc32c.value(body))
 
 
-def _unsealed(data: bytes) -> bytes:
-    body, seal = data[: -_CRC.size], data[-_CRC.size :]
-    if len(seal) != _CRC.size or _CRC.unpack(seal)[0] != google_crc32c.value(body):
+def _checked(data: bytes) -> bytes:
+    """The bytes without their checksum."""
+    body, crc = data[: -_CRC.size], data[-_CRC.size :]
+    if len(crc) != _CRC.size or _CRC.unpack(crc)[0] != google_crc32c.value(body):
         raise BadBytes("the checksum does not match")
     return body

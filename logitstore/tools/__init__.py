@@ -1,1 +1,1 @@
-"""What is done with whole stores: check, repair, compare, copy and merge, recode, describe, exchange with others."""
+"""What is done with whole stores: check, repair, compare, copy, merge, recode, describe, import and export."""

@@ -1,8 +1,8 @@
-"""Is a store still what was written? Reads every byte of it and says what is wrong.
+"""Is a store still what was written? Reads every byte of it and reports what is wrong.
 
-Three passes: structure (attributes and array metadata agree with the spec), coverage (which blocks are
-missing), data (every checksum, and that the values make sense). A fault has a stable id that scripts may rely
-on; a note is something worth knowing that harms nobody.
+Three passes: structure (attributes and array metadata agree with the spec), coverage (which blocks are missing), data
+(every checksum, and whether the values make sense). A fault has a stable id that scripts may rely on; a note is
+something worth knowing that is no fault.
 """
 
 import json
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from logitstore.errors import DamagedBlock
 from logitstore.format import codec
-from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS, arrays, once_arrays
+from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS, arrays, static_arrays
 from logitstore.format.metadata import metadata_faults, read_spec, unfinished_growth
 from logitstore.ranges import compact
 from logitstore.spec import StoreSpec
-from logitstore.storage import local
+from logitstore.storage import open_storage
 from logitstore.store import Store
 from logitstore.writer import repeated
+
+Array = NDArray[Any]
 
 Progress = Callable[[int, int], None]
 """Called with (blocks checked, blocks to check)."""
@@ -40,12 +42,12 @@ UNFINISHED_GROWTH = "unfinished-growth"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing found."""
+    """One fault or note."""
 
     id: str
-    """What kind of thing, one of the ids above."""
+    """Its kind, one of the ids above."""
     message: str
-    """What and where, for people."""
+    """What is wrong and where, for people."""
     epoch: int | None = None
     block: int | None = None
     array: str | None = None
@@ -53,7 +55,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What `check` found."""
+    """The result of `check`."""
 
     path: str
     blocks_total: int
@@ -61,6 +63,7 @@ class Report:
     faults: tuple[Finding, ...]
     """What makes the store unfit to train from; empty for a good store."""
     notes: tuple[Finding, ...]
+    """What is worth knowing and no fault: temporary files, files of blocks that are not committed."""
 
     @property
     def ok(self) -> bool:
@@ -73,23 +76,26 @@ class Report:
 
 
 def check(path: str | Path, *, progress: Progress | None = None) -> Report:
-    """Check a store from end to end, reading all of it, one block at a time.
+    """Check a whole store, reading every byte of it, one block at a time.
+
+    **Arguments** path: a local path or an fsspec URL; progress: called with (blocks checked, blocks to check).
 
     Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion` when there is no spec to check against.
     """
-    folder = local.at(path)
-    spec = read_spec(folder)
-    total = spec.num_epochs * spec.num_blocks
-    bad = metadata_faults(folder, spec)
-    faults = [Finding(id=BAD_METADATA, message=f"{key}: {what}", array=key.rpartition("/")[0]) for key, what in bad]
-    store = Store(folder, spec=spec, cache_bytes=0)
+    storage = open_storage(path)
+    spec = read_spec(storage)
+    faults = [
+        Finding(id=BAD_METADATA, message=f"{key}: {fault}", array=key.rpartition("/")[0])
+        for key, fault in metadata_faults(storage, spec)
+    ]
+    store = Store(storage, spec=spec, cache_bytes=0)
     done = store.done()
     for epoch in range(spec.num_epochs):
         missing = np.flatnonzero(~done[epoch])
         if len(missing):
             message = f"epoch {epoch} lacks {len(missing)} of {spec.num_blocks} blocks: {compact(missing.tolist())}"
             faults.append(Finding(id=MISSING_BLOCKS, message=message, epoch=epoch))
-    faults += _check_once(store)
+    faults += _check_static(store)
     committed = np.argwhere(done)
     for count, (epoch, block) in enumerate(committed.tolist()):
         if progress is not None:
@@ -99,34 +105,30 @@ def check(path: str | Path, *, progress: Progress | None = None) -> Report:
         progress(len(committed), len(committed))
     return Report(
         path=str(path),
-        blocks_total=total,
+        blocks_total=spec.num_epochs * spec.num_blocks,
         blocks_committed=len(committed),
         faults=tuple(faults),
         notes=tuple(_notes(store, done)),
     )
 
 
-def _check_once(store: Store) -> list[Finding]:
+def _check_static(store: Store) -> list[Finding]:
     """The arrays that were written at creation: sample columns and the tail model."""
     faults = []
-    layouts = arrays(store.spec)
-    for name in once_arrays(store.spec):
-        layout = layouts[name]
-        total, rows = layout.shape[layout.row_axis], layout.shard_rows
-        for part, first in enumerate(range(0, total, rows)):
-            used = -(-min(rows, total - first) // layout.inner_rows)
+    for name in static_arrays(store.spec):
+        for part in range(store.files.num_static_parts(name)):
             try:
-                _, chunks = store.files.shard(name, 0, part, list(range(used)))
+                values = store.files.static_part(name, part)
             except DamagedBlock as error:
                 faults.append(Finding(id=DAMAGED_SAMPLES, message=str(error), array=name))
                 continue
-            if what := _once_fault(name, np.concatenate([chunks[slot] for slot in range(used)]), spec=store.spec):
-                faults.append(Finding(id=BAD_VALUES, message=f"{name}: {what} in part {part}", array=name))
+            if fault := _static_fault(name, values, spec=store.spec):
+                faults.append(Finding(id=BAD_VALUES, message=f"{name}: {fault} in part {part}", array=name))
     return faults
 
 
-def _once_fault(name: str, values: NDArray[Any], *, spec: StoreSpec) -> str | None:
-    """What a correct writer would never have stored there, in words."""
+def _static_fault(name: str, values: Array, *, spec: StoreSpec) -> str | None:
+    """What a correct writer would never have stored there, as text; None where there is no such thing."""
     if name == SAMPLE_ARRAYS[1] and (values < -1).any():
         return "labels below -1"
     if name == TAIL_ARRAYS[0] and (values >= spec.tail_groups).any():
@@ -137,63 +139,61 @@ def _once_fault(name: str, values: NDArray[Any], *, spec: StoreSpec) -> str | No
 
 
 def check_block(store: Store, epoch: int, block: int) -> list[Finding]:
-    """Read a committed block in full; values are looked at only where all its bytes are good."""
+    """Read a committed block in full; values are checked only where all its bytes are good."""
     faults = []
-    stored: dict[str, Any] = {}
+    stored: dict[str, Array] = {}
 
-    def note(error: DamagedBlock, name: str) -> None:
+    def add(error: DamagedBlock, name: str) -> None:
         faults.append(Finding(id=DAMAGED_BLOCK, message=str(error), epoch=epoch, block=block, array=name))
 
     marker = None
     try:
         marker = store.marker(epoch, block)
     except DamagedBlock as error:
-        note(error, MARKERS)
+        add(error, MARKERS)
     slots = store.files.slots(block)
     for name in BLOCK_ARRAYS:
         try:
-            writing, chunks = store.files.shard(name, epoch, block, slots)
-            if marker is not None and writing != marker.writing:
-                raise store.files.foreign(name, epoch, block)
+            write_id, chunks = store.files.shard(name, epoch, block, slots)
+            if marker is not None and write_id != marker.write_id:
+                raise store.files.mixed(name, epoch, block)
         except DamagedBlock as error:
-            note(error, name)
+            add(error, name)
             continue
         stored[name] = np.concatenate([chunks[slot] for slot in slots])
     if len(stored) < len(BLOCK_ARRAYS):
         return faults
     where = f"epoch {epoch}, block {block}"
-    for what in _value_faults(stored, spec=store.spec):
-        faults.append(Finding(id=BAD_VALUES, message=f"{where}: {what}", epoch=epoch, block=block))
+    for fault in _value_faults(stored, spec=store.spec):
+        faults.append(Finding(id=BAD_VALUES, message=f"{where}: {fault}", epoch=epoch, block=block))
     return faults
 
 
-def _value_faults(stored: dict[str, Any], *, spec: StoreSpec) -> list[str]:
-    """What a correct writer would never have stored, in words."""
+def _value_faults(stored: dict[str, Array], *, spec: StoreSpec) -> list[str]:
+    """What a correct writer would never have stored, as text."""
     values, tail = stored["logprobs"], stored["tail"]
-    indices, _ = codec.decode_kept(stored["indices"], values, spec=spec)
-    nothing, drawn = codec.is_nothing(values, spec=spec), codec.is_drawn(values, spec=spec)
-    rules = {"something is stored after nothing": (nothing[:, :-1] & ~nothing[:, 1:]).any(axis=1)}
+    indices, _ = codec.decode_classes(stored["indices"], values, spec=spec)
+    empty, drawn = codec.is_empty(values, spec=spec), codec.is_drawn(values, spec=spec)
+    rules = {"a class is stored after an empty entry": (empty[:, :-1] & ~empty[:, 1:]).any(axis=1)}
     if spec.selection != "sample":
         rules["a class that was not drawn is stored after one that was"] = (
-            drawn[:, :-1] & ~drawn[:, 1:] & ~nothing[:, 1:]
+            drawn[:, :-1] & ~drawn[:, 1:] & ~empty[:, 1:]
         ).any(axis=1)
         rules["classes were drawn"] = drawn.any(axis=1) & (spec.selection == "topk")
     return [
-        f"{what} ({int(bad.sum())} rows)"
-        for what, bad in {
+        f"{fault} ({int(wrong.sum())} rows)"
+        for fault, wrong in {
             **rules,
-            "log-probabilities are out of range or out of order": _unsound(values, tail, nothing | drawn, spec=spec),
+            "log-probabilities are out of range or out of order": _unsound(values, tail, empty | drawn, spec=spec),
             f"a class is outside 0..{spec.num_classes - 1}": (indices >= spec.num_classes).any(axis=1),
-            "a class is kept twice": repeated(indices, nothing),
+            "a class occurs twice": repeated(indices, empty),
         }.items()
-        if bad.any()
+        if wrong.any()
     ]
 
 
-def _unsound(
-    values: NDArray[Any], tail: NDArray[Any], marked: NDArray[np.bool_], *, spec: StoreSpec
-) -> NDArray[np.bool_]:
-    """Which rows (n,) hold log-probabilities that no writer makes. `marked`: entries that hold none."""
+def _unsound(values: Array, tail: Array, marked: NDArray[np.bool_], *, spec: StoreSpec) -> NDArray[np.bool_]:
+    """Which rows (n,) hold log-probabilities that no writer makes. `marked`: entries without one, (n, k)."""
     if spec.encoding == "counts":
         totals = values.sum(axis=1, dtype=np.int64)
         rising = (values[:, 1:] > values[:, :-1]).any(axis=1)
@@ -206,24 +206,28 @@ def _unsound(
     return np.asarray(unsound | np.isnan(tail) | (tail > 0))
 
 
-def _notes(store: Store, done: Any) -> list[Finding]:
-    """What lies in the store's folders beyond what the committed blocks account for."""
+def _notes(store: Store, done: NDArray[np.bool_]) -> list[Finding]:
+    """Files in the store's folders that do not belong to committed blocks."""
     notes = []
     layouts = arrays(store.spec)
     for epoch in range(store.spec.num_epochs):
         present: set[int] = set()
         for name in BLOCK_ARRAYS:
-            present.update(store.folder.numbered(f"{name}/c/{epoch}"))
-        loose = [b for b in present if b >= store.spec.num_blocks or not done[epoch, b]]
-        # A dropped block may leave an empty folder, which is nothing.
-        loose = [b for b in loose if any(store.folder.length(layouts[name].key(epoch, b)) for name in BLOCK_ARRAYS)]
-        if loose:
-            message = f"epoch {epoch}: files of blocks without marker, to be written anew: {compact(loose)}"
+            present.update(store.storage.list_numbers(f"{name}/c/{epoch}"))
+        uncommitted = [
+            block
+            for block in present
+            if (block >= store.spec.num_blocks or not done[epoch, block])
+            # A dropped block may leave an empty folder, which does not count.
+            and any(store.storage.file_size(layouts[name].key(epoch, block)) for name in BLOCK_ARRAYS)
+        ]
+        if uncommitted:
+            message = f"epoch {epoch}: files of blocks without marker, to be written again: {compact(uncommitted)}"
             notes.append(Finding(id=UNCOMMITTED_BLOCKS, message=message, epoch=epoch))
-    if unfinished_growth(store.folder, store.spec):
+    if unfinished_growth(store.storage, store.spec):
         message = "a growth of the store was stopped before its last step: `logitstore grow` it again to finish"
         notes.append(Finding(id=UNFINISHED_GROWTH, message=message))
-    temporary = store.folder.temporary()
+    temporary = store.storage.list_temporary()
     if temporary:
         message = f"{len(temporary)} temporary files of killed writes, safe to delete while nobody writes: "
         notes.append(Finding(id=TEMPORARY_FILES, message=message + ", ".join(temporary[:5])))

@@ -1,12 +1,13 @@
-"""How two stores differ: in what they are meant to hold, in what is written, in what was said."""
+"""How two stores differ: in their specs, in which blocks are written, and in what these hold."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from logitstore.errors import StoreConflict
-from logitstore.format.layout import once_arrays
+from logitstore.format.layout import static_arrays
 from logitstore.rows import Rows
 from logitstore.spec import differences
 from logitstore.store import Store
@@ -14,31 +15,31 @@ from logitstore.tools.transfer import same_block
 
 
 def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Compare two stores of the same rows, block by block, as JSON values.
+    """Compare two stores of the same rows, block by block.
 
-    **Returns** `same`; `spec`: lines of what differs; `samples_differ`: sample columns, or parts of the tail model;
-    `only_in_a`, `only_in_b`: blocks committed in one alone; `blocks_equal`, and of the `blocks_differing` in numbers:
-    views with other seeds, blocks with another proof, views with another most probable class, mean and largest
-    KL(A || B) in nats with each tail spread evenly.
+    **Returns** JSON values: `same`; `spec`: lines of what differs; `samples_differ`: sample columns, or arrays of the
+    tail model; `only_in_a`, `only_in_b`: blocks committed in only one; `blocks_equal` and `blocks_differing`, and of
+    the latter: blocks with another proof, views, views with other seeds, views with another most probable class, mean
+    and largest KL(A || B) in nats with each tail uniform.
 
     Every byte of both is read and verified. Raises `DamagedBlock`, and `StoreConflict` where rows, blocks or classes
     differ in number, so that nothing can be compared.
     """
     for name in ("num_samples", "num_classes", "rows_per_block"):
-        mine, theirs = getattr(one.spec, name), getattr(other.spec, name)
-        if mine != theirs:
-            raise StoreConflict(f"{one.path} has {name} {mine}, {other.path} {theirs}: they cannot be compared")
+        a_size, b_size = getattr(one.spec, name), getattr(other.spec, name)
+        if a_size != b_size:
+            raise StoreConflict(f"{one.path} has {name} {a_size}, {other.path} {b_size}: they cannot be compared")
     epochs = min(one.spec.num_epochs, other.spec.num_epochs)
-    mine, theirs = one.done(), other.done()
-    both = np.argwhere(mine[:epochs] & theirs[:epochs]).tolist()
-    coded = ("selection", "encoding", "topk", "log_step", "tail_step")
-    alike = all(getattr(one.spec, name) == getattr(other.spec, name) for name in coded)
+    a_done, b_done = one.done(), other.done()
+    both = np.argwhere(a_done[:epochs] & b_done[:epochs]).tolist()
+    coding = ("selection", "encoding", "topk", "log_step", "tail_step")
+    same_coding = all(getattr(one.spec, name) == getattr(other.spec, name) for name in coding)
     sums = {"blocks_differing": 0, "proofs_differing": 0, "seeds_differing": 0, "top1_differing": 0, "views": 0}
     kl_sum, kl_worst = 0.0, 0.0
     for count, (epoch, block) in enumerate(both):
         if progress is not None:
             progress(count, len(both))
-        if alike and same_block(one, other, epoch, block, trust_markers=False):
+        if same_coding and same_block(one, other, epoch, block, trust_markers=False):
             continue
         a, b = (store.read(epoch=epoch, rows=one.spec.block_rows(block)) for store in (one, other))
         divergence = kl(a, b)
@@ -52,9 +53,9 @@ def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | 
         progress(len(both), len(both))
     spec = differences(one.spec, other.spec)
     lines = [line.replace("store has", "A has").replace("request has", "B has") for line in spec]
-    shared = [name for name in once_arrays(one.spec) if name in once_arrays(other.spec)]
-    samples = [name for name in shared if not _same_parts(one, other, name)]
-    only_a, only_b = int(mine.sum()) - len(both), int(theirs.sum()) - len(both)
+    shared = [name for name in static_arrays(one.spec) if name in static_arrays(other.spec)]
+    samples = [name for name in shared if not _same_array(one, other, name)]
+    only_a, only_b = int(a_done.sum()) - len(both), int(b_done.sum()) - len(both)
     return {
         "a": one.path,
         "b": other.path,
@@ -70,30 +71,30 @@ def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | 
     }
 
 
-def kl(a: Rows, b: Rows, *, chunk_rows: int = 256) -> Any:
-    """KL(A || B) of each row in nats, (n,) float64, tails spread evenly; infinite where B has mass 0 and A has not."""
+def kl(a: Rows, b: Rows, *, chunk_rows: int = 256) -> NDArray[np.float64]:
+    """KL(A || B) of each view in nats, (n,) float64, tails uniform; infinite where B has mass 0 and A has not."""
     out = np.empty(len(a))
     for first in range(0, len(a), chunk_rows):
         part = slice(first, first + chunk_rows)
-        p, q = (_part(rows, part).dense().astype(np.float64) for rows in (a, b))
+        p, q = (_part(views, part).dense().astype(np.float64) for views in (a, b))
         with np.errstate(divide="ignore", invalid="ignore"):
             terms = np.where(p > 0, p * (np.log(p) - np.log(q)), 0)
         out[part] = np.maximum(terms.sum(axis=1), 0)
     return out
 
 
-def _part(rows: Rows, part: slice) -> Rows:
+def _part(views: Rows, part: slice) -> Rows:
     return Rows(
-        seeds=rows.seeds[part],
-        indices=rows.indices[part],
-        logprobs=rows.logprobs[part],
-        tail=rows.tail[part],
-        num_classes=rows.num_classes,
-        drawn=None if rows.drawn is None else rows.drawn[part],
+        seeds=views.seeds[part],
+        indices=views.indices[part],
+        logprobs=views.logprobs[part],
+        tail=views.tail[part],
+        num_classes=views.num_classes,
+        drawn=None if views.drawn is None else views.drawn[part],
     )
 
 
-def _same_parts(one: Store, other: Store, name: str) -> bool:
-    mine, theirs = one.files.layouts[name], other.files.layouts[name]
-    parts = zip(one.files.once_parts(name), other.files.once_parts(name), strict=False)
-    return mine.shape == theirs.shape and all(np.array_equal(a, b) for a, b in parts)
+def _same_array(one: Store, other: Store, name: str) -> bool:
+    parts = zip(one.files.static_parts(name), other.files.static_parts(name), strict=False)
+    same_shape = one.files.layouts[name].shape == other.files.layouts[name].shape
+    return same_shape and all(np.array_equal(a, b) for a, b in parts)

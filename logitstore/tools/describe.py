@@ -1,4 +1,4 @@
-"""What a store, or one row of it, looks like from outside: plain values for the command line to print."""
+"""A store, or one view of it, as plain values for the command line to print."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,19 @@ from logitstore.format.layout import (
     SAMPLE_ARRAYS,
     arrays,
     documents,
-    once_arrays,
+    static_arrays,
 )
 from logitstore.ranges import compact
 from logitstore.store import Store
-from logitstore.tools import names
+from logitstore.tools.names import class_names, key_text
 
 MEASURED_BLOCKS = 2000
-"""Past this many committed blocks, sizes are scaled up from so many of them, spread evenly."""
+"""With more committed blocks than this, sizes are estimated from so many of them, at even distances."""
 
 
 def describe_store(store: Store) -> dict[str, Any]:
-    """Spec, coverage and sizes as JSON values. Cost: one folder listing an epoch, and `MEASURED_BLOCKS` stats."""
+    """Spec, coverage and sizes as JSON values. Costs one folder listing per epoch, and the sizes of `MEASURED_BLOCKS`
+    blocks' files."""
     spec = store.spec
     done = store.done()
     views = int(done.sum()) * spec.rows_per_block
@@ -56,19 +57,19 @@ def describe_row(store: Store, *, epoch: int, row: int, data: Path | None = None
 
     Raises `OutOfRange`, `MissingBlocks`, `DamagedBlock`.
     """
-    spec = store.spec
+    spec, names = store.spec, class_names(store)
     view = store.read(epoch=epoch, rows=row)
     label = int(store.labels(row)[0])
-    chosen = view.drawn[0] if view.drawn is not None else np.zeros(spec.topk, bool)
+    drawn = view.drawn[0] if view.drawn is not None else np.zeros(spec.topk, bool)
     classes = [
         {
             "class": int(c),
-            "name": names.class_name(spec, int(c)),
+            "name": names.class_name(int(c)),
             "probability": float(np.exp(lp)),
             "logprob": float(lp),
-            "drawn": bool(drawn),
+            "drawn": bool(is_drawn),
         }
-        for c, lp, drawn in zip(view.indices[0], view.logprobs[0], chosen, strict=True)
+        for c, lp, is_drawn in zip(view.indices[0], view.logprobs[0], drawn, strict=True)
         if np.isfinite(lp)
     ]
     return {
@@ -77,9 +78,9 @@ def describe_row(store: Store, *, epoch: int, row: int, data: Path | None = None
         "row": row,
         "block": row // spec.rows_per_block,
         "key_hash": f"{int(store.keys(row)[0]):016x}",
-        "key": names.key_text(data, row, spec=spec) if data else None,
+        "key": key_text(data, row, spec=spec) if data else None,
         "label": label,
-        "label_name": names.label_name(spec, label),
+        "label_name": names.label_name(label),
         "seed": int(view.seeds[0]),
         "classes": classes,
         "tail_probability": float(np.exp(view.tail[0])),
@@ -87,18 +88,19 @@ def describe_row(store: Store, *, epoch: int, row: int, data: Path | None = None
 
 
 def sizes(store: Store, done: NDArray[np.bool_]) -> tuple[dict[str, int], bool]:
-    """Bytes of committed files by array and of metadata, and whether they were all measured."""
+    """Bytes of committed files by array, and of metadata; and whether all were measured, or some estimated."""
     committed = np.argwhere(done)
     picked = committed
     if len(committed) > MEASURED_BLOCKS:
         picked = committed[np.linspace(0, len(committed) - 1, MEASURED_BLOCKS).astype(np.int64)]
     scale = len(committed) / max(len(picked), 1)
-    found = {}
+    size = store.storage.file_size
+    by_array = {}
     for name, layout in arrays(store.spec).items():
-        if name in once_arrays(store.spec):
-            found[name] = store.folder.size_bytes(f"{name}/c")
+        if name in static_arrays(store.spec):
+            by_array[name] = store.storage.folder_size(f"{name}/c")
         else:
             keys = [layout.key(epoch, block) for epoch, block in picked.tolist()]
-            found[name] = round(sum(store.folder.length(key) for key in keys) * scale)
-    found["metadata"] = sum(store.folder.length(key) for key in documents(store.spec))
-    return found, len(picked) == len(committed)
+            by_array[name] = round(sum(size(key) for key in keys) * scale)
+    by_array["metadata"] = sum(size(key) for key in documents(store.spec))
+    return by_array, len(picked) == len(committed)

@@ -1,6 +1,6 @@
-"""Rows of a store in other people's formats: parquet, npz, JSON lines.
+"""Views of a store in common formats: parquet, npz, JSON lines.
 
-One record a view: epoch, row, key hash, label, seed, kept classes, their log-probabilities, log tail mass.
+One record per view: epoch, row, key hash, label, seed, selected classes, their log-probabilities, log tail mass.
 """
 
 import json
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from logitstore.errors import MissingBlocks, StoreError, StoreExists
 from logitstore.storage import local
-from logitstore.storage.folder import TEMPORARY
+from logitstore.storage.atomic import atomic_path
 from logitstore.store import Store, require_epoch
 
 FORMATS = ("parquet", "npz", "jsonl")
@@ -29,13 +29,15 @@ def export(
     rows: range | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write rows of one epoch to a new local file, which appears when it is whole.
+    """Write views of one epoch to a new local file, which appears when it is whole.
 
     Parquet and JSON lines are written block by block; npz holds the whole range in memory.
 
     **Arguments** form: one of `FORMATS`; rows: a range of rows, None for all.
 
-    **Returns** the number of views written. Raises `StoreExists`, `StoreError` (pyarrow is missing, the file cannot be
+    **Returns** the number of views written.
+
+    Raises `StoreExists`, `StoreError` (pyarrow is missing, the file cannot be
     written), and as `Store.read` does.
     """
     target = Path(target)
@@ -48,18 +50,13 @@ def export(
     # Absent blocks and rows out of range are found before anything is written.
     store.read(epoch=epoch, rows=[rows[0], rows[-1], *rows[:: store.spec.rows_per_block]])
     write = {"parquet": _parquet, "npz": _npz, "jsonl": _jsonl}[form]
-    building = target.with_name(f"{target.name}{TEMPORARY}")
-    try:
-        with local.disk_errors(target, "writing"):
-            write(_batches(store, epoch, rows, progress), building)
-            building.replace(target)
-    finally:
-        building.unlink(missing_ok=True)
+    with local.disk_errors(target, "writing"), atomic_path(target) as temporary:
+        write(_batches(store, epoch, rows, progress), temporary)
     return len(rows)
 
 
 def columns(store: Store, epoch: int, rows: range) -> Columns:
-    """Rows as arrays by name, n views of k classes: `indices` (n, k) and `logprobs` (n, k) among (n,) ones."""
+    """Views as arrays by name, n of them: `indices` and `logprobs` are (n, k), all others (n,)."""
     views = store.read(epoch=epoch, rows=rows)
     return {
         "epoch": np.full(len(views), epoch, np.int32),
@@ -91,14 +88,14 @@ def _npz(batches: Iterator[Columns], path: Path) -> None:
 
 
 def _jsonl(batches: Iterator[Columns], path: Path) -> None:
-    """Entries that hold nothing are left out; an empty tail is null (JSON has no minus infinity)."""
+    """Empty entries are left out; the log of a tail without mass is null (JSON has no minus infinity)."""
     with path.open("w", encoding="utf-8") as file:
         for batch in batches:
-            for place in range(len(batch["row"])):
-                record = {name: values[place].tolist() for name, values in batch.items()}
-                kept = np.isfinite(batch["logprobs"][place])
-                record["indices"] = batch["indices"][place][kept].tolist()
-                record["logprobs"] = batch["logprobs"][place][kept].tolist()
+            for n in range(len(batch["row"])):
+                record = {name: values[n].tolist() for name, values in batch.items()}
+                used = np.isfinite(batch["logprobs"][n])
+                record["indices"] = batch["indices"][n][used].tolist()
+                record["logprobs"] = batch["logprobs"][n][used].tolist()
                 record["key_hash"] = f"{record['key_hash']:016x}"
                 record["log_tail"] = record["log_tail"] if np.isfinite(record["log_tail"]) else None
                 file.write(json.dumps(record) + "\n")
@@ -110,7 +107,7 @@ def _parquet(batches: Iterator[Columns], path: Path) -> None:
         import pyarrow.parquet as pq
     except ImportError:
         raise StoreError("parquet needs pyarrow: pip install pyarrow, or export as npz or jsonl") from None
-    out = None
+    file = None
     try:
         for batch in batches:
             arrays = {
@@ -120,8 +117,8 @@ def _parquet(batches: Iterator[Columns], path: Path) -> None:
                 for name, values in batch.items()
             }
             table = pa.table(arrays)
-            out = out or pq.ParquetWriter(path, table.schema)
-            out.write_table(table)
+            file = file or pq.ParquetWriter(path, table.schema)
+            file.write_table(table)
     finally:
-        if out is not None:
-            out.close()
+        if file is not None:
+            file.close()

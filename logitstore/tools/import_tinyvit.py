@@ -1,11 +1,11 @@
 """Import logits that TinyViT's own programs stored (arXiv 2207.10666, section 3).
 
-    logits_topK_epochE/rankR-keys.txt     one key a line
-    logits_topK_epochE/rankR-values.bin   one record a key: int32 seed, K int16 classes, K float16 probabilities
+    logits_topK_epochE/rankR-keys.txt     one key per line
+    logits_topK_epochE/rankR-values.bin   one record per key: int32 seed, K int16 classes, K float16 probabilities
 
-Little-endian; ranks hold different keys, in an order of their own in each epoch. The seeds belong to that program's
+Little-endian; ranks hold different keys, in another order in each epoch. The seeds belong to that program's
 augmentations, so the views cannot be drawn again here: the store's `view` says `"replayable": false`. The published
-record has no tail; it is taken as what the probabilities lack to 1.
+record has no tail; it is taken as 1 minus the sum of the probabilities.
 """
 
 import re
@@ -19,9 +19,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from logitstore.create import create
-from logitstore.errors import StoreConflict, StoreError, StoreMissing
-from logitstore.spec import INNER_ROWS, StoreSpec, differences
-from logitstore.store import open as open_store
+from logitstore.errors import StoreError, StoreMissing
+from logitstore.spec import INNER_ROWS, StoreSpec
 from logitstore.tools.transfer import Progress
 from logitstore.writer import writer
 
@@ -31,7 +30,7 @@ _KEYS = re.compile(r"rank(\d+)-keys\.txt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What `import_tinyvit` found."""
+    """The result of `import_tinyvit`."""
 
     path: str
     num_samples: int
@@ -39,9 +38,9 @@ class Imported:
     topk: int
     views: int
     missing: int
-    """Views that an epoch lacks; they are stored as rows that hold nothing."""
+    """Views that an epoch lacks; all their entries are stored empty."""
     repeated: int
-    """DamageLog of a key that its epoch had already; the first one counts."""
+    """Further records of a key in the same epoch; the first one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +62,12 @@ def import_tinyvit(
 ) -> Imported:
     """Read every `logits_topK_epochE` folder in `source` into a store; stored epochs count from 0 in their order.
 
-    Rows are the keys in the order in which the epochs bring them up. A stopped import goes on when it is started again.
-    Memory: some 50 bytes a key; records are mapped.
+    Rows are the keys in the order in which the epochs first name them. A stopped import continues when it is started
+    again. Memory: some 50 bytes per key; records are memory-mapped.
 
     **Arguments** num_classes: of the teacher, which the files do not say.
 
-    Raises `StoreMissing`, `StoreError` that names a file which does not fit, `StoreConflict`, `SpecError`.
+    Raises `StoreMissing`, `StoreError` that names a malformed file, `StoreConflict`, `SpecError`.
     """
     folders, topk = _folders(Path(source))
     epochs = [_read_epoch(folder, topk) for folder in folders]
@@ -83,10 +82,11 @@ def import_tinyvit(
         proof_rows=0,
         view={"replayable": False, "source": "TinyViT logits", "folders": [folder.name for folder in folders]},
     )
-    _create(target, spec, keys)
+    labels = np.broadcast_to(np.int32(-1), len(keys))
+    create(target, spec, keys=keys, labels=labels, exist_ok=True)
     missing = repeated = 0
     with writer(target) as out:
-        done = open_store(target).done()
+        to_write = set(out.missing())
         for number, epoch in enumerate(epochs):
             places = _places(epoch.hashes, keys)
             missing += int((places < 0).sum())
@@ -94,10 +94,10 @@ def import_tinyvit(
             for block in range(spec.num_blocks):
                 if progress is not None:
                     progress("importing blocks", number * spec.num_blocks + block, spec.num_epochs * spec.num_blocks)
-                if not done[number, block]:
+                if (number, block) in to_write:
                     rows = spec.block_rows(block)
                     views = _views(_records(epoch, places[rows.start : rows.stop]), topk)
-                    out.write(number, block, **views, proof=1)  # Of no rows: there are no pictures to prove.
+                    out.write(number, block, **views, proof=1)  # Of no rows: there are no images to prove.
     if progress is not None:
         progress("importing blocks", spec.num_epochs * spec.num_blocks, spec.num_epochs * spec.num_blocks)
     return Imported(
@@ -139,7 +139,7 @@ def _read_epoch(folder: Path, topk: int) -> _Epoch:
         if size != len(keys) * record.itemsize:
             raise StoreError(
                 f"{values} has {max(size, 0)} bytes where {len(keys)} keys need {len(keys) * record.itemsize} "
-                f"(records of {record.itemsize} bytes, K = {topk}): it is missing, cut off, or of another K"
+                f"(records of {record.itemsize} bytes, K = {topk}): it is missing, truncated, or of another K"
             )
         hashes.append(keys)
         if len(keys):
@@ -148,10 +148,10 @@ def _read_epoch(folder: Path, topk: int) -> _Epoch:
 
 
 def _row_keys(epochs: Sequence[_Epoch]) -> NDArray[np.uint64]:
-    """Every key once, in the order in which the epochs bring them up."""
-    everything = np.concatenate([epoch.hashes for epoch in epochs])
-    _, first = np.unique(everything, return_index=True)
-    keys: NDArray[np.uint64] = everything[np.sort(first)]
+    """Every key once, in the order in which the epochs first name them."""
+    hashes = np.concatenate([epoch.hashes for epoch in epochs])
+    _, first = np.unique(hashes, return_index=True)
+    keys: NDArray[np.uint64] = hashes[np.sort(first)]
     return keys
 
 
@@ -172,18 +172,18 @@ def _places(hashes: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.
 
 
 def _records(epoch: _Epoch, places: NDArray[np.int64]) -> NDArray[np.void]:
-    """DamageLog by place; zeros where there is none."""
+    """Records by their place in the epoch, (n,); zeros where the place is -1."""
     out = np.zeros(len(places), dtype=epoch.records[0].dtype)
     first = 0
     for records in epoch.records:
-        mine = (places >= first) & (places < first + len(records))
-        out[mine] = records[places[mine] - first]
+        here = (places >= first) & (places < first + len(records))
+        out[here] = records[places[here] - first]
         first += len(records)
     return out
 
 
 def _views(records: NDArray[np.void], topk: int) -> dict[str, Any]:
-    """What `Writer.write` takes. A probability of 0 (below half precision) is stored as nothing."""
+    """The arguments of `Writer.write`. A probability of 0 (below half precision) becomes an empty entry."""
     values = records["values"].astype(np.float64)
     order = np.argsort(-values, axis=1, kind="stable")
     values = np.take_along_axis(values, order, axis=1)
@@ -198,15 +198,3 @@ def _views(records: NDArray[np.void], topk: int) -> dict[str, Any]:
         "logprobs": np.minimum(logprobs, 0).astype(np.float32),
         "tail": tail.astype(np.float32),
     }
-
-
-def _create(target: str | Path, spec: StoreSpec, keys: NDArray[np.uint64]) -> None:
-    try:
-        present = open_store(target)
-    except StoreMissing:
-        create(target, spec, keys=keys, labels=np.broadcast_to(np.int32(-1), len(keys)))
-        return
-    lines = differences(present.spec, spec)
-    if lines or not np.array_equal(present.keys(slice(None)), keys):
-        text = "\n  ".join(lines or ["samples/keys"])
-        raise StoreConflict(f"{present.path} is a store of something else; nothing was written to it\n  {text}")

@@ -1,34 +1,103 @@
-"""Numbers to names, where the store's provenance knows any: class names and sample keys.
+"""Numbers to names: what a store's provenance says of its classes, labels and samples.
 
-The store itself holds only class indices and key hashes. Class names come from its provenance, None where that has
-none; keys from the catalog of the packed data set.
+The store itself holds only class numbers, labels and key hashes. Names of classes come from its provenance
+(`teacher.class_names`, `data.class_names`); keys of samples from the catalog of the packed data set.
+
+This is the one place that decides what class n is called and which class a label stands for. The lists of published
+teachers (ImageNet's) are not in this package: a program that has them passes them to `class_names`.
 """
 
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from logitstore.errors import StoreError
 from logitstore.spec import StoreSpec
+from logitstore.store import Store
+
+_SYNSET_ID = re.compile(r"n\d{8}")
 
 
-def class_name(spec: StoreSpec, index: int) -> str | None:
-    """Name of one of the teacher's classes: the teacher's list, or the data's where it has as many classes."""
-    own = spec.teacher.get("class_names")
-    return _item(own if own else spec.data.get("class_names"), index, length=spec.num_classes)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassList:
+    """A published list of classes, in the order of its models' outputs."""
+
+    ids: tuple[str, ...]
+    """(C,) WordNet ids, such as n01440764."""
+    names: tuple[str, ...]
+    """(C,) what they stand for, such as tench."""
 
 
-def label_name(spec: StoreSpec, label: int) -> str | None:
-    """Name of a label of the data; None for -1."""
-    return _item(spec.data.get("class_names"), label)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassNames:
+    """Names of the teacher's classes and of the data's labels, and which class each label stands for."""
+
+    classes: tuple[str, ...] | None
+    """(C,) names of the teacher's classes; None where unknown."""
+    labels: tuple[str, ...] | None
+    """(L,) names of the data's labels; None where unknown."""
+    class_of_label: NDArray[np.int64] | None
+    """(L,) the teacher's class of each label, -1 where it has none; None where labels and classes are different things.
+    Where the names of the labels are unknown, each label is taken for the class of its number."""
+
+    def class_name(self, index: int) -> str | None:
+        """Name of one of the teacher's classes, None where unknown."""
+        return _item(self.classes, index)
+
+    def label_name(self, label: int) -> str | None:
+        """Name of a label, None where unknown, and for the label -1."""
+        return _item(self.labels, label)
+
+    def classes_of(self, labels: ArrayLike) -> NDArray[np.int64]:
+        """The teacher's class of each label, (n,) integers to (n,) int64; -1 where there is none."""
+        labels = np.asarray(labels, np.int64)
+        if self.class_of_label is None or not len(self.class_of_label):
+            return np.full(labels.shape, -1, np.int64)
+        valid = (labels >= 0) & (labels < len(self.class_of_label))
+        return np.where(valid, self.class_of_label[np.where(valid, labels, 0)], -1)
+
+
+def class_names(source: Store | StoreSpec, *, published: Mapping[int, ClassList] | None = None) -> ClassNames:
+    """Names of a store's classes and labels, from its provenance.
+
+    A teacher without names has the data's where there are as many, else the published ones of its number of classes.
+    WordNet ids are replaced by their names where a published list has them. A label stands for the class of its number
+    where there are as many classes as labels, else for the class of the same WordNet id, or of the same name if all
+    labels have one.
+
+    **Arguments** published: by number of classes, the lists that teachers of so many classes are taken to have, such as
+    ImageNet's 1,000; where two lists name one id, the list of fewer classes decides.
+
+        names = logitstore.class_names(store)
+        names.class_name(int(views.indices[0, 0]))
+    """
+    spec = source.spec if isinstance(source, Store) else source
+    published = published or {}
+    labels = _list(spec.data.get("class_names"))
+    classes = _list(spec.teacher.get("class_names"))
+    if classes is not None and len(classes) != spec.num_classes:
+        classes = None
+    elif classes is None and labels is not None and len(labels) == spec.num_classes:
+        classes = labels
+    standard = published.get(spec.num_classes)
+    if classes is None and standard is not None:
+        classes = standard.names
+    return ClassNames(
+        classes=_with_names(classes, published),
+        labels=_with_names(labels, published),
+        class_of_label=_class_of_label(spec.num_classes, classes, labels, standard),
+    )
 
 
 def labels_are_classes(spec: StoreSpec) -> bool:
-    """Whether labels can be numbers of the teacher's classes: not where the data is known to have fewer or more."""
-    own = spec.data.get("class_names")
-    return not isinstance(own, list) or not own or len(own) == spec.num_classes
+    """Whether a label can be the number of a class: not where the data is known to have fewer or more labels."""
+    labels = _list(spec.data.get("class_names"))
+    return labels is None or len(labels) == spec.num_classes
 
 
 def key_text(data: Path, row: int, *, spec: StoreSpec) -> str:
@@ -55,7 +124,37 @@ def key_text(data: Path, row: int, *, spec: StoreSpec) -> str:
     return key
 
 
-def _item(names: Any, index: int, *, length: int | None = None) -> str | None:
-    if not isinstance(names, list) or not 0 <= index < len(names):
-        return None
-    return None if length is not None and len(names) != length else str(names[index])
+def _class_of_label(
+    num_classes: int, classes: tuple[str, ...] | None, labels: tuple[str, ...] | None, standard: ClassList | None
+) -> NDArray[np.int64] | None:
+    if labels is None or len(labels) == num_classes:
+        return np.arange(num_classes)
+    by_id = _are_synset_ids(labels)
+    if by_id and standard is not None and not _are_synset_ids(classes or ()):
+        classes = standard.ids
+    number = {name: index for index, name in enumerate(classes or ())}
+    class_of_label = np.array([number.get(name, -1) for name in labels], np.int64)
+    found = class_of_label >= 0
+    return class_of_label if found.all() or (by_id and found.any()) else None
+
+
+def _with_names(names: tuple[str, ...] | None, published: Mapping[int, ClassList]) -> tuple[str, ...] | None:
+    """WordNet ids become what they stand for."""
+    if names is None or not _are_synset_ids(names):
+        return names
+    name_of: dict[str, str] = {}
+    for count in sorted(published, reverse=True):
+        name_of |= dict(zip(published[count].ids, published[count].names, strict=True))
+    return tuple(name_of.get(name, name) for name in names)
+
+
+def _are_synset_ids(names: Sequence[str]) -> bool:
+    return bool(names) and all(_SYNSET_ID.fullmatch(name) for name in names)
+
+
+def _list(value: object) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, list) and value else None
+
+
+def _item(names: tuple[str, ...] | None, index: int) -> str | None:
+    return names[index] if names is not None and 0 <= index < len(names) else None

@@ -1,6 +1,6 @@
-"""A store made anew from another one, with fewer kept classes or in another encoding.
+"""Make a store from another one, with a smaller k or in another encoding.
 
-What is dropped goes to the tail: the mass of the classes that are no longer kept is added to it, never forgotten.
+The mass of the classes that are dropped is added to the tail.
 """
 
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from logitstore.create import create_like
-from logitstore.errors import SpecError, StoreConflict, StoreMissing
+from logitstore.create import create_like, open_existing, require_spec
+from logitstore.errors import SpecError
 from logitstore.rows import Rows
-from logitstore.spec import StoreSpec, differences
-from logitstore.store import Store, require_epoch
+from logitstore.spec import StoreSpec
 from logitstore.store import open as open_store
+from logitstore.store import require_epoch
 from logitstore.tools.transfer import Progress
 from logitstore.writer import writer
 
@@ -28,22 +28,25 @@ def recode(
     epochs: Iterable[int] | None = None,
     progress: Progress | None = None,
 ) -> StoreSpec:
-    """Write the committed blocks of `source` into `target` with other settings; go on where it was stopped.
+    """Write the committed blocks of `source` into `target` with other settings; continue where that was stopped.
 
     Seeds, proofs, keys, labels and the tail model stay. From `log8` to `log8` the ratios of the classes that stay are
-    exact; the tail is rounded anew. Of classes that are stored as equally probable, those of low numbers stay.
+    exact; the tail is rounded again. Of classes that are stored as equally probable, those of low numbers stay.
 
-    **Arguments** topk: kept classes, at most as many as now; encoding: `log8` or `float16`; epochs: which of them;
-    None keeps each as it is.
+    **Arguments** topk: classes per view, at most as many as now; encoding: `log8` or `float16`; epochs: which stored
+    epochs; None leaves each as it is; progress: called with (what is being done, blocks done, blocks to do).
 
-    **Returns** the target's spec. Raises as `open` does, `SpecError`, `OutOfRange`, `StoreConflict`, `DamagedBlock`.
+    **Returns** the target's spec.
+
+    Raises as `open` does, `SpecError`, `OutOfRange`, `StoreConflict`, `DamagedBlock`.
     """
     origin = open_store(source)
     spec = recoded_spec(origin.spec, topk=topk, encoding=encoding)
-    present = _target(target, spec)
+    present = open_existing(target)
     if present is None:
         create_like(target, origin, spec=spec)
         present = open_store(target)
+    require_spec(present, spec)
     wanted = origin.done()
     if epochs is not None:
         chosen = set(epochs)
@@ -55,14 +58,14 @@ def recode(
         for count, (epoch, block) in enumerate(todo):
             if progress is not None:
                 progress("recoding blocks", count, len(todo))
-            rows = keep_fewer(origin.read(epoch=epoch, rows=origin.spec.block_rows(block)), topk=spec.topk)
+            views = reduce_topk(origin.read(epoch=epoch, rows=origin.spec.block_rows(block)), topk=spec.topk)
             out.write(
                 epoch,
                 block,
-                seeds=rows.seeds,
-                indices=rows.indices,
-                logprobs=rows.logprobs,
-                tail=rows.tail,
+                seeds=views.seeds,
+                indices=views.indices,
+                logprobs=views.logprobs,
+                tail=views.tail,
                 proof=origin.proof(epoch, block),
             )
     if progress is not None:
@@ -74,11 +77,11 @@ def recoded_spec(spec: StoreSpec, *, topk: int | None, encoding: str | None) -> 
     """The spec of the recoded store; its `software` says what it was made from. Raises `SpecError`."""
     if spec.selection != "topk":
         raise SpecError(
-            f"the store's classes were drawn (selection {spec.selection}): fewer of them, or other codes, would no "
-            "longer be what was drawn; make another store from the teacher"
+            f"the store's classes were drawn (selection {spec.selection}): with fewer of them, or in other codes, "
+            "their weights would no longer be those of the draws; make another store from the teacher"
         )
     if topk is not None and topk > spec.topk:
-        raise SpecError(f"topk={topk}: the store keeps {spec.topk} classes of a view, and cannot be given more")
+        raise SpecError(f"topk={topk}: the store has {spec.topk} classes per view, and more cannot be added")
     origin = {"topk": spec.topk, "encoding": spec.encoding}
     return replace(
         spec,
@@ -88,26 +91,15 @@ def recoded_spec(spec: StoreSpec, *, topk: int | None, encoding: str | None) -> 
     )
 
 
-def keep_fewer(rows: Rows, *, topk: int) -> Rows:
-    """The `topk` most probable of the kept classes; the mass of the others is added to the tail."""
-    dropped = rows.logprobs[:, topk:]
+def reduce_topk(views: Rows, *, topk: int) -> Rows:
+    """The `topk` most probable of the selected classes; the mass of the others is added to the tail."""
+    dropped = views.logprobs[:, topk:]
     if not dropped.shape[1]:
-        return rows
-    tail = np.logaddexp(rows.tail.astype(np.float64), np.logaddexp.reduce(dropped.astype(np.float64), axis=1))
+        return views
+    tail = np.logaddexp(views.tail.astype(np.float64), np.logaddexp.reduce(dropped.astype(np.float64), axis=1))
     return replace(
-        rows,
-        indices=rows.indices[:, :topk],
-        logprobs=rows.logprobs[:, :topk],
+        views,
+        indices=views.indices[:, :topk],
+        logprobs=views.logprobs[:, :topk],
         tail=np.minimum(tail, 0).astype(np.float32),
     )
-
-
-def _target(target: str | Path, spec: StoreSpec) -> Store | None:
-    try:
-        present = open_store(target)
-    except StoreMissing:
-        return None
-    if lines := differences(present.spec, spec):
-        text = "\n  ".join(lines)
-        raise StoreConflict(f"{present.path} is a store of something else; nothing was written to it\n  {text}")
-    return present

@@ -8,24 +8,24 @@ from typing import Any
 
 from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, ROOT_DOCUMENT, arrays, documents
 from logitstore.format.metadata import metadata_faults, read_spec
-from logitstore.lock import writing_alone
-from logitstore.storage import local
-from logitstore.tools.check import BAD_METADATA, BAD_VALUES, DAMAGED_BLOCK, Finding, check
+from logitstore.lock import locked
+from logitstore.storage import open_storage
+from logitstore.tools.check import BAD_METADATA, BAD_VALUES, DAMAGED_BLOCK, MISSING_BLOCKS, Finding, check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What `repair` did, or would do."""
+    """What `repair` did, or, with `dry_run`, would do."""
 
     path: str
     dropped: tuple[tuple[int, int], ...]
     """(epoch, block) of damaged blocks; they are absent now."""
     metadata: tuple[str, ...]
-    """Metadata files written anew; they follow from the spec."""
+    """Metadata files that were rewritten; they follow from the spec."""
     temporary: tuple[str, ...]
-    """Leavings of killed writes, deleted."""
+    """Files left by killed writes, deleted."""
     left: tuple[Finding, ...]
-    """Faults that only a copy of the store can mend."""
+    """Faults that only a copy of the store can fix."""
     dry_run: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -35,34 +35,35 @@ class Repair:
 
 
 def repair(path: str | Path, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> Repair:
-    """Check a store from end to end and drop the blocks that are damaged; the teacher pass then redoes them.
+    """Check a whole store and drop the blocks that are damaged; the teacher pass then redoes them.
 
-    Of a damaged block first the marker is deleted, then its files. Array metadata that contradicts the spec is written
-    anew. Good blocks are not touched, absent ones are no damage.
+    Of a damaged block first the marker is deleted, then its files. Array metadata that contradicts the spec is
+    rewritten. Good blocks are not touched; absent ones are no damage.
+
+    **Arguments** dry_run: only report what would be done; progress: called with (blocks checked, blocks to check).
 
     Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion` where the spec itself is gone (restore the root's
     zarr.json from a copy), `StoreLocked` while a run writes.
     """
-    folder = local.at(path)
-    with writing_alone(folder):
-        spec = read_spec(folder)
+    storage = open_storage(path)
+    with locked(storage):
+        spec = read_spec(storage)
         report = check(path, progress=progress)
-        harmed = [f for f in report.faults if f.id in (DAMAGED_BLOCK, BAD_VALUES) and f.block is not None]
-        dropped = sorted({(f.epoch, f.block) for f in harmed if f.epoch is not None and f.block is not None})
-        metadata = [key for key, _ in metadata_faults(folder, spec) if key != ROOT_DOCUMENT]
-        temporary = folder.temporary()
-        mended = {BAD_METADATA, "missing-blocks"}
-        left = [f for f in report.faults if f not in harmed and f.id not in mended]
+        damaged = [f for f in report.faults if f.id in (DAMAGED_BLOCK, BAD_VALUES) and f.block is not None]
+        dropped = sorted({(f.epoch, f.block) for f in damaged if f.epoch is not None and f.block is not None})
+        metadata = [key for key, _ in metadata_faults(storage, spec) if key != ROOT_DOCUMENT]
+        temporary = storage.list_temporary()
+        left = [f for f in report.faults if f not in damaged and f.id not in (BAD_METADATA, MISSING_BLOCKS)]
         if not dry_run:
             for key in metadata:
-                folder.write(key, json.dumps(documents(spec)[key], indent=1).encode())
+                storage.write(key, json.dumps(documents(spec)[key], indent=1).encode())
             for epoch, block in dropped:
                 for name in (MARKERS, *BLOCK_ARRAYS):
-                    folder.delete(arrays(spec)[name].key(epoch, block))
+                    storage.delete(arrays(spec)[name].key(epoch, block))
             for key in temporary:
-                folder.delete(key)
+                storage.delete(key)
     return Repair(
-        path=str(folder),
+        path=str(storage),
         dropped=tuple(dropped),
         metadata=tuple(metadata),
         temporary=tuple(temporary),

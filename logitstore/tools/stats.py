@@ -1,4 +1,5 @@
-"""What the teacher said, in figures: how sure it was, how much mass was kept, how often it agreed with the labels."""
+"""Statistics of a teacher's outputs: how certain it was, how much mass the top-k has, how often it agreed with
+labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,33 +11,34 @@ from numpy.typing import NDArray
 from logitstore.errors import MissingBlocks, StoreError
 from logitstore.rows import Rows
 from logitstore.store import Store
-from logitstore.tools import names
 from logitstore.tools.describe import sizes
+from logitstore.tools.names import class_names, labels_are_classes
 
 BINS = 20
 QUANTITIES = {
-    "kept_mass": "probability of the kept classes",
+    "kept_mass": "mass of the top-k classes",
     "top1": "probability of the most probable class",
-    "entropy": "entropy in nats, the tail spread evenly",
+    "entropy": "entropy in nats, the tail uniform",
 }
+"""What is measured of each view: key in the result, and its title."""
 
 
 @dataclass(slots=True)
-class _Spread:
-    """A histogram over [low, high] and what a mean needs."""
+class _Histogram:
+    """Counts of values from 0 to `high`, and their sum."""
 
     high: float
     counts: NDArray[np.int64]
-    total: float = 0.0
+    sum: float = 0.0
 
     def add(self, values: NDArray[np.float64]) -> None:
-        places = np.clip((values / self.high * BINS).astype(np.int64), 0, BINS - 1)
-        self.counts += np.bincount(places, minlength=BINS)
-        self.total += float(values.sum())
+        bins = np.clip((values / self.high * BINS).astype(np.int64), 0, BINS - 1)
+        self.counts += np.bincount(bins, minlength=BINS)
+        self.sum += float(values.sum())
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "mean": self.total / max(int(self.counts.sum()), 1),
+            "mean": self.sum / max(int(self.counts.sum()), 1),
             "counts": self.counts.tolist(),
             "edges": np.linspace(0, self.high, BINS + 1).tolist(),
         }
@@ -45,9 +47,10 @@ class _Spread:
 def statistics(
     store: Store, *, blocks: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Read committed blocks and sum them up as JSON values. One block is in memory at a time.
+    """Statistics over the committed blocks as JSON values. One block is in memory at a time.
 
-    **Arguments** blocks: look at so many blocks, evenly spread; None for all.
+    **Arguments** blocks: read only so many blocks, at even distances; None for all; progress: called with (blocks read,
+    blocks to read).
 
     **Returns** `views`, `blocks`; for each of `QUANTITIES` the mean and a histogram; `labels`: views with a label,
     whether labels are the teacher's classes (`comparable`), how many views the teacher agrees with, and the same for
@@ -61,20 +64,19 @@ def statistics(
         raise MissingBlocks(f"{store.path} has no block yet: run the teacher pass first")
     if blocks is not None and blocks < len(picked):
         picked = picked[np.linspace(0, len(picked) - 1, blocks).astype(np.int64)]
-    spreads = {name: _Spread(1.0, np.zeros(BINS, np.int64)) for name in QUANTITIES}
-    spreads["entropy"].high = max(float(np.log(spec.num_classes)), 1e-9)
+    histograms = {name: _Histogram(1.0, np.zeros(BINS, np.int64)) for name in QUANTITIES}
+    histograms["entropy"].high = max(float(np.log(spec.num_classes)), 1e-9)
     seen, agreed, views = np.zeros(1, np.int64), np.zeros(1, np.int64), 0
     for count, (epoch, block) in enumerate(picked.tolist()):
         if progress is not None:
             progress(count, len(picked))
-        rows = store.read(epoch=epoch, rows=spec.block_rows(block))
+        read = store.read(epoch=epoch, rows=spec.block_rows(block))
         labels = store.labels(spec.block_rows(block))
-        for name, values in quantities(rows).items():
-            spreads[name].add(values)
-        known = labels[labels >= 0]
-        right = labels[(labels >= 0) & (rows.indices[:, 0] == labels) & np.isfinite(rows.logprobs[:, 0])]
-        seen, agreed = _added(seen, known), _added(agreed, right)
-        views += len(rows)
+        for name, values in quantities(read).items():
+            histograms[name].add(values)
+        agrees = (labels >= 0) & (read.indices[:, 0] == labels) & np.isfinite(read.logprobs[:, 0])
+        seen, agreed = _added(seen, labels[labels >= 0]), _added(agreed, labels[agrees])
+        views += len(read)
     if progress is not None:
         progress(len(picked), len(picked))
     by_array, exact = sizes(store, done)
@@ -83,23 +85,23 @@ def statistics(
         "views": views,
         "blocks": len(picked),
         "blocks_committed": int(done.sum()),
-        **{name: spread.to_json() for name, spread in spreads.items()},
+        **{name: histogram.to_json() for name, histogram in histograms.items()},
         "labels": _label_facts(store, seen, agreed),
         "bytes_by_array": by_array,
         "bytes_are_exact": exact,
     }
 
 
-def quantities(rows: Rows) -> dict[str, NDArray[np.float64]]:
-    """Mass of the top-k classes, top-1 probability and entropy (nats, the tail spread evenly over the other classes),
+def quantities(views: Rows) -> dict[str, NDArray[np.float64]]:
+    """Mass of the top-k classes, top-1 probability, and entropy in nats with the tail uniform over the other classes,
     each (n,)."""
-    logprobs = rows.logprobs.astype(np.float64)
+    logprobs = views.logprobs.astype(np.float64)
     probabilities = np.exp(logprobs)
     stored = np.isfinite(logprobs)
-    others = np.maximum(rows.num_classes - stored.sum(axis=1), 1)
-    tail = np.exp(rows.tail.astype(np.float64))
+    others = np.maximum(views.num_classes - stored.sum(axis=1), 1)
+    tail = np.exp(views.tail.astype(np.float64))
     inside = -(probabilities * np.where(stored, logprobs, 0)).sum(axis=1)
-    outside = -tail * np.where(tail > 0, rows.tail - np.log(others), 0)
+    outside = -tail * np.where(tail > 0, views.tail - np.log(others), 0)
     return {
         "kept_mass": probabilities.sum(axis=1),
         "top1": probabilities[:, 0],
@@ -108,7 +110,7 @@ def quantities(rows: Rows) -> dict[str, NDArray[np.float64]]:
 
 
 def plot(facts: dict[str, Any], path: str) -> None:
-    """Save the histograms of `statistics` as a picture. Raises `StoreError` where matplotlib is not installed."""
+    """Plot the histograms of `statistics` into a file. Raises `StoreError`, also where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -132,14 +134,20 @@ def _added(counts: NDArray[np.int64], values: NDArray[np.int32]) -> NDArray[np.i
 
 
 def _label_facts(store: Store, seen: NDArray[np.int64], agreed: NDArray[np.int64]) -> dict[str, Any]:
-    found = [
+    names = class_names(store)
+    by_label = [
         {
             "label": label,
-            "name": names.label_name(store.spec, label),
+            "name": names.label_name(label),
             "views": int(seen[label]),
             "top1_agrees": int(agreed[label]) if label < len(agreed) else 0,
         }
         for label in np.flatnonzero(seen).tolist()
     ]
-    comparable = names.labels_are_classes(store.spec)
-    return {"views": int(seen.sum()), "comparable": comparable, "top1_agrees": int(agreed.sum()), "by_label": found}
+    comparable = labels_are_classes(store.spec)
+    return {
+        "views": int(seen.sum()),
+        "comparable": comparable,
+        "top1_agrees": int(agreed.sum()),
+        "by_label": by_label,
+    }

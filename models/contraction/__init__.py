@@ -1,1 +1,1 @@
-"""Smaller TinyViTs inside a larger one: the space of dimensions, and weights cut out of it."""
+"""Smaller TinyViTs inside a larger one: the search space of dimensions, and slicing of weights."""

@@ -1,1 +1,1 @@
-"""What a network costs: parameters and multiply-accumulates, by formula and counted, beside the published figures."""
+"""Parameters and multiply-accumulates of a network: by formula, counted, and as published."""

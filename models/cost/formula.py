@@ -1,41 +1,42 @@
-"""What a TinyViT costs, from its dimensions alone: parameters and multiply-accumulates without building it.
+"""Parameters and multiply-accumulates (MACs) of a TinyViT from its dimensions alone, without building it.
 
-A search prices thousands of architectures; building each would take a second. The rule is that of
-`distill.models.cost.counting`, which counts built networks, and a test holds the two together on random architectures,
-to the last unit.
+A contraction search computes them for thousands of architectures; building each would take a second. The rule is that
+of `distill.models.cost.counting`, which counts built networks; a test compares the two exactly on random architectures.
 
-Shape letters: s side of a map in positions, p = s * s positions, d channels, h hidden channels.
+Letters: d channels, h hidden channels, p positions of a map.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import math
 
-from distill.models.cost.counting import NORM_OPERATIONS
+from distill.models.cost.counting import MACS_PER_NORM_ELEMENT
 from distill.models.tinyvit.config import NUM_STAGES, TinyViTConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one network and one picture."""
+    """Parameters and multiply-accumulates of an architecture."""
 
     params: int
-    """Trainable values."""
+    """Number of parameters."""
     macs: int
-    """Multiply-accumulates of one picture, by the rule of `distill.models.cost.counting`."""
+    """Multiply-accumulates per image, by the rule of `distill.models.cost.counting`."""
 
 
 def cost_of(config: TinyViTConfig, *, image_size: int | None = None) -> Cost:
-    """Prices an architecture.
+    """Parameters and multiply-accumulates of an architecture.
 
-    **Arguments:** `image_size`: side of the picture in pixels; None: the config's own.
+    **Arguments:** `image_size`: side of the image in pixels; None: that of the config.
 
-    **Returns** what `count_params` and `count_macs` count of the built network.
+    **Returns** the numbers that `count_params` and `count_macs` count for the built network.
     """
     return Cost(params_of(config), macs_of(config, image_size=image_size or config.image_size))
 
 
 def params_of(config: TinyViTConfig) -> int:
-    """Trainable values of the network of a config."""
+    """Number of parameters of the network of a config."""
     first = config.dims[0]
     total = _conv_norm_params(3, first // 2, taps=9) + _conv_norm_params(first // 2, first, taps=9)
     for stage in range(NUM_STAGES):
@@ -49,7 +50,7 @@ def params_of(config: TinyViTConfig) -> int:
 
 
 def macs_of(config: TinyViTConfig, *, image_size: int) -> int:
-    """Multiply-accumulates of one picture of (3, image_size, image_size)."""
+    """Multiply-accumulates for one image (3, image_size, image_size)."""
     sides = stage_sides(config, image_size=image_size)
     first = config.dims[0]
     half = -(-image_size // 2)
@@ -62,7 +63,7 @@ def macs_of(config: TinyViTConfig, *, image_size: int) -> int:
         block = _attention_block_macs(config, stage, sides[stage]) if stage else _mbconv_macs(config, p)
         total += config.depths[stage] * block
     last = config.dims[-1]
-    return total + NORM_OPERATIONS * last + last * config.num_classes
+    return total + MACS_PER_NORM_ELEMENT * last + last * config.num_classes
 
 
 def stage_sides(config: TinyViTConfig, *, image_size: int) -> tuple[int, ...]:
@@ -92,8 +93,8 @@ def _attention_block_params(config: TinyViTConfig, stage: int) -> int:
 
 
 def _conv_norm_macs(products: int, out_dim: int, positions: int) -> int:
-    """A convolution of so many products an output, and the BatchNorm behind it."""
-    return (products + NORM_OPERATIONS) * out_dim * positions
+    """A convolution with `products` products per output element, and the BatchNorm after it."""
+    return (products + MACS_PER_NORM_ELEMENT) * out_dim * positions
 
 
 def _mbconv_macs(config: TinyViTConfig, p: int) -> int:
@@ -106,5 +107,5 @@ def _attention_block_macs(config: TinyViTConfig, stage: int, side: int) -> int:
     d, window = config.dims[stage], config.windows[stage]
     h = int(d * config.mlp_ratio)
     p, padded = side**2, (math.ceil(side / window) * window) ** 2
-    attention = padded * (NORM_OPERATIONS * d + 4 * d * d + 2 * window**2 * d)
-    return attention + _conv_norm_macs(9, d, p) + p * (NORM_OPERATIONS * d + 2 * d * h)
+    attention = padded * (MACS_PER_NORM_ELEMENT * d + 4 * d * d + 2 * window**2 * d)
+    return attention + _conv_norm_macs(9, d, p) + p * (MACS_PER_NORM_ELEMENT * d + 2 * d * h)

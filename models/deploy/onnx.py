@@ -1,8 +1,10 @@
-"""A network as an ONNX file, and the proof that it answers alike.
+"""A network as an ONNX file, checked against torch's logits.
 
-Needs the packages of the extra `export`: onnx and onnxscript to write, onnxruntime to check. The input is normalised
-float32 pixels (batch, 3, S, S), the output logits (batch, classes); the batch axis is free.
+Needs the packages of the extra `export`, imported only when used: onnx and onnxscript to write, onnxruntime to check.
+The input is normalised float32 pixels (batch, 3, S, S), the output logits (batch, classes); the batch size is free.
 """
+
+from __future__ import annotations
 
 import importlib
 import logging
@@ -19,40 +21,44 @@ from distill.models.errors import ModelError
 
 INPUT, OUTPUT = "pixels", "logits"
 TOLERANCE = 1e-4
-"""Largest difference that is accepted, as a share of the largest logit or, where that is below 1, absolute."""
-BATCHES = (1, 3)
-"""Sizes that are compared; the file is traced with another."""
-_TRACED = 2
+"""Largest accepted difference, relative to the largest logit or, where that is below 1, absolute."""
+BATCH_SIZES = (1, 3)
+"""Batch sizes at which logits are compared; the network is traced at another one."""
+_TRACED_BATCH_SIZE = 2
 
 
 def export_onnx(
-    net: nn.Module, path: str | Path, *, image_size: int, metadata: Mapping[str, str], opset: int = 18
+    net: nn.Module, path: str | Path, *, image_size: int, metadata: Mapping[str, str] | None = None, opset: int = 18
 ) -> float:
-    """Writes `net` to an ONNX file and compares its answers with torch's.
+    """Writes `net` to an ONNX file and compares the file's logits with torch's.
 
-    The file appears under its name only when it is complete and answers alike; one of that name is replaced.
+    The file appears under its name only when it is complete and its logits agree; an existing one is replaced. Its
+    input `pixels` is normalised float32 (batch, 3, image_size, image_size), its output `logits` (batch, num_classes);
+    the batch size is free.
 
     **Arguments**
 
-    - `net`: on the CPU, in float32; its mode is set to evaluation.
+    - `net`: on the CPU, in float32; it is put into evaluation mode.
+    - `image_size`: side in pixels.
     - `metadata`: entries of the file, text to text.
     - `opset`: version of ONNX's operators.
 
-    **Returns** the largest difference of a logit from torch's, as `compare` measures it.
+    **Returns** the largest difference of a logit from torch's, relative to max(1, largest |logit|).
 
-    **Raises** ModelError where a package is missing, exporting fails or the answers differ.
+    **Raises** ModelError where a package of the extra `export` is missing, exporting or writing fails, or the logits
+    differ by more than 1e-4.
     """
     path = Path(path)
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        _needed(name)
+        _import(name)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        _write(net.eval(), partial, image_size=image_size, metadata=metadata, opset=opset)
+        _write(net.eval(), partial, image_size=image_size, metadata=metadata or {}, opset=opset)
         difference = compare(net, partial, image_size=image_size)
         if difference > TOLERANCE:
             raise ModelError(
-                f"the ONNX file answers differently: by {difference:.2e} of the largest logit, {TOLERANCE:.0e} is "
-                "accepted. Nothing was written; try another opset"
+                f"the logits of the ONNX file differ from torch's by {difference:.2e} of the largest logit, "
+                f"{TOLERANCE:.0e} is accepted. Nothing was written; try another opset"
             )
         partial.replace(path)
     except OSError as error:
@@ -62,27 +68,27 @@ def export_onnx(
     return difference
 
 
-def compare(net: nn.Module, path: str | Path, *, image_size: int, batches: Sequence[int] = BATCHES) -> float:
-    """Asks network and file about the same random pictures, in batches of several sizes.
+def compare(net: nn.Module, path: str | Path, *, image_size: int, batch_sizes: Sequence[int] = BATCH_SIZES) -> float:
+    """Runs network and file on the same random images, in batches of several sizes.
 
     **Returns** the largest |difference| of a logit over max(1, largest |logit|).
     """
-    runtime = _needed("onnxruntime")
+    runtime = _import("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
-    worst = 0.0
-    for batch in batches:
-        pixels_bchw = torch.randn(batch, 3, image_size, image_size, generator=generator)
+    largest = 0.0
+    for batch_size in batch_sizes:
+        pixels_bchw = torch.randn(batch_size, 3, image_size, image_size, generator=generator)
         with torch.no_grad():
             expected_bc = net(pixels_bchw)
-        (found,) = session.run([OUTPUT], {INPUT: pixels_bchw.numpy()})
-        gap = (torch.from_numpy(found) - expected_bc).abs().max().item()
-        worst = max(worst, gap / max(1.0, expected_bc.abs().max().item()))
-    return worst
+        (logits_bc,) = session.run([OUTPUT], {INPUT: pixels_bchw.numpy()})
+        difference = (torch.from_numpy(logits_bc) - expected_bc).abs().max().item()
+        largest = max(largest, difference / max(1.0, expected_bc.abs().max().item()))
+    return largest
 
 
 def _write(net: nn.Module, path: Path, *, image_size: int, metadata: Mapping[str, str], opset: int) -> None:
-    pixels_bchw = torch.zeros(_TRACED, 3, image_size, image_size)
+    pixels_bchw = torch.zeros(_TRACED_BATCH_SIZE, 3, image_size, image_size)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -102,7 +108,7 @@ def _write(net: nn.Module, path: Path, *, image_size: int, metadata: Mapping[str
     program.save(str(path), external_data=False)
 
 
-def _needed(name: str) -> Any:
+def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

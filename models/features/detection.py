@@ -1,13 +1,13 @@
-# mypy: disable-error-code="no-any-return"
-# (torch does not type what a module returns)
 """A TinyViT as the backbone of torchvision's detectors.
 
     backbone = PyramidBackbone(models.build_features(weights="student.safetensors"))
     detector = torchvision.models.detection.RetinaNet(backbone, num_classes=91, anchor_generator=...)
 
-Lin et al., "Feature Pyramid Networks for Object Detection" (CVPR 2017), by torchvision's operations. `build_detector`
-puts a whole detector together.
+Lin et al., "Feature Pyramid Networks for Object Detection" (CVPR 2017), with torchvision's operations. `build_detector`
+builds a whole detector.
 """
+
+from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -28,8 +28,11 @@ ANCHORS_PER_OCTAVE = 3
 
 
 class PyramidBackbone(nn.Module):
-    """Feature maps, brought to one number of channels from coarse to fine: an ordered dict under `0`, `1`, ..., and
-    `pool` (or `p6`, `p7`) for the coarser levels that are added. What torchvision asks of a backbone."""
+    """A backbone in torchvision's form: a feature pyramid network on the maps of a TinyViT.
+
+    `forward` takes normalised float pixels (B, 3, H, W) and returns an ordered dict of maps (B, out_channels, h, w)
+    under `0`, `1`, ..., from fine to coarse, and `pool` (or `p6`, `p7`) for the coarser levels that `extra` adds.
+    """
 
     def __init__(self, features: FeaturePyramid, *, out_channels: int = 256, extra: nn.Module | None = None) -> None:
         """**Arguments:** `extra`: torchvision's block of further levels; None adds none."""
@@ -39,9 +42,12 @@ class PyramidBackbone(nn.Module):
         self.fpn = FeaturePyramidNetwork(channels, out_channels, extra_blocks=extra)
         self.out_channels = out_channels
 
-    def forward(self, pixels_bchw: Tensor) -> "OrderedDict[str, Tensor]":
+    def forward(self, pixels_bchw: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.features(pixels_bchw)
-        return self.fpn(OrderedDict((str(level), x_bchw) for level, x_bchw in enumerate(maps)))
+        levels: OrderedDict[str, Tensor] = self.fpn(
+            OrderedDict((str(level), x_bchw) for level, x_bchw in enumerate(maps))
+        )
+        return levels
 
 
 def build_detector(
@@ -54,41 +60,48 @@ def build_detector(
     std: Sequence[float],
     channels: int = 256,
 ) -> nn.Module:
-    """A torchvision detector on a feature pyramid, in training mode. It takes float pictures (3, H, W) in 0..1 of any
-    sizes and resizes them itself. The pyramid's BatchNorms keep their statistics: batches of detection are small.
+    """A torchvision detector on a feature pyramid, in training mode.
+
+    It takes a list of float images (3, H, W) in 0..1, of any sizes, and resizes and normalises them itself. The
+    pyramid's BatchNorms become frozen: batches in detection are small.
 
     **Arguments**
 
     - `kind`: `retinanet` (Lin et al., ICCV 2017) or `fasterrcnn` (Ren et al., NeurIPS 2015).
-    - `features`: its last three stages are needed by RetinaNet, all four by Faster R-CNN.
-    - `num_classes`: of objects. In targets and answers they are numbered from 1, 0 is the background.
-    - `image_size`: the shorter side becomes so many pixels, the longer one at most 5/3 of them, as 800 and 1333.
+    - `features`: with the maps of the last three stages for RetinaNet, of all four for Faster R-CNN.
+    - `num_classes`: of objects. In targets and predictions they are numbered from 1; 0 is the background.
+    - `image_size`: shorter side after resizing, in pixels; the longer side is at most 5/3 of it, as 800 and 1333.
     - `mean`, `std`: of the RGB values in 0..1.
+    - `channels`: of the feature pyramid network.
 
     **Raises** ModelError for another kind, or maps at other strides.
     """
     if kind not in KINDS:
         raise ModelError(f"unknown kind of detector {kind!r}; known: {', '.join(KINDS)}")
     strides = features.feature_info.reduction()
-    wanted = [8, 16, 32] if kind == "retinanet" else [4, 8, 16, 32]
-    if strides != wanted:
-        raise ModelError(f"a {kind} is built on maps at strides {wanted}, these are at {strides}: see out_indices")
+    required = [8, 16, 32] if kind == "retinanet" else [4, 8, 16, 32]
+    if strides != required:
+        raise ModelError(f"a {kind} is built on maps at strides {required}, these are at {strides}: see out_indices")
     use_norms(features, "frozen")
-    sizes = {"min_size": image_size, "max_size": image_size * 5 // 3}
-    statistics = {"image_mean": list(mean), "image_std": list(std)}
+    transform = {
+        "min_size": image_size, "max_size": image_size * 5 // 3, "image_mean": list(mean), "image_std": list(std),
+    }  # fmt: skip
+    detector: nn.Module
     if kind == "retinanet":
         extra: nn.Module = LastLevelP6P7(channels, channels)
         backbone = PyramidBackbone(features, out_channels=channels, extra=extra)
-        octaves = [2 ** (part / ANCHORS_PER_OCTAVE) for part in range(ANCHORS_PER_OCTAVE)]
-        anchors = _anchors([[4 * stride * octave for octave in octaves] for stride in (*strides, 64, 128)])
-        return RetinaNet(backbone, num_classes + 1, anchor_generator=anchors, **sizes, **statistics)
+        scales = [2 ** (index / ANCHORS_PER_OCTAVE) for index in range(ANCHORS_PER_OCTAVE)]
+        anchors = _anchors([[4 * stride * scale for scale in scales] for stride in (*strides, 64, 128)])
+        detector = RetinaNet(backbone, num_classes + 1, anchor_generator=anchors, **transform)
+        return detector
     backbone = PyramidBackbone(features, out_channels=channels, extra=LastLevelMaxPool())
     pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2", "3"], output_size=7, sampling_ratio=2)
     anchors = _anchors([[8 * stride] for stride in (*strides, 64)])
-    return FasterRCNN(backbone, num_classes + 1, rpn_anchor_generator=anchors, box_roi_pool=pool, **sizes, **statistics)
+    detector = FasterRCNN(backbone, num_classes + 1, rpn_anchor_generator=anchors, box_roi_pool=pool, **transform)
+    return detector
 
 
 def _anchors(sizes: list[list[float]]) -> AnchorGenerator:
-    """Of each level, anchors of the given sides in pixels, each in three ratios of height to width."""
-    whole = tuple(tuple(round(size) for size in level) for level in sizes)
-    return AnchorGenerator(whole, (ANCHOR_RATIOS,) * len(whole))
+    """Anchors of the given sides in pixels, level by level, each in three ratios of height to width."""
+    rounded = tuple(tuple(round(size) for size in level) for level in sizes)
+    return AnchorGenerator(rounded, (ANCHOR_RATIOS,) * len(rounded))

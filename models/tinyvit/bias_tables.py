@@ -1,13 +1,15 @@
-"""Attention-bias tables for windows of another size: from 224 px to 384 and 512, or anywhere else.
+"""Resizing of attention-bias tables to windows of another size: from 224 px to 384 and 512, or any others.
 
-A step of loading weights (`distill.models.weights.load`), taken only when it is asked for: the resized model is another
-model.
+An optional step of loading weights (`distill.models.weights.load`): a resized model gives other logits, so it is done
+only where the caller sets it.
 
-**Rule.** The table of a head, a square of |dy| by |dx|, is resized as a picture: bicubic (a = -0.75), without
-antialiasing, corners not aligned, in float32. This is what the published code does when it goes from 224 to 384 and
-from 384 to 512 pixels (github.com/microsoft/Cream, TinyViT/utils.py, load_pretrained). timm resizes with antialiasing
-on, whose cubic has a = -0.5: its resized tables differ from these.
+**Rule.** The table of a head, a square of |dy| by |dx|, is resized as an image is: bicubic (a = -0.75), without
+antialiasing, corners not aligned, in float32. The published code does the same from 224 to 384 and from 384 to 512
+pixels (github.com/microsoft/Cream, TinyViT/utils.py, load_pretrained). timm resizes with antialiasing, whose cubic has
+a = -0.5: its resized tables differ from these.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ def resize_table(table_hn: Tensor, *, side: int) -> Tensor:
     **Arguments**
 
     - `table_hn`: (heads, old side**2), entry |dy| * old side + |dx|.
-    - `side`: of the new window, in positions.
+    - `side`: side of the new window, in positions.
 
     **Returns** (heads, side**2) in the dtype of the table; the table itself where the side is the same.
     """
@@ -38,17 +40,14 @@ def resize_table(table_hn: Tensor, *, side: int) -> Tensor:
 
 
 def resize_tables(state: Mapping[str, Tensor], *, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state with every bias table in the size that the table of the same name has in `like`.
+    """A state dict with every bias table resized to the table of the same name in `like`.
 
-    What is not a table, or a table of another number of heads, stays as it is, for strict loading to judge.
+    Other tensors, and tables of another number of heads, are returned as they are; strict loading refuses them later.
     """
     return {
-        name: _fitted(tensor, like[name]) if _is_table(name, tensor, like) else tensor for name, tensor in state.items()
+        name: resize_table(tensor, side=math.isqrt(like[name].shape[1])) if _is_table(name, tensor, like) else tensor
+        for name, tensor in state.items()
     }
-
-
-def _fitted(table_hn: Tensor, place_hn: Tensor) -> Tensor:
-    return resize_table(table_hn, side=math.isqrt(place_hn.shape[1]))
 
 
 def _is_table(name: str, tensor: Tensor, like: Mapping[str, Tensor]) -> bool:

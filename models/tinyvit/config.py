@@ -1,7 +1,9 @@
-"""The dimensions of a TinyViT: one checked value, the published members, and `resolve` from name to value.
+"""The dimensions of a TinyViT: a checked dataclass, the published models, and the way from a name to dimensions.
 
-First step of building a student. Leaves the network itself to `distill.models.tinyvit.network`.
+First step of building a student; the network itself is in `distill.models.tinyvit.network`.
 """
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,16 +12,25 @@ from typing import Any
 from distill.models.errors import ModelError
 
 NUM_STAGES = 4
+NUM_CLASSES = 1000
+"""Of published classifiers of ImageNet-1k, and of a model that is built without saying another number."""
+IMAGE_SIZE = 224
+"""Side in pixels of the images that published models are meant for, and models built without saying another size."""
+MIN_IMAGE_SIZE = 8
+"""Smallest side in pixels."""
+MLP_RATIO, EXPAND, STEM_STRIDE = 4.0, 4.0, 4
+"""Of the published models, and of a config that does not say others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TinyViTConfig:
-    """All that decides the shape of a TinyViT (arXiv 2207.10666, section 3.3 and table of variants)."""
+    """Everything that determines the shape of a TinyViT (arXiv 2207.10666, section 3.3 and table of variants)."""
 
     num_classes: int
-    """Rows of the classifier."""
+    """Outputs of the classifier."""
     image_size: int
-    """Height and width in pixels the model is meant for; other sizes run too, padded to whole windows."""
+    """Height and width, in pixels, of the images that the model is meant for; it takes other sizes too (maps are padded
+    to whole windows)."""
     dims: tuple[int, ...]
     """Channels of the four stages."""
     depths: tuple[int, ...]
@@ -28,26 +39,26 @@ class TinyViTConfig:
     """Attention heads of each stage; the first entry is not used."""
     windows: tuple[int, ...]
     """Side of the attention window of each stage, in positions; the first entry is not used."""
-    mlp_ratio: float = 4.0
-    """Hidden over input width of the MLPs."""
-    expand: float = 4.0
-    """Hidden over input width of the MBConv blocks."""
-    stem_stride: int = 4
-    """Pixels to a position after the stem: 4 as published, or 2 for small pictures."""
+    mlp_ratio: float = MLP_RATIO
+    """Hidden width over input width of the MLPs."""
+    expand: float = EXPAND
+    """Hidden width over input width of the MBConv blocks."""
+    stem_stride: int = STEM_STRIDE
+    """Stride of the stem, in pixels per position: 4 as published, or 2 for small images."""
     drop_path: float = 0.0
-    """Rate of dropped residual branches in the last block; rises linearly from 0 in the first."""
+    """Drop-path rate of the last block; it rises linearly from 0 in the first."""
 
     def __post_init__(self) -> None:
         for field in ("dims", "depths", "heads", "windows"):
             values = getattr(self, field)
-            four = isinstance(values, tuple) and len(values) == NUM_STAGES
-            if not four or not all(_is_int(value) and value > 0 for value in values):
+            has_four = isinstance(values, tuple) and len(values) == NUM_STAGES
+            if not has_four or not all(_is_int(value) and value > 0 for value in values):
                 shown = list(values) if isinstance(values, tuple) else values
                 raise ModelError(f"{field} must be {NUM_STAGES} positive integers, got {shown!r}")
-        for field, least in (("num_classes", 1), ("image_size", 8)):
+        for field, minimum in (("num_classes", 1), ("image_size", MIN_IMAGE_SIZE)):
             value = getattr(self, field)
-            if not _is_int(value) or value < least:
-                raise ModelError(f"{field} must be an integer of at least {least}, got {value!r}")
+            if not _is_int(value) or value < minimum:
+                raise ModelError(f"{field} must be an integer of at least {minimum}, got {value!r}")
         for stage in range(1, NUM_STAGES):
             if self.dims[stage] % self.heads[stage]:
                 raise ModelError(
@@ -65,13 +76,13 @@ class TinyViTConfig:
             raise ModelError(f"drop_path must be in [0, 1), got {self.drop_path!r}")
 
     def to_json(self) -> dict[str, Any]:
-        """Returns a dict of numbers and lists that `from_json` takes back."""
+        """Returns a dict of numbers and lists, which `from_json` reads."""
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "TinyViTConfig":
+    def from_json(cls, values: Mapping[str, Any]) -> TinyViTConfig:
         """Inverse of `to_json`.
 
         **Raises** ModelError where a key is unknown or missing, or a value out of range.
@@ -85,46 +96,51 @@ class TinyViTConfig:
         return cls(**{key: _plain(value) for key, value in values.items()})
 
 
-# dims, depths, heads as published; windows follow the picture size.
-PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
-    "tiny_vit_5m": {"dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "heads": (2, 4, 5, 10)},
-    "tiny_vit_11m": {"dims": (64, 128, 256, 448), "depths": (2, 2, 6, 2), "heads": (2, 4, 8, 14)},
-    "tiny_vit_21m": {"dims": (96, 192, 384, 576), "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 18)},
+_RATIOS = {"mlp_ratio": MLP_RATIO, "expand": EXPAND, "stem_stride": STEM_STRIDE}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "tiny_vit_5m": {"dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "heads": (2, 4, 5, 10), **_RATIOS},
+    "tiny_vit_11m": {"dims": (64, 128, 256, 448), "depths": (2, 2, 6, 2), "heads": (2, 4, 8, 14), **_RATIOS},
+    "tiny_vit_21m": {"dims": (96, 192, 384, 576), "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 18), **_RATIOS},
 }
+"""Dimensions of the published models, by name; their windows depend on the image size."""
 PUBLISHED_WINDOWS = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}
+"""Windows of the published models, by image size in pixels."""
 FREE_NAME = "tiny_vit"
 
 
-def resolve(name: str, *, dimensions: Mapping[str, Any]) -> TinyViTConfig:
-    """Turns a model name and the given dimensions into a config.
+def resolve_config(name: str, *, dimensions: Mapping[str, Any]) -> TinyViTConfig:
+    """The config of a named model with the given dimensions.
 
     **Arguments**
 
-    - `name`: a key of `PUBLISHED`, or `tiny_vit`, for which dims, depths, heads and windows must be given.
-    - `dimensions`: fields of `TinyViTConfig`; None counts as not given. A published model takes other
-      `windows` (they change its bias tables, not its kind) but no other deviation. Sizes without published
-      windows get those of 224.
+    - `name`: `tiny_vit_5m`, `tiny_vit_11m`, `tiny_vit_21m`, or `tiny_vit`, for which dims, depths, heads and windows
+      must be given.
+    - `dimensions`: fields of `TinyViTConfig`; None counts as not given. `num_classes` and `image_size` are required. A
+      published model takes other `windows`, but no other dimension may differ; at image sizes without published windows
+      it gets those of 224 px.
 
-    **Raises** ModelError naming what is unknown, missing or contradictory.
+    **Raises** ModelError for an unknown name or dimension, a missing one, or one that contradicts the name.
     """
     given = {key: _plain(value) for key, value in dimensions.items() if value is not None}
     if name == FREE_NAME:
         fixed: dict[str, Any] = {}
     elif name in PUBLISHED:
-        fixed = {**PUBLISHED[name], "mlp_ratio": 4.0, "expand": 4.0, "stem_stride": 4}
-        given.setdefault("windows", PUBLISHED_WINDOWS.get(given["image_size"], PUBLISHED_WINDOWS[224]))
+        fixed = PUBLISHED[name]
+        given.setdefault(
+            "windows", PUBLISHED_WINDOWS.get(given.get("image_size", IMAGE_SIZE), PUBLISHED_WINDOWS[IMAGE_SIZE])
+        )
     else:
-        known = ", ".join([*PUBLISHED, FREE_NAME])
-        raise ModelError(f"unknown model {name!r}; known: {known}")
+        names = ", ".join([*PUBLISHED, FREE_NAME])
+        raise ModelError(f"unknown model {name!r}; known: {names}")
     for key, value in fixed.items():
         if given.get(key, value) != value:
             shown = list(value) if isinstance(value, tuple) else value
-            raise ModelError(f"{name} has {key} = {shown}; for other dimensions take {FREE_NAME} and give them all")
+            raise ModelError(f"{name} has {key} = {shown}; for other dimensions use {FREE_NAME} and set them all")
     return TinyViTConfig.from_json({**fixed, **given})
 
 
 def _plain(value: Any) -> Any:
-    """Sequences of any kind (a list, a configuration library's list) become tuples."""
+    """Sequences of any type (lists, those of a configuration library) become tuples."""
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 

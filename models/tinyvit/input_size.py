@@ -1,11 +1,12 @@
-"""Pictures of another size, without building anew: what a network is told, and what it makes of its windows.
+"""Images of another size without building a network anew: the size in its config, and the windows of its attention.
 
-A TinyViT takes pictures of any height and width. Its convolutions halve a map of any side to the next whole number, and
-attention pads maps to whole windows with zeros (`distill.models.tinyvit.attention`), maps smaller than one window
-included; timm's TinyViT does the same. So nothing has to be changed for another size. What can be changed is the
-window: weights trained with windows of 7 positions for 224 pixels may get those of 12 for 384, as in the published
-fine-tuning.
+A TinyViT takes images of any height and width. Its convolutions halve the sides of a map, rounding up, and attention
+pads maps with zeros to whole windows (`distill.models.tinyvit.attention`), maps smaller than one window included;
+timm's TinyViT does the same. So nothing has to change for another size. The windows may change: weights trained with
+windows of 7 positions at 224 pixels can be given windows of 12 at 384, as in the published fine-tuning.
 """
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,30 +15,33 @@ from torch import nn
 
 from distill.models.errors import ModelError
 from distill.models.tinyvit.attention import WindowAttention
-from distill.models.tinyvit.config import TinyViTConfig
+from distill.models.tinyvit.config import MIN_IMAGE_SIZE, TinyViTConfig
 
 Size = int | Sequence[int]
 """Side of a square, or height and width, in pixels."""
-LEAST = 8
 
 
 def height_and_width(size: Size) -> tuple[int, int]:
-    """(height, width) in pixels of a size. **Raises** ModelError for anything but positive integers, at least 8."""
+    """(height, width) of a size, in pixels. **Raises** ModelError for anything but integers of at least 8."""
     sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= LEAST for side in sides):
-        raise ModelError(f"a size must be a side, or height and width, in pixels of at least {LEAST}, got {size!r}")
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= MIN_IMAGE_SIZE for side in sides):
+        raise ModelError(
+            f"a size must be a side, or height and width, in pixels of at least {MIN_IMAGE_SIZE}, got {size!r}"
+        )
     return sides[0], sides[1]
 
 
-def resized(
+def change_input_size(
     stages: nn.Module, config: TinyViTConfig, size: Size, *, windows: Sequence[int] | None = None
 ) -> TinyViTConfig:
-    """The config for pictures of `size`; the bias tables in `stages` get the size of `windows` where these are given.
+    """Sets the windows of `stages`, resizing their bias tables, and makes the config for images of `size`.
 
-    **Returns** a config with the new windows, and with the new picture size if that is a square: a rectangle has no
-    place in it, and it keeps the size it had.
+    **Arguments:** `windows`: sides in positions, one for each of `stages`; None leaves the stages as they are.
 
-    **Raises** ModelError for a wrong size or wrong windows; nothing is then changed.
+    **Returns** the config with the new windows, and with the new image size if `size` is a square. A config holds
+    square sizes only, so with a rectangle its image size stays.
+
+    **Raises** ModelError for a wrong size or wrong windows; nothing is changed then.
     """
     height, width = height_and_width(size)
     changed = config if height != width else dataclasses.replace(config, image_size=height)

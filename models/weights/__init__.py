@@ -1,1 +1,1 @@
-"""Weights: files, the layouts of the published programs, loading, saving, converting, matching of classes."""
+"""Weights: files, the layouts of the published programs, loading, saving, converting, maps of classes."""

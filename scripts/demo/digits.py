@@ -3,7 +3,7 @@
     python scripts/demo/digits.py DST                                # -> DST/train (1,297), DST/val (500)
 
 From the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, UCI Machine Learning Repository,
-CC BY 4.0): 8 x 8 grey values of 0 to 16. The last 500 in the original order are for scoring.
+CC BY 4.0): 8 x 8 grey values of 0 to 16. The last 500 in the original order are the validation images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(target: Path) -> None:
         folder = target / ("train" if number < len(digits.target) - NUM_VAL else "val") / str(label)
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / f"{number:04d}.png"), np.round(image * 255 / 16).astype(np.uint8))
-    click.echo(f"{len(digits.target)} pictures in {target}")
+    click.echo(f"{len(digits.target)} images in {target}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""The embedded data set: 8,000 pictures of Fashion-MNIST, and the way from the full set to it.
+"""The embedded data set: 8,000 images of Fashion-MNIST, and how it is made from the full set.
 
-    python scripts/demo/fashion_mnist.py unpack DST                  # embedded pictures -> DST/train, DST/val
+    python scripts/demo/fashion_mnist.py unpack DST                  # embedded images -> DST/train, DST/val
     python scripts/demo/fashion_mnist.py unpack DST --source IDX     # the full set -> the same
     python scripts/demo/fashion_mnist.py subset IDX                  # the full set -> the embedded file
 
 IDX is a folder with the four original idx files, such as /usr/share/datasets/fashion-mnist of Debian's package
-`dataset-fashion-mnist`. Pictures become PNG files in a folder per class, as a user's own images would lie there.
-The 6,000 training pictures of the embedded file are 600 a class of the original training set, its 2,000 validation
-pictures are 200 a class of the original test set: the first of each class in the original order.
+`dataset-fashion-mnist`. Images become PNG files in a folder per class, like a user's own images. The 6,000 training
+images of the embedded file are 600 per class of the original training set, its 2,000 validation images 200 per class of
+the original test set: the first of each class in the original order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 
 def read_idx(folder: Path, prefix: str) -> Split:
-    """(n, 28, 28) pictures and (n,) labels of one original file pair."""
+    """(n, 28, 28) images and (n,) labels of one pair of the original files."""
     with gzip.open(folder / f"{prefix}-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(folder / f"{prefix}-labels-idx1-ubyte.gz") as file:
@@ -45,21 +45,21 @@ def read_embedded(split: str) -> Split:
 
 @click.group()
 def main() -> None:
-    """The embedded Fashion-MNIST pictures."""
+    """The embedded Fashion-MNIST images."""
 
 
 @main.command()
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--source", type=click.Path(path_type=Path, exists=True), help="Folder with the full set's idx files.")
 def unpack(target: Path, source: Path | None) -> None:
-    """Writes TARGET/train and TARGET/val: a folder per class, a PNG file per picture."""
+    """Writes TARGET/train and TARGET/val: a folder per class, a PNG file per image."""
     for split, (prefix, _) in SPLITS.items():
         images, labels = read_idx(source, prefix) if source else read_embedded(split)
         for name in CLASS_NAMES:
             (target / split / name).mkdir(parents=True, exist_ok=True)
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             cv2.imwrite(str(target / split / CLASS_NAMES[label] / f"{number:05d}.png"), image)
-        click.echo(f"{len(images)} pictures in {target / split}")
+        click.echo(f"{len(images)} images in {target / split}")
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""Screenshots of a gallery's page for docs/gallery.md, taken with Chromium on a desktop's and a phone's screen.
+"""Screenshots of a gallery page for docs/gallery.md, taken with Chromium at the size of a desktop and of a phone.
 
     python scripts/demo/gallery_screenshots.py runs/photos/gallery.html docs/gallery
 
@@ -12,7 +12,6 @@ import base64
 import io
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 from PIL import Image
@@ -25,7 +24,7 @@ DESKTOP, PHONE = (1240, 980), (390, 1000)
 @click.command()
 @click.argument("page", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--row", type=int, help="Row shown on the pictures of rows; the first of the page when left out.")
+@click.option("--row", type=int, help="Row shown in rows.png and phone.png; without it the first of the page.")
 def main(page: Path, target: Path, row: int | None) -> None:
     """Writes overview.png, rows.png, runs-dark.png and phone.png into the folder TARGET."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -40,27 +39,27 @@ def main(page: Path, target: Path, row: int | None) -> None:
     try:
         driver.get(page.resolve().as_uri())
         driver.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
-        at = f"#row-{row}" if row is not None else ".row"
-        shoot(driver, target / "overview.png", screen=DESKTOP, at="body")
-        shoot(driver, target / "rows.png", screen=DESKTOP, at=at)
+        selector = f"#row-{row}" if row is not None else ".row"
+        shoot(driver, target / "overview.png", screen=DESKTOP, selector="body")
+        shoot(driver, target / "rows.png", screen=DESKTOP, selector=selector)
         runs = "#runs" if driver.execute_script("return document.getElementById('runs') !== null") else "#rows"
-        shoot(driver, target / "runs-dark.png", screen=DESKTOP, at=runs, dark=True)
-        shoot(driver, target / "phone.png", screen=PHONE, at=at)
+        shoot(driver, target / "runs-dark.png", screen=DESKTOP, selector=runs, dark=True)
+        shoot(driver, target / "phone.png", screen=PHONE, selector=selector)
     finally:
         driver.quit()
 
 
-def shoot(driver: Any, path: Path, *, screen: tuple[int, int], at: str, dark: bool = False) -> None:
-    """Saves what is seen on a screen with the element `at` at its top."""
+def shoot(driver: webdriver.Chrome, path: Path, *, screen: tuple[int, int], selector: str, dark: bool = False) -> None:
+    """Saves the screen, scrolled so that the first element that matches `selector` is at its top."""
     phone = screen == PHONE
     metrics = {"width": screen[0], "height": screen[1], "deviceScaleFactor": 1.5 if phone else 1, "mobile": phone}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     preference = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [preference]})
-    driver.execute_script("document.querySelector(arguments[0]).scrollIntoView()", at)
+    driver.execute_script("document.querySelector(arguments[0]).scrollIntoView()", selector)
     shot = base64.b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
-    picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    picture.save(path, optimize=True)
+    image = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
     click.echo(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 

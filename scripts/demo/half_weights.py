@@ -1,4 +1,4 @@
-"""Stores a student's weights in float16, half the size, with everything else its file says.
+"""Saves a student's weights in float16, which halves the size, with the metadata of its file.
 
 python scripts/demo/half_weights.py RUN/student.safetensors OUT.safetensors
 """
@@ -6,21 +6,25 @@ python scripts/demo/half_weights.py RUN/student.safetensors OUT.safetensors
 from __future__ import annotations
 
 import json
-import sys
 
+import click
 import torch
 
 from distill import models
 
 
+@click.command()
+@click.argument("source", type=click.Path(exists=True, dir_okay=False))
+@click.argument("target", type=click.Path(dir_okay=False))
 def main(source: str, target: str) -> None:
-    teacher = models.build_teacher(kind="tiny_vit", weights=source)
-    assert isinstance(teacher.net, models.TinyViT)
-    about = models.describe_weights(source)
+    """Writes the weights in SOURCE to TARGET in float16."""
+    model = models.build_teacher(kind="tiny_vit", weights=source)
+    assert isinstance(model.net, models.TinyViT)
+    header = models.describe_weights(source)
     names = ("mean", "std", "crop", "interpolation", "class_names")
-    metadata = {name: json.dumps(about[name]) for name in names if about[name] is not None}
-    models.save_weights(teacher.net, target, metadata=metadata, dtype=torch.float16)
+    metadata = {name: json.dumps(header[name]) for name in names if header[name] is not None}
+    models.save_weights(model.net, target, metadata=metadata, dtype=torch.float16)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

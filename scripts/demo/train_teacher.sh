@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes teacher.safetensors, the quick start's teacher, again: a small TinyViT trained from labels on the full
-# Fashion-MNIST training set. Needs Debian's package dataset-fashion-mnist (or the idx files in the folder $1) and,
+# Trains teacher.safetensors, the quick start's teacher: a small TinyViT, on the labels of the full Fashion-MNIST
+# training set. Needs Debian's package dataset-fashion-mnist (or the idx files in the folder $1) and,
 # on 2 cores, about half an hour.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

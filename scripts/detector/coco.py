@@ -1,11 +1,14 @@
-"""Object annotations in COCO's format: pictures of a folder with boxes and classes, for training a detector.
+"""Object annotations in COCO's format, for training a detector: the images of a folder with boxes and classes.
 
     annotations.json: {"images": [{"id", "file_name", ..}], "categories": [{"id", "name"}],
                        "annotations": [{"image_id", "category_id", "bbox": [x, y, width, height], "iscrowd", ..}]}
 
-Beside the flow: neither pass reads it; `scripts/detector/train_detector.py` does. Classes are numbered from 1 in the
-order of their COCO ids, as torchvision's detectors have them (0 is the background). Groups marked as crowds, boxes
-without area and pictures without a box are left out, and counted.
+Only `train_detector.py` reads it. Classes are numbered from 1 in the order of their COCO ids, as torchvision's
+detectors expect them (0 is the background). Crowds, boxes without area and images without a box are left out, and
+counted.
+
+Why not `torchvision.datasets.CocoDetection`: it needs pycocotools, keeps every annotation as a Python dict, and reports
+a wrong file by a KeyError; what is below it would still have to be checked and converted here.
 
 Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014); https://cocodataset.org/#format-data.
 """
@@ -33,15 +36,15 @@ Target = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotations:
-    """Boxes of n pictures, flat: those of picture i are at starts[i]:starts[i + 1]."""
+    """Boxes of n images, flat: those of image i are at starts[i]:starts[i + 1]."""
 
     path: Path
     class_names: tuple[str, ...]
     """Of the labels 1, 2, ..."""
     files: Keys
-    """(n) paths relative to the folder of pictures."""
+    """(n) paths relative to the folder of images."""
     image_ids: npt.NDArray[np.int64]
-    """(n,)"""
+    """(n,) COCO's."""
     starts: npt.NDArray[np.int64]
     """(n + 1,)"""
     boxes: npt.NDArray[np.float32]
@@ -49,7 +52,7 @@ class Annotations:
     labels: npt.NDArray[np.int64]
     """(m,)"""
     num_left_out: int
-    """Annotations that were left out: crowds and boxes without area."""
+    """Annotations left out: crowds and boxes without area."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -58,15 +61,15 @@ class Annotations:
 def read_annotations(path: str | Path) -> Annotations:
     """Reads a file of annotations.
 
-    **Raises:** `DistillError` if it is none, if it names pictures or categories that it does not have, or if no picture
-    has a box.
+    **Raises:** `DistillError` if it does not hold any, if they refer to images or categories that it does not hold, or
+    if no image has a box.
     """
     path = Path(path)
     try:
-        told = json.loads(path.read_text())
-        categories = {int(each["id"]): str(each["name"]) for each in told["categories"]}
-        files = {int(each["id"]): str(each["file_name"]) for each in told["images"]}
-        rows = [_row(each) for each in told["annotations"]]
+        content = json.loads(path.read_text())
+        categories = {int(each["id"]): str(each["name"]) for each in content["categories"]}
+        files = {int(each["id"]): str(each["file_name"]) for each in content["images"]}
+        rows = [_row(each) for each in content["annotations"]]
     except OSError as error:
         raise DistillError(f"cannot read annotations from {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError) as error:
@@ -77,26 +80,26 @@ def read_annotations(path: str | Path) -> Annotations:
     label_of = {category: label for label, category in enumerate(sorted(categories), start=1)}
     for image, category, *_ in rows:
         if image not in files or category not in label_of:
-            what = f"picture {image}" if image not in files else f"category {category}"
-            raise DistillError(f"an annotation in {path} is of {what}, which the file does not have")
-    kept = sorted(row for row in rows if not row[-1] and row[4] > row[2] and row[5] > row[3])
-    if not kept:
+            missing = f"image {image}" if image not in files else f"category {category}"
+            raise DistillError(f"an annotation in {path} refers to {missing}, which the file does not hold")
+    objects = sorted(row for row in rows if not row[-1] and row[4] > row[2] and row[5] > row[3])
+    if not objects:
         raise DistillError(f"{path} has no box of an object")
-    image_ids, first = np.unique(np.array([row[0] for row in kept], np.int64), return_index=True)
+    image_ids, first = np.unique(np.array([row[0] for row in objects], np.int64), return_index=True)
     return Annotations(
         path=path,
         class_names=tuple(categories[category] for category in sorted(categories)),
         files=Keys.of(files[image].encode() for image in image_ids.tolist()),
         image_ids=image_ids,
-        starts=np.append(first, len(kept)).astype(np.int64),
-        boxes=np.array([row[2:6] for row in kept], np.float32),
-        labels=np.array([label_of[row[1]] for row in kept], np.int64),
-        num_left_out=len(rows) - len(kept),
+        starts=np.append(first, len(objects)).astype(np.int64),
+        boxes=np.array([row[2:6] for row in objects], np.float32),
+        labels=np.array([label_of[row[1]] for row in objects], np.int64),
+        num_left_out=len(rows) - len(objects),
     )
 
 
 def _row(annotation: dict[str, Any]) -> tuple[int, int, float, float, float, float, bool]:
-    """Picture, category, left, top, right, bottom, whether a crowd."""
+    """Image, category, left, top, right, bottom, whether it is a crowd."""
     x, y, width, height = (float(value) for value in annotation["bbox"])
     if not np.isfinite([x, y, width, height]).all():
         raise ValueError(f"bbox {annotation['bbox']}")
@@ -104,8 +107,8 @@ def _row(annotation: dict[str, Any]) -> tuple[int, int, float, float, float, flo
     return (*ids, x, y, x + width, y + height, bool(annotation.get("iscrowd", 0)))
 
 
-class AnnotatedPictures(Dataset[tuple[Tensor, Target]]):
-    """The annotated pictures of a folder: float32 RGB (3, H, W) in 0..1, and the target of each."""
+class AnnotatedImages(Dataset[tuple[Tensor, Target]]):
+    """The annotated images of a folder: float32 RGB (3, H, W) in 0..1, and the target of each."""
 
     def __init__(self, folder: str | Path, annotations: Annotations) -> None:
         self.folder, self.annotations = Path(folder), annotations
@@ -114,21 +117,23 @@ class AnnotatedPictures(Dataset[tuple[Tensor, Target]]):
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """**Raises:** `DamagedImage` if the picture is not there or cannot be decoded, or a box lies outside it."""
-        told = self.annotations
-        path = self.folder / told.files[index].decode()
+        """**Raises:** `DamagedImage` if the image is missing or cannot be decoded, or if a box lies outside it."""
+        annotations = self.annotations
+        path, image_id = self.folder / annotations.files[index].decode(), int(annotations.image_ids[index])
         pixels_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if pixels_bgr is None:
-            raise DamagedImage(f"{path}, picture {told.image_ids[index]} of {told.path}, is not there or is no picture")
+            raise DamagedImage(f"{path}, image {image_id} of {annotations.path}, is missing or cannot be decoded")
         height, width = pixels_bgr.shape[:2]
-        here = slice(int(told.starts[index]), int(told.starts[index + 1]))
-        boxes_k4 = np.clip(told.boxes[here], 0, [width, height, width, height]).astype(np.float32)
+        boxes = slice(int(annotations.starts[index]), int(annotations.starts[index + 1]))
+        boxes_k4 = np.clip(annotations.boxes[boxes], 0, [width, height, width, height]).astype(np.float32)
         if (boxes_k4[:, 2:] <= boxes_k4[:, :2]).any():
-            raise DamagedImage(f"a box in {told.path} lies outside its picture {path} of {width} x {height} pixels")
+            raise DamagedImage(
+                f"a box in {annotations.path} lies outside its image {path} of {width} x {height} pixels"
+            )
         pixels_hwc = torch.from_numpy(cv2.cvtColor(pixels_bgr, cv2.COLOR_BGR2RGB))
         target = {
             "boxes": torch.from_numpy(boxes_k4),
-            "labels": torch.from_numpy(told.labels[here].copy()),
-            "image_id": torch.tensor([int(told.image_ids[index])]),
+            "labels": torch.from_numpy(annotations.labels[boxes].copy()),
+            "image_id": torch.tensor([image_id]),
         }
         return pixels_hwc.permute(2, 0, 1).float() / 255, target

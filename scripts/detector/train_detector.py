@@ -1,10 +1,10 @@
-"""Trains a torchvision detector with a TinyViT as its backbone, on pictures annotated in COCO's format.
+"""Trains a torchvision detector with a TinyViT as its backbone, on images annotated in COCO's format.
 
     python scripts/detector/train_detector.py COCO/train2017 COCO/annotations/instances_train2017.json \
         --weights runs/a/student.safetensors --out runs/detector --steps 1000 --size 480
 
-An example to start from: one process, no augmentation, no evaluation. It shows how the feature pyramid is used, that
-the loss falls, and leaves OUT/losses.jsonl and OUT/detector.safetensors (a state dict for
+An example to start from: one process, no augmentation, no evaluation. It shows how the feature pyramid is used and that
+the loss falls, and writes OUT/losses.jsonl and OUT/detector.safetensors (a state dict for
 `distill.models.features.detection`).
 """
 
@@ -29,10 +29,10 @@ from distill.data.loader import load
 from distill.errors import DistillError
 from distill.models.features.detection import KINDS, build_detector
 from distill.models.teachers.build import IMAGENET_MEAN, IMAGENET_STD
-from scripts.detector.coco import AnnotatedPictures, Target, read_annotations
+from scripts.detector.coco import AnnotatedImages, Target, read_annotations
 
 WARMUP = 0.1
-"""Part of the steps in which the learning rate rises."""
+"""Fraction of the steps in which the learning rate rises."""
 CLIP_GRAD = 1.0
 
 
@@ -40,11 +40,13 @@ CLIP_GRAD = 1.0
 @click.argument("images", type=click.Path(path_type=Path))
 @click.argument("annotations", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for losses and weights.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Of a TinyViT classifier; without: fresh ones.")
-@click.option("--name", help="Of the model, where the file of weights does not say it: tiny_vit_5m, ...")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="Weights of a TinyViT classifier; random ones when left out."
+)
+@click.option("--name", help="Name of the model, where the weights do not say it: tiny_vit_5m, ...")
 @click.option("--kind", type=click.Choice(KINDS), default="retinanet", show_default=True)
-@click.option("--size", default=320, show_default=True, help="Shorter side of the pictures, in pixels.")
-@click.option("--channels", default=256, show_default=True, help="Of the feature pyramid network.")
+@click.option("--size", default=320, show_default=True, help="Shorter side of the images, in pixels.")
+@click.option("--channels", default=256, show_default=True, help="Channels of the feature pyramid network.")
 @click.option("--steps", default=200, show_default=True)
 @click.option("--batch-size", default=4, show_default=True)
 @click.option("--lr", default=2e-4, show_default=True)
@@ -53,27 +55,27 @@ CLIP_GRAD = 1.0
 def main(images: Path, annotations: Path, out: Path, weights: Path | None, name: str | None, kind: str, size: int,
     channels: int, steps: int, batch_size: int, lr: float, workers: int, seed: int) -> None:  # fmt: skip
     with distill.config.command.exit_codes():
-        told = read_annotations(annotations)
+        boxes = read_annotations(annotations)
         click.echo(
-            f"{len(told)} pictures, {len(told.labels)} boxes of {len(told.class_names)} classes; "
-            f"{told.num_left_out} annotations left out"
+            f"{len(boxes)} images, {len(boxes.labels)} boxes of {len(boxes.class_names)} classes; "
+            f"{boxes.num_left_out} annotations left out"
         )
         torch.manual_seed(seed)
         detector = make_detector(
-            weights, name, kind=kind, num_classes=len(told.class_names), size=size, channels=channels
+            weights, name, kind=kind, num_classes=len(boxes.class_names), size=size, channels=channels
         )
         try:
             out.mkdir(parents=True)
         except OSError as error:
             raise DistillError(f"cannot make the folder {out} ({error.strerror}): name a new one with --out") from None
-        pictures = AnnotatedPictures(images, told)
-        rows = (row for batch in batches(len(pictures), batch_size=batch_size, steps=steps, seed=seed) for row in batch)
+        dataset = AnnotatedImages(images, boxes)
+        rows = (row for batch in batches(len(dataset), batch_size=batch_size, steps=steps, seed=seed) for row in batch)
         losses = train(
-            detector, load(pictures, rows, workers=workers), steps=steps, batch_size=batch_size, lr=lr, out=out
+            detector, load(dataset, rows, workers=workers), steps=steps, batch_size=batch_size, lr=lr, out=out
         )
         safetensors.torch.save_file(
             {key: tensor.contiguous() for key, tensor in detector.state_dict().items()},
-            out / "detector.safetensors", metadata={"kind": kind, "class_names": json.dumps(told.class_names)},
+            out / "detector.safetensors", metadata={"kind": kind, "class_names": json.dumps(boxes.class_names)},
         )  # fmt: skip
         tenth = max(1, steps // 10)
         click.echo(
@@ -84,7 +86,7 @@ def main(images: Path, annotations: Path, out: Path, weights: Path | None, name:
 def make_detector(
     weights: Path | None, name: str | None, *, kind: str, num_classes: int, size: int, channels: int
 ) -> torch.nn.Module:
-    """A detector on the pyramid that the weights are for."""
+    """A detector on the feature pyramid of a TinyViT with these weights."""
     out_indices = (1, 2, 3) if kind == "retinanet" else (0, 1, 2, 3)
     if weights is None and name is None:
         name = "tiny_vit_5m"
@@ -100,21 +102,21 @@ def make_detector(
 
 
 def batches(num_rows: int, *, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """The rows of every step: one shuffled epoch after the other."""
-    epoch, rest = 0, np.empty(0, np.int64)
+    """The rows of every step, from one shuffled epoch after the other."""
+    epoch, waiting = 0, np.empty(0, np.int64)
     for _ in range(steps):
-        while len(rest) < batch_size:
-            rest = np.append(rest, np.random.default_rng([seed, epoch]).permutation(num_rows))
+        while len(waiting) < batch_size:
+            waiting = np.append(waiting, np.random.default_rng([seed, epoch]).permutation(num_rows))
             epoch += 1
-        yield rest[:batch_size].tolist()
-        rest = rest[batch_size:]
+        yield waiting[:batch_size].tolist()
+        waiting = waiting[batch_size:]
 
 
 def train(
-    detector: torch.nn.Module, pictures: Iterator[tuple[Tensor, Target]], *, steps: int, batch_size: int, lr: float,
+    detector: torch.nn.Module, examples: Iterator[tuple[Tensor, Target]], *, steps: int, batch_size: int, lr: float,
     out: Path,
 ) -> list[float]:  # fmt: skip
-    """Trains for `steps` steps, writes a line each, and returns the losses.
+    """Trains for `steps` steps and writes a line for each. **Returns** the losses.
 
     **Raises:** `DistillError` at a loss that is not finite.
     """
@@ -126,10 +128,10 @@ def train(
     losses = []
     with (out / "losses.jsonl").open("w") as log:
         for step in range(1, steps + 1):
-            batch = [next(pictures) for _ in range(batch_size)]
+            batch = [next(examples) for _ in range(batch_size)]
             targets = [{name: tensor.to(device) for name, tensor in target.items()} for _, target in batch]
-            parts = detector([pixels.to(device) for pixels, _ in batch], targets)
-            loss = sum(parts.values())
+            losses_by_name = detector([pixels.to(device) for pixels, _ in batch], targets)
+            loss = sum(losses_by_name.values())
             if not torch.isfinite(loss):
                 raise DistillError(f"the loss of step {step} is not finite: take a smaller --lr")
             optimizer.param_groups[0]["lr"] = lr * min(1.0, step / warmup)
@@ -138,7 +140,9 @@ def train(
             torch.nn.utils.clip_grad_norm_(parameters, CLIP_GRAD)
             optimizer.step()
             losses.append(loss.item())
-            log.write(json.dumps({"step": step, "loss": losses[-1]} | {k: v.item() for k, v in parts.items()}) + "\n")
+            log.write(
+                json.dumps({"step": step, "loss": losses[-1]} | {k: v.item() for k, v in losses_by_name.items()}) + "\n"
+            )
             if step % max(1, steps // 20) == 0:
                 click.echo(f"step {step}: loss {losses[-1]:.3f}")
     return losses

@@ -1,8 +1,8 @@
-"""Makes docs/commands.md: help and real transcripts of every command of `logitstore`, and of programs of `distill`.
+"""Makes docs/commands.md: help and transcripts of every command of `logitstore`, and of programs of `distill`.
 
     python scripts/dev/make_command_reference.py
 
-The transcripts are run on a small made-up store in a temporary folder. A test holds the file to what is printed here.
+The transcripts are run on small synthetic stores in a temporary folder. A test compares the file with their output.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from logitstore.cli import COMMANDS, main
 TARGET = Path(__file__).parents[2] / "docs" / "commands.md"
 INTRODUCTION = """# Commands of `logitstore`
 
-Made by `scripts/dev/make_command_reference.py` from the commands themselves; the transcripts are real. Stores are named
+Made by `scripts/dev/make_command_reference.py` from the commands themselves; the transcripts are real. A store is named
 by a path, or by a URL of object storage (`s3://`, `gs://`, `hf://`, `memory://`; the driver is a package of its own,
-for `s3://` the extra `s3`). On object storage there is no lock: see to it that one run writes at a time.
+for `s3://` the extra `s3`). Object storage has no lock: make sure that only one run writes at a time.
 
 Exit codes: 0 done; 1 a check failed, stores differ, or the work could not be done, with one message on stderr; 2 wrong
 usage. Every command takes `--json`; long work shows its progress on stderr where that is a terminal.
 
-`part-a.zarr` and `part-b.zarr` below are halves of `teacher.zarr`, `harmed.zarr` is a copy with a flipped bit.
+Below, `part-a.zarr` and `part-b.zarr` are halves of `teacher.zarr`, and `damaged.zarr` is a copy with a flipped bit.
 """
 SHOWN: dict[str, tuple[str, ...]] = {
     "info": ("info teacher.zarr", "info teacher.zarr --json"),
     "show": ("show teacher.zarr --epoch 0 --row 12",),
-    "check": ("check teacher.zarr", "check harmed.zarr"),
+    "check": ("check teacher.zarr", "check damaged.zarr"),
     "stats": ("stats teacher.zarr --classes 3",),
-    "diff": ("diff teacher.zarr harmed.zarr", "diff teacher.zarr part-a.zarr"),
+    "diff": ("diff teacher.zarr damaged.zarr", "diff teacher.zarr part-a.zarr"),
     "plan": ("plan --samples 1281167 --epochs 300 --topk 10 --images-per-s 2500 --gpus 8",),
     "grow": ("grow part-b.zarr --epochs 4",),
     "merge": ("merge whole.zarr part-a.zarr part-b.zarr",),
     "copy": ("copy teacher.zarr memory://bucket/teacher.zarr --epochs 1", "copy teacher.zarr copy.zarr --epochs 7"),
     "recode": ("recode teacher.zarr small.zarr --topk 2", "diff teacher.zarr small.zarr"),
-    "repair": ("repair harmed.zarr --dry-run", "repair harmed.zarr"),
+    "repair": ("repair damaged.zarr --dry-run", "repair damaged.zarr"),
     "export": ("export teacher.zarr views.jsonl --epoch 0 --rows 0:2",),
     "import-tinyvit": ("import-tinyvit logits imported.zarr --classes 8", "show imported.zarr --row 0"),
 }
 
 PROGRAMS_INTRODUCTION = """# Programs of `distill`
 
-Settings are `KEY=VALUE`, an unknown one is refused; exit codes are those above, and 75 where a pass was stopped in good
-order. `--help` says the same of every program.
+Settings are `KEY=VALUE`; an unknown one is refused. Exit codes are those above, and 75 if a pass was stopped in good
+order. `--help` prints the settings of every program.
 """
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "gallery": (
@@ -66,7 +66,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 
 
 def make_store(path: str, blocks: list[tuple[int, int]]) -> None:
-    """2,000 samples of 8 classes in 2 epochs of 2 blocks, 3 classes kept."""
+    """Makes a store: 2,000 samples of 8 classes, 2 epochs of 2 blocks, top 3."""
     names = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
     spec = logitstore.StoreSpec(
         num_samples=2000, num_epochs=2, num_classes=8, topk=3, rows_per_block=1024,
@@ -90,15 +90,15 @@ def make_store(path: str, blocks: list[tuple[int, int]]) -> None:
 
 
 def make_examples() -> None:
-    """Everything the transcripts need, in the working folder."""
+    """Makes all files that the transcripts need, in the working folder."""
     make_store("teacher.zarr", [(0, 0), (0, 1), (1, 0), (1, 1)])
     make_store("part-a.zarr", [(0, 0), (0, 1)])
     make_store("part-b.zarr", [(1, 0), (1, 1)])
-    logitstore.copy("teacher.zarr", "harmed.zarr")
-    harmed = Path("harmed.zarr/logprobs/c/1/0/0")
-    data = bytearray(harmed.read_bytes())
+    logitstore.copy("teacher.zarr", "damaged.zarr")
+    damaged = Path("damaged.zarr/logprobs/c/1/0/0")
+    data = bytearray(damaged.read_bytes())
     data[100] ^= 1
-    harmed.write_bytes(data)
+    damaged.write_bytes(data)
     folder = Path("logits/logits_top2_epoch0")
     folder.mkdir(parents=True)
     (folder / "rank0-keys.txt").write_text("n01/a.jpg\nn01/b.jpg\n")
@@ -108,18 +108,18 @@ def make_examples() -> None:
     )
 
 
-def transcript(words: str) -> str:
-    """A command line and what it printed; long lines are cut."""
-    result = CliRunner().invoke(main, shlex.split(words), prog_name="logitstore")
-    lines = [f"$ logitstore {words}", *result.output.rstrip().splitlines()]
+def transcript(arguments: str) -> str:
+    """A command line and its output; long lines are cut."""
+    result = CliRunner().invoke(main, shlex.split(arguments), prog_name="logitstore")
+    lines = [f"$ logitstore {arguments}", *result.output.rstrip().splitlines()]
     lines = [line.rstrip() if len(line) <= 118 else f"{line[:115]}..." for line in lines]
     return "\n".join([*lines, *([f"(exit code {result.exit_code})"] if result.exit_code else [])])
 
 
-def program(name: str, words: str) -> str:
-    """What `python -m distill.NAME WORDS` prints, on both streams but for its progress."""
+def program(name: str, arguments: str) -> str:
+    """What `python -m distill.NAME ARGUMENTS` prints: stdout, and error messages of stderr."""
     out, err = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, [name, *shlex.split(words)]
+    before, sys.argv = sys.argv, [name, *shlex.split(arguments)]
     code: object = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -142,12 +142,14 @@ def reference() -> str:
             CliRunner().invoke(main, [command.name, "--help"], prog_name="logitstore", terminal_width=100).output
         )
         parts.append(f"## {command.name}\n\n```text\n{help_text.rstrip()}\n```\n")
-        shown = "\n\n".join(transcript(words) for words in SHOWN[command.name])
+        shown = "\n\n".join(transcript(arguments) for arguments in SHOWN[command.name])
         parts.append(f"```console\n{shown}\n```\n")
     parts.append(PROGRAMS_INTRODUCTION)
     for name, examples in PROGRAMS.items():
         parts.append(f"## distill.{name}\n\n```text\n{program(name, '--help')}\n```\n")
-        shown = "\n\n".join(f"$ python -m distill.{name} {words}\n{program(name, words)}" for words in examples)
+        shown = "\n\n".join(
+            f"$ python -m distill.{name} {arguments}\n{program(name, arguments)}" for arguments in examples
+        )
         parts.append(f"```console\n{shown}\n```\n")
     return "\n".join(parts)
 

@@ -1,17 +1,19 @@
-"""Proof that a store is never silently wrong: random harm, killed writers, two writers at once, a full disk.
+"""Proof that a store is never silently wrong: random damage, killed writers, two writers at once, a full disk.
 
     python scripts/prove/store.py runs/prove --corruptions 1000 --kills 200
 
-WORK is a folder for the stores, which must not exist. Prints what happened and exits with 1 if anything was wrong:
-a number read that was not written, a committed block lost, or a clean check of a harmed store. Minutes on one core.
+WORK is a folder for the stores, which must not exist. Prints what happened and exits with 1 if anything was wrong: a
+value read that was not written, a committed block lost, or a clean check of a damaged store. Takes minutes on one core.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -19,122 +21,130 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import click
 import numpy as np
 
 import logitstore
-from logitstore.storage import local
+from logitstore.storage import open_storage
 
 Content = dict[tuple[int, int], bytes]
+"""(epoch, block) -> all that can be read of it."""
+Values = dict[str, Any]
+"""Keyword arguments of `logitstore.Writer.write`."""
 SPEC = logitstore.StoreSpec(
     num_samples=4500, num_epochs=2, num_classes=1000, topk=10, rows_per_block=2048, view={"scale": [0.08, 1.0]}
 )
-SAMPLES = {"keys": np.random.default_rng(0).integers(0, 2**63, 4500), "labels": np.arange(4500) % 1000}
+KEYS, LABELS = np.random.default_rng(0).integers(0, 2**63, 4500), np.arange(4500) % 1000
 BLOCKS = [(epoch, block) for epoch in range(SPEC.num_epochs) for block in range(SPEC.num_blocks)]
 
 
-def views(epoch: int, block: int, *, version: int = 0) -> dict[str, object]:
-    """What a teacher might say of a block; other versions say other things."""
+def views(epoch: int, block: int, *, version: int = 0) -> Values:
+    """Plausible outputs of a teacher on a block; other ones for another `version`."""
     rng = np.random.default_rng([epoch, block, version])
     n = len(SPEC.block_rows(block))
     logits = rng.normal(size=(n, SPEC.num_classes)).astype(np.float32) * 3
     logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     indices = np.argsort(-logprobs, axis=1)[:, : SPEC.topk]
-    kept = np.take_along_axis(logprobs, indices, axis=1)
+    logprobs = np.take_along_axis(logprobs, indices, axis=1)
     seeds = np.arange(n, dtype=np.uint64) + np.uint64(2**40 * version + 10_000 * (epoch * SPEC.num_blocks + block))
-    tail = np.log1p(-np.exp(kept.astype(np.float64)).sum(axis=1)).astype(np.float32)
-    return {"seeds": seeds, "indices": indices, "logprobs": kept, "tail": tail, "proof": 7 + version}
+    tail = np.log1p(-np.exp(logprobs.astype(np.float64)).sum(axis=1)).astype(np.float32)
+    return {"seeds": seeds, "indices": indices, "logprobs": logprobs, "tail": tail, "proof": 7 + version}
 
 
 def block_content(store: logitstore.Store, epoch: int, block: int) -> bytes:
-    """Everything a reader is told about a block. Raises `StoreError`."""
+    """Everything that a reader gets of a block. **Raises:** `StoreError`."""
     rows = store.read(epoch=epoch, rows=store.spec.block_rows(block))
-    told = [rows.seeds, rows.indices, rows.logprobs, rows.tail, np.uint64(store.proof(epoch, block))]
-    told += [store.keys(store.spec.block_rows(block)), store.labels(store.spec.block_rows(block))]
-    return b"".join(np.ascontiguousarray(array).tobytes() for array in told)
+    arrays = [rows.seeds, rows.indices, rows.logprobs, rows.tail, np.array(store.proof(epoch, block), np.uint64)]
+    arrays += [store.keys(store.spec.block_rows(block)), store.labels(store.spec.block_rows(block))]
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
 def readable(path: Path) -> Content:
-    """What can be read of a store: blocks that are absent or refused are left out."""
-    found = {}
+    """All blocks that can be read; those that are absent or refused are left out."""
+    content = {}
     try:
         store = logitstore.open(path)
     except logitstore.StoreError:
         return {}
     for epoch, block in BLOCKS:
         try:
-            found[epoch, block] = block_content(store, epoch, block)
+            content[epoch, block] = block_content(store, epoch, block)
         except logitstore.StoreError:
             continue
-    return found
+    return content
 
 
 def make(path: Path, *, version: int = 0) -> Content:
-    logitstore.create(path, SPEC, **SAMPLES)
+    logitstore.create(path, SPEC, keys=KEYS, labels=LABELS)
     with logitstore.writer(path) as writer:
         for epoch, block in BLOCKS:
             writer.write(epoch, block, **views(epoch, block, version=version))
     return readable(path)
 
 
-def harm(path: Path, other: Path, rng: random.Random) -> tuple[str, dict[Path, bytes]]:
-    """One random act on a store's files: its kind, and the files as they were."""
+def damage(path: Path, other: Path, rng: random.Random) -> tuple[str, dict[Path, bytes]]:
+    """Damages a store's files at random. **Returns** the kind of damage, and the files as they were."""
     names = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "writer.lock")
     target = rng.choice(names)
     before = data = target.read_bytes()
-    act = rng.choice(["flip bits", "truncate", "extend", "zero a range", "delete", "swap files", "foreign file"])
-    if act == "swap files":
-        alike = [p for p in names if p != target and p.relative_to(path).parts[0] == target.relative_to(path).parts[0]]
-        second = rng.choice(alike if alike and rng.random() < 0.8 else [p for p in names if p != target])
+    kind = rng.choice(["flip bits", "truncate", "extend", "zero a range", "delete", "swap files", "foreign file"])
+    if kind == "swap files":
+        same_array = [
+            p for p in names if p != target and p.relative_to(path).parts[0] == target.relative_to(path).parts[0]
+        ]
+        second = rng.choice(same_array if same_array and rng.random() < 0.8 else [p for p in names if p != target])
         saved = {target: before, second: second.read_bytes()}
         target.write_bytes(saved[second])
         second.write_bytes(before)
         return f"swap {target.relative_to(path).parts[0]}", saved
-    if act == "delete":
+    if kind == "delete":
         target.unlink()
-    elif act == "foreign file":
+    elif kind == "foreign file":
         target.write_bytes((other / target.relative_to(path)).read_bytes())
     else:
         changed = bytearray(data)
-        if act == "flip bits":
+        if kind == "flip bits":
             for _ in range(rng.randrange(1, 9)):
                 changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-        elif act == "truncate":
+        elif kind == "truncate":
             del changed[rng.randrange(len(changed)) :]
-        elif act == "extend":
+        elif kind == "extend":
             changed += rng.randbytes(rng.randrange(1, 64))
         else:
             first = rng.randrange(len(changed))
             changed[first : first + 16] = bytes(len(changed[first : first + 16]))
         target.write_bytes(changed)
-    return act, {target: before}
+    return kind, {target: before}
 
 
 def prove_corruptions(work: Path, number: int, rng: random.Random) -> dict[str, int]:
-    """Harm, read, check, undo; how often each outcome came about."""
+    """Damages, reads, checks and restores a store many times. **Returns** how often each outcome occurred."""
     path, other = work / "good.zarr", work / "other.zarr"
     expected = make(path)
     make(other, version=1)
     results: Counter[str] = Counter()
     with click.progressbar(range(number), label="corruptions", file=sys.stderr) as bar:
         for _ in bar:
-            act, saved = harm(path, other, rng)
-            found = readable(path)
+            kind, saved = damage(path, other, rng)
+            content = readable(path)
             try:
                 clean = logitstore.check(path).ok
             except logitstore.StoreError:
                 clean = False
-            if any(expected[place] != told for place, told in found.items()):
-                results["WRONG numbers"] += 1
-                click.echo(f"wrong numbers after: {act} {[str(p.relative_to(path)) for p in saved]}")
-            elif clean and found != expected:
+            if any(expected[place] != read for place, read in content.items()):
+                results["WRONG values"] += 1
+                click.echo(f"wrong values after: {kind} {[str(p.relative_to(path)) for p in saved]}")
+            elif clean and content != expected:
                 results["WRONG: checked clean"] += 1
-            elif found != expected:
+            elif content != expected:
                 results["detected by reading"] += 1
             else:
-                results["harmless" if clean else "detected by check, reads unharmed"] += 1
+                results["without effect" if clean else "detected by check, values still right"] += 1
             for target, data in saved.items():
                 target.write_bytes(data)
     assert readable(path) == expected
@@ -142,7 +152,7 @@ def prove_corruptions(work: Path, number: int, rng: random.Random) -> dict[str, 
 
 
 def in_child(work: Callable[[], None]) -> int:
-    """Runs something in a forked process; its pid."""
+    """Runs a function in a forked process. **Returns** its pid."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -163,7 +173,7 @@ def write_missing(path: Path, *, replace: bool, seed: int) -> None:
                 writer.write(epoch, block, **CACHED[epoch, block], replace=replace)
 
 
-CACHED: dict[tuple[int, int], dict[str, object]] = {}
+CACHED: dict[tuple[int, int], Values] = {}
 
 
 def prove_kills(work: Path, number: int, rng: random.Random) -> dict[str, int]:
@@ -171,16 +181,16 @@ def prove_kills(work: Path, number: int, rng: random.Random) -> dict[str, int]:
     CACHED.update({place: views(*place) for place in BLOCKS})
     begin = time.monotonic()
     expected = make(work / "whole.zarr")
-    longest = (time.monotonic() - begin) / 4  # About what writing takes; the rest is making up the views.
+    longest = (time.monotonic() - begin) / 4  # About the time of writing; the rest is making the views.
     path = work / "killed.zarr"
     results: Counter[str] = Counter()
     with click.progressbar(length=number, label="kills", file=sys.stderr) as bar:
         while results["killed"] < number:
             if not path.exists() or readable(path) == expected:
                 shutil.rmtree(path, ignore_errors=True)
-                logitstore.create(path, SPEC, **SAMPLES)
+                logitstore.create(path, SPEC, keys=KEYS, labels=LABELS)
             before, replace = readable(path), rng.random() < 0.3
-            pid = in_child(lambda replace=replace: write_missing(path, replace=replace, seed=rng.randrange(2**32)))
+            pid = in_child(partial(write_missing, path, replace=replace, seed=rng.randrange(2**32)))
             time.sleep(rng.uniform(0, longest))
             os.kill(pid, signal.SIGKILL)
             if not os.WIFSIGNALED(os.waitpid(pid, 0)[1]):
@@ -188,25 +198,25 @@ def prove_kills(work: Path, number: int, rng: random.Random) -> dict[str, int]:
             else:
                 results["killed"] += 1
                 bar.update(1)
-            found = readable(path)
-            results["committed blocks found"] += len(found)
-            results["WRONG blocks"] += sum(expected[place] != told for place, told in found.items())
+            content = readable(path)
+            results["committed blocks found"] += len(content)
+            results["WRONG blocks"] += sum(expected[place] != read for place, read in content.items())
             if not replace:
-                results["LOST blocks"] += len(before.keys() - found.keys())
-            if set(map(tuple, np.argwhere(logitstore.open(path).done()).tolist())) != set(found):
+                results["LOST blocks"] += len(before.keys() - content.keys())
+            if set(map(tuple, np.argwhere(logitstore.open(path).done()).tolist())) != set(content):
                 results["DAMAGED blocks"] += 1
     return dict(results)
 
 
 def prove_two_writers(work: Path, rounds: int) -> dict[str, int]:
-    """Two processes write every block at the same time, each its own version, without the store's lock."""
+    """Two processes write every block at the same time, each another version, without the store's lock."""
     versions = [{place: views(*place, version=version) for place in BLOCKS} for version in range(2)]
     whole = [make(work / f"version{version}.zarr", version=version) for version in range(2)]
     results: Counter[str] = Counter()
     path = work / "contested.zarr"
     for _ in range(rounds):
         shutil.rmtree(path, ignore_errors=True)
-        logitstore.create(path, SPEC, **SAMPLES)
+        logitstore.create(path, SPEC, keys=KEYS, labels=LABELS)
 
         def write(version: int) -> None:
             with logitstore.writer(path, exclusive=False) as writer:
@@ -216,37 +226,33 @@ def prove_two_writers(work: Path, rounds: int) -> dict[str, int]:
                     except logitstore.BlockExists:
                         continue
 
-        pids = [in_child(lambda version=version: write(version)) for version in range(2)]
+        pids = [in_child(partial(write, version)) for version in range(2)]
         for pid in pids:
             if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
                 results["FAILED writers"] += 1
-        found = readable(path)
+        content = readable(path)
         for place in BLOCKS:
-            owner = [version for version in range(2) if found.get(place) == whole[version][place]]
-            results[f"won by writer {owner[0]}" if owner else "MIXED blocks"] += 1
+            versions_read = [version for version in range(2) if content.get(place) == whole[version][place]]
+            results[f"blocks of writer {versions_read[0]}" if versions_read else "MIXED blocks"] += 1
     return dict(results)
 
 
 @contextmanager
 def full_disk(at_call: int) -> Iterator[None]:
-    """The disk runs full at the n-th flush."""
-    calls, real = [0], os.fsync
+    """The disk is full from the n-th flush on."""
+    calls, real = itertools.count(1), os.fsync
 
-    def fsync(descriptor: int) -> None:
-        calls[0] += 1
-        if calls[0] >= at_call:
+    def fsync(descriptor: Any) -> None:
+        if next(calls) >= at_call:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    os.fsync = fsync
-    try:
+    with mock.patch.object(os, "fsync", fsync):
         yield
-    finally:
-        os.fsync = real
 
 
 def prove_full_disk(work: Path) -> dict[str, int]:
-    """The disk runs full at each of a block's five flushes, for a new block and for a replaced one."""
+    """The disk is full at each of a block's five flushes, for a new block and for a replaced one."""
     path, results = work / "full.zarr", Counter[str]()
     expected = make(path)
     for replace in (False, True):
@@ -261,9 +267,9 @@ def prove_full_disk(work: Path) -> dict[str, int]:
                     results["UNNOTICED"] += 1
                 except logitstore.StoreFull:
                     results["clear errors"] += 1
-            keep = {place: told for place, told in expected.items() if replace or place != (1, 1)}
-            intact = readable(path) == keep and not local.at(path).temporary()
-            results["stores intact" if intact else "stores HARMED"] += 1
+            remaining = {place: read for place, read in expected.items() if replace or place != (1, 1)}
+            intact = readable(path) == remaining and not open_storage(path).list_temporary()
+            results["stores intact" if intact else "stores DAMAGED"] += 1
     return dict(results)
 
 
@@ -287,9 +293,9 @@ def main(work: Path, corruptions: int, kills: int, rounds: int, seed: int, json_
     wrong = 0
     for name, counts in results.items():
         click.echo(name)
-        for what, count in sorted(counts.items()):
-            click.echo(f"  {count:6,}  {what}")
-            wrong += count if any(word.isupper() and len(word) > 3 for word in what.replace(":", "").split()) else 0
+        for outcome, count in sorted(counts.items()):
+            click.echo(f"  {count:6,}  {outcome}")
+            wrong += count if re.search("[A-Z]{4}", outcome) else 0
     click.echo("nothing was silently wrong" if not wrong else f"{wrong} times WRONG")
     if json_file is not None:
         json_file.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,11 +1,13 @@
-"""Proves that weights move freely: every published model goes official -> ours -> timm -> ours, and to ONNX.
+"""Proves that weights convert without loss: every published model from the official layout to ours, to timm, back to
+ours, and to ONNX.
 
     python scripts/prove/weights.py runs/weights
 
-Weights are random, every tensor of them; outputs are compared on random pictures. It prints a table: the largest
-difference of a logit from the first network's, as a share of the largest logit. Takes minutes; --quick leaves 384 and
-512 px out.
+Every tensor of the weights is random; logits are compared on random images. It prints a table: the largest difference
+of a logit from the first network's, relative to the largest logit. Takes minutes; --quick leaves out 384 and 512 px.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -18,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from distill import models
-from distill.models.deploy.onnx import export_onnx
 from distill.models.weights import layouts
 
 MODELS = [(name, 224) for name in ("tiny_vit_5m", "tiny_vit_11m", "tiny_vit_21m")]
@@ -40,29 +41,33 @@ def main() -> None:
 
 
 def prove(name: str, size: int, folder: Path) -> tuple[float, float, float, float]:
-    """Differences of: official -> ours; -> timm; -> ours; and of onnxruntime."""
+    """Relative differences of the logits: official -> ours, -> timm, -> ours again, and of the ONNX file."""
     first = models.build(name, image_size=size).eval()
     randomise(first)
     pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
-    expected = answer(first, pixels)
-    official, moved, back = folder / "official.pth", folder / "timm.safetensors", folder / "back.pth"
+    expected = forward(first, pixels)
+    official, for_timm, from_timm = folder / "official.pth", folder / "timm.safetensors", folder / "back.pth"
     state = {layouts.from_ours(key, layout="official"): tensor for key, tensor in first.state_dict().items()}
     torch.save({"model": state}, official)
     ours = models.build(name, image_size=size).eval()
     models.load_weights(ours, official)
-    models.save_weights(ours, moved, metadata={}, layout="timm")
-    with safetensors.safe_open(moved, framework="pt") as file:
+    models.save_weights(ours, for_timm, layout="timm")
+    with safetensors.safe_open(for_timm, framework="pt") as file:
         header = file.metadata()
-    timms = timm.create_model(header["architecture"], checkpoint_path=moved, **json.loads(header["arguments"])).eval()
-    torch.save(timms.state_dict(), back)
+    arguments = json.loads(header["arguments"])
+    timms = timm.create_model(header["architecture"], checkpoint_path=for_timm, **arguments).eval()
+    torch.save(timms.state_dict(), from_timm)
     again = models.build(name, image_size=size).eval()
-    models.load_weights(again, back)
-    found = [gap(answer(net, pixels), expected) for net in (ours, timms, again)]
-    return found[0], found[1], found[2], export_onnx(again, folder / "a.onnx", image_size=size, metadata={})
+    models.load_weights(again, from_timm)
+    ours_differs, timms_differs, again_differs = (
+        relative_difference(forward(net, pixels), expected) for net in (ours, timms, again)
+    )
+    onnx_differs = models.export_onnx(again, folder / "a.onnx", image_size=size)
+    return ours_differs, timms_differs, again_differs, onnx_differs
 
 
 def randomise(net: nn.Module) -> None:
-    """Fills every tensor, so that none can be lost unseen."""
+    """Fills every tensor with random values, so that a tensor that is lost changes the logits."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in net.state_dict().items():
@@ -73,13 +78,13 @@ def randomise(net: nn.Module) -> None:
 
 
 @torch.no_grad()
-def answer(net: nn.Module, pixels: Tensor) -> Tensor:
+def forward(net: nn.Module, pixels: Tensor) -> Tensor:
     logits: Tensor = net(pixels)
     return logits
 
 
-def gap(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).abs().max() / expected.abs().max()).item()
+def relative_difference(logits: Tensor, expected: Tensor) -> float:
+    return ((logits - expected).abs().max() / expected.abs().max()).item()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the jobs here share: signals reach the program, and a job that has work left goes back into the queue.
-# Jobs source it from the folder that they were submitted in, the repository's root.
+# Functions of all jobs: signals reach the program, and a job that is not finished goes back into the queue.
+# Jobs source this file from the folder that they were submitted in, the repository's root.
 #
-# SETUP      a command that makes `python` the right one, such as SETUP='source .venv/bin/activate' (the default where
+# SETUP      a command that puts the right `python` on PATH, such as SETUP='source .venv/bin/activate' (the default if
 #            there is a .venv)
-# FAILURES   how often a job may fail, with no good stop between, before it stays failed (default 3)
+# FAILURES   consecutive failures after which a job is not tried again (default 3)
 
 if [ -n "${SETUP:-}" ]; then
     eval "$SETUP"
@@ -13,28 +13,28 @@ elif [ -f .venv/bin/activate ]; then
     source .venv/bin/activate
 fi
 
-# The value of a setting among a program's words: setting run.dir "$@". The last one counts, as it does for the program.
+# The value of a setting among a program's arguments: setting run.dir "$@". The last one counts, as in the program.
 setting() {
-    local name=$1 word value=
+    local name=$1 argument value=
     shift
-    for word in "$@"; do
-        case $word in "$name="*) value=${word#*=} ;; esac
+    for argument in "$@"; do
+        case $argument in "$name="*) value=${argument#*=} ;; esac
     done
     if [ -z "$value" ]; then
-        echo "give $name=... among the words after the script" >&2
+        echo "give $name=... among the arguments of the script" >&2
         exit 2
     fi
     printf '%s\n' "$value"
 }
 
-# Runs a command to its end, and passes on what Slurm sends to this shell: SIGUSR1 some time before the job's limit
-# (--signal=B:USR1@...), SIGTERM when the job is preempted. Both reach the program as SIGUSR1; it finishes its step or
-# block and leaves its marker file. Without `&` and `wait` the shell would not look at a signal before the command ends.
+# Runs a command to its end, and forwards the signals that Slurm sends to this shell: SIGUSR1 some time before the job's
+# limit (--signal=B:USR1@...), SIGTERM when the job is preempted. Both reach the program as SIGUSR1; it finishes its
+# step or block and writes its marker file. Without `&` and `wait` the shell would handle a signal only afterwards.
 run_to_its_end() {
     local child code signalled
     "$@" &
     child=$!
-    trap 'signalled=1; echo "job.sh: a signal came, passing it on"; kill -USR1 "$child" 2>/dev/null' USR1 TERM
+    trap 'signalled=1; echo "job.sh: forwarding a signal"; kill -USR1 "$child" 2>/dev/null' USR1 TERM
     while :; do
         signalled=
         wait "$child"
@@ -45,11 +45,11 @@ run_to_its_end() {
     return "$code"
 }
 
-# Ends the job: back into the queue where MARKER says that the program stopped in good order, or where it failed and may
-# try again. A cancelled job, which gets SIGTERM too, is left alone. end_job MARKER EXIT_CODE
+# Ends the job: back into the queue if MARKER says that the program stopped in good order, or if it failed and may be
+# tried again. A cancelled job, which gets SIGTERM too, does not come back. end_job MARKER EXIT_CODE
 end_job() {
     local marker=$1 code=$2 job failures
-    # An array's own number would name all of its tasks.
+    # The array's own number would name all of its tasks.
     job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     job=${job:-$SLURM_JOB_ID}
     failures=slurm-failures-$job
@@ -62,7 +62,7 @@ end_job() {
     else
         echo "$(date +%FT%T) $(hostname) exit code $code" >>"$failures"
         echo "job.sh: failed with exit code $code, $(wc -l <"$failures") times since the last good stop"
-        # 2 is wrong usage: it would be as wrong the next time.
+        # 2 is wrong usage, which would fail again.
         if [ "$code" -eq 2 ] || [ "$(wc -l <"$failures")" -ge "${FAILURES:-3}" ]; then
             exit "$code"
         fi

@@ -1,14 +1,14 @@
 #!/bin/bash
-# Rehearses the scripts beside it on a Slurm of its own: two nodes on this machine, CPUs only, small pictures.
+# Runs the scripts beside it on a local Slurm cluster: two nodes on this machine, CPUs only, small images.
 #
 #   scripts/slurm/rehearse.sh [FOLDER]        # default runs/slurm
 #
-# Jobs must last longer than the shortest limit that Slurm can set, a minute. EPOCHS and STEPS suit two cores with nothing
-# else to do; with less to spare take fewer, and more minutes of notice: EPOCHS=8 STEPS=200 NOTICE=3 is for a busy machine.
+# Jobs must last longer than the shortest limit that Slurm can set, a minute. EPOCHS and STEPS suit two idle cores; on a
+# busy machine take fewer, and more minutes of notice: EPOCHS=8 STEPS=200 NOTICE=3.
 #
 # It needs root, Slurm and MUNGE (Debian: apt-get install slurmctld slurmd slurm-client munge), and `python` with this
-# project's packages on PATH. It starts munged, slurmctld and two slurmds with a configuration in FOLDER, in the
-# foreground of no system service, on ports 17817 to 17819, and stops them at its end. No other Slurm is touched.
+# project's packages on PATH. It starts munged, slurmctld and two slurmds with a configuration in FOLDER, not as system
+# services, on ports 17817 to 17819, and stops them at its end. It does not touch another Slurm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "run it as root: slurmd does not start jobs as another user otherwise" >&2; exit 2; }
@@ -27,12 +27,12 @@ note() { printf '\n[%4d s] %s\n' $((SECONDS - began)) "$*"; }
 
 # --- a cluster of two nodes -----------------------------------------------------------------------------------------
 cat >"$SLURM_CONF" <<CONF
-ClusterName=rehearsal
+ClusterName=local
 SlurmctldHost=$host
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# Requeued jobs wait for as long as a credential lives, 2 minutes if nothing is said.
+# Requeued jobs wait until their credential expires, by default 2 minutes.
 AuthInfo=socket=$work/munge.socket,cred_expire=10
 StateSaveLocation=$work/state
 SlurmctldPidFile=$work/slurmctld.pid
@@ -45,7 +45,7 @@ SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=30
-# The scripts ask for GPUs and many cores. Here these are numbers that Slurm hands out, and nothing stands behind them.
+# The scripts ask for GPUs and many cores. Slurm only counts them here; they do not exist.
 GresTypes=gpu
 NodeName=node1 NodeHostname=$host NodeAddr=127.0.0.1 Port=17818 CPUs=96 Gres=gpu:8 State=UNKNOWN
 NodeName=node2 NodeHostname=$host NodeAddr=127.0.0.1 Port=17819 CPUs=96 Gres=gpu:8 State=UNKNOWN
@@ -59,7 +59,7 @@ echo "NodeName=node[1-2] Name=gpu File=/dev/tty[0-7]" >"$work/gres.conf"
 daemons=()
 stop_daemons() {
     scancel --quiet --user=root 2>/dev/null || true
-    for _ in $(seq 60); do # Jobs in their last seconds would outlive their slurmd.
+    for _ in $(seq 60); do # Or jobs in their last seconds would outlive their slurmd.
         [ -n "$(squeue --noheader 2>/dev/null)" ] || break
         sleep 1
     done
@@ -85,7 +85,7 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
     local limit=$((SECONDS + $1))
     shift
     until "$@"; do
-        [ "$SECONDS" -lt "$limit" ] || { echo "waited in vain: $*" >&2; squeue >&2; exit 1; }
+        [ "$SECONDS" -lt "$limit" ] || { echo "timed out: $*" >&2; squeue >&2; exit 1; }
         sleep 1
     done
 }
@@ -99,10 +99,10 @@ print(max(json.loads(line)["step"] for line in lines))
 PYTHON
 }
 
-# Over the #SBATCH lines of the scripts stand these. A job that is to meet its limit gets a short one when it is at work,
-# because nobody knows how long a busy machine takes to start it.
+# These override the #SBATCH lines of the scripts. A job that should reach its limit gets a short one once it is running,
+# because it is not known how long a busy machine takes to start it.
 export SBATCH_TIMELIMIT=60 SBATCH_SIGNAL=B:USR1@30
-limit_soon() { # limit_soon JOB: NOTICE minutes from now, less what has passed of this one; Slurm looks twice a minute
+limit_soon() { # limit_soon JOB: NOTICE minutes from now, less the part of this minute that has passed; Slurm checks twice per minute
     local minutes
     minutes=$(squeue --noheader --jobs="$1" --format=%M | awk -F: '{print (NF > 2 ? $1 * 60 : 0) + $(NF - 1)}')
     say scontrol update JobId="$1" TimeLimit=$((minutes + ${NOTICE:-1}))
@@ -114,7 +114,7 @@ export SBATCH_OUTPUT="$logs/%x-%A_%a.log"
 python scripts/demo/fashion_mnist.py unpack "$work/images"
 python -m distill.pack "$work/images/train" "$work/train" --workers 1 2>/dev/null
 
-# --- teacher pass: three shares; one is killed, all meet the time limit, the check comes last ----------------------------
+# --- teacher pass: three shares; one is killed, one is requeued, all reach the time limit; then the check ----------------
 teacher=(teacher=tiny_vit teacher.weights=scripts/demo/teacher.safetensors view=fashion data.path="$work/train"
     store.topk=3 store.epochs="${EPOCHS:-40}" store.rows_per_block=250 data.workers=0 batch_size=50 compute.threads=1)
 say scripts/slurm/submit_teacher.sh 3 "${teacher[@]}" store.path="$work/teacher.zarr" | tee "$work/submitted"
@@ -123,9 +123,9 @@ for share in 0 1 2; do wait_for 900 has_line "blocks to do" "$logs/teacher-${fil
 sleep 15
 say squeue --format='%.10i %.14j %.10T %.8M %R'
 limit_soon "${fill}_0"
-note "share 1 is killed without a word, as by a node that runs out of memory"
+note "share 1 is killed, as by a node that runs out of memory"
 say pkill --signal KILL --full '^[^ ]*python -m distill.save_logits .*run.share=1/3'
-note "share 2 is taken away, as Slurm does it to a job that is preempted in the mode requeue"
+note "share 2 is requeued, as Slurm does with a preempted job in the mode requeue"
 say scontrol requeue "${fill}_2"
 for share in 1 0; do
     wait_for 300 has_line "back into the queue" "$logs/teacher-${fill}_$share.log"
@@ -140,7 +140,7 @@ note "the same pass in one run, for comparison: are the two stores equal?"
 python -m distill.save_logits "${teacher[@]}" store.path="$work/whole.zarr" 2>/dev/null
 say python -m logitstore diff "$work/teacher.zarr" "$work/whole.zarr"
 
-# --- student pass: two nodes of one process; it meets the time limit ----------------------------------------------------
+# --- student pass: two nodes of one process; it reaches the time limit --------------------------------------------------
 student=(data.path="$work/train" store.path="$work/teacher.zarr" student=tiny_vit_micro student.image_size=28
     train.steps="${STEPS:-1200}" train.batch_size=32 optim.base_batch=null data.workers=0 run.log_every=10 compute.threads=1)
 export PROCESSES=1 HEAD=127.0.0.1 # node1 is a name that only this Slurm knows.
@@ -171,7 +171,7 @@ assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name])
 print(f"{len(one)} tensors equal")
 PYTHON
 
-# --- a job that is cancelled does not come back -------------------------------------------------------------------------
+# --- a cancelled job does not come back ---------------------------------------------------------------------------------
 say sbatch --nodes=1 scripts/slurm/student.sbatch "${student[@]}" run.dir="$work/cancelled" | tee "$work/submitted"
 job=$(awk '/Submitted/ {print $NF}' "$work/submitted")
 wait_for 900 test -e "$work/cancelled/metrics.jsonl"

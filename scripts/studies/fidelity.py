@@ -1,21 +1,20 @@
-"""What a student learns from a store, against what it would learn from the teacher's full distribution.
+"""How well a store represents the teacher's full distribution: divergence, gradients, calibration.
 
     python scripts/bench/teacher_outputs.py runs/outputs.npy --views 12288
     python scripts/bench/teacher_outputs.py runs/student.npy --views 12288 --first 4096 --teacher efficientnet_lite1
     python scripts/studies/fidelity.py runs/outputs.npy --student runs/student.npy \\
         --plot docs/fidelity.png --json fidelity.json
 
-For each selection, size and tail: bytes a view (of a store really written, all files of its blocks), KL(full ||
-stored), and the gradient of the loss in the student's logits, softmax(z) - q, against the one from the full
-distribution: angle and ratio of norms for single views (mean) and for the mean over all views. Two students: `near`,
-another trained network on the same views (or, without --student, the teacher blurred by noise), and `early`, which
-gives every class the same probability. Calibration: what the store says of its most probable class against what the
-teacher gives that class, in 15 bins of the store's confidence (expected calibration error), and the mean difference
-(overconfidence). `redrawn`: the mean gradient again where classes are drawn, with --seeds drawings of every view, as a
-student sees them over so many epochs.
+For each selection, k and tail: bytes per view (of a store written to disk, all files of its blocks), KL(full ||
+stored), and the gradient of the loss with respect to the student's logits, softmax(z) - q, against the one from the
+full distribution: angle and ratio of norms, for single views (mean) and for the mean over all views. Two students:
+`near`, another trained network on the same views (or, without --student, the teacher with noise on its logits), and
+`early`, which gives every class the same probability. Calibration: the store's probability of its top class against the
+teacher's probability of that class, in 15 bins of the store's (expected calibration error), and the mean difference
+(overconfidence). `redrawn`: the mean gradient of selections that draw classes, with --seeds drawings per view, which is
+what a student sees over as many epochs.
 
-The learned tail is fitted on the views after the first --judged; everything is judged on those first ones, as read back
-from disk.
+The first --views views, read back from disk, are evaluated; the learned tail is fitted on the others.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One way of keeping, and of filling in what was not kept."""
+    """A selection of classes, an encoding, and a tail for the other classes."""
 
     selection: Selection
     tail: str = "none"
@@ -49,33 +48,33 @@ class Case:
 
     @property
     def name(self) -> str:
-        kept = self.selection
-        size = f"{kept.draws} draws" if kept.kind == "sample" else f"{kept.kind} {kept.topk}"
-        mass = f", mass {kept.max_mass:g}" if kept.max_mass < 1 else ""
+        selection = self.selection
+        size = f"{selection.draws} draws" if selection.kind == "sample" else f"{selection.kind} {selection.topk}"
+        mass = f", mass {selection.max_mass:g}" if selection.max_mass < 1 else ""
         return f"{size}{mass}" + (f", {self.tail}" if self.tail != "none" else "")
 
 
 def cases(sizes: list[int]) -> list[Case]:
-    """What is compared."""
-    found = []
+    """Everything that is compared."""
+    all_cases = []
     for topk in sizes:
-        found += [
+        all_cases += [
             Case(selection=Selection(kind="topk", topk=topk), tail=t)
             for t in ("dropped", "uniform", "global", "learned")
         ]
-        found.append(Case(selection=Selection(kind="hybrid", topk=topk)))
+        all_cases.append(Case(selection=Selection(kind="hybrid", topk=topk)))
     for mass in (0.9, 0.99):
-        found.append(Case(selection=Selection(kind="topk", topk=max(sizes), max_mass=mass), tail="learned"))
+        all_cases.append(Case(selection=Selection(kind="topk", topk=max(sizes), max_mass=mass), tail="learned"))
     for draws in (12, 25, 50, 100, 200):
-        found.append(Case(selection=Selection(kind="sample", topk=draws, draws=draws), encoding="counts"))
-    return found
+        all_cases.append(Case(selection=Selection(kind="sample", topk=draws, draws=draws), encoding="counts"))
+    return all_cases
 
 
 def write_and_read(
     folder: Path, logprobs_nc: Tensor, case: Case, *, seed: int = 0
 ) -> tuple[logitstore.Rows, float, float]:
-    """What comes back from a store of the case's making, bytes a view, and classes a view."""
-    kept = select_targets(
+    """Writes a store. **Returns** its rows as they are read back, bytes per view, and classes per view."""
+    targets = select_targets(
         logprobs_nc, case.selection, seeds_b=np.arange(len(logprobs_nc), dtype=np.uint64) + np.uint64(seed << 32)
     )
     spec = logitstore.StoreSpec(
@@ -88,15 +87,15 @@ def write_and_read(
     logitstore.create(path, spec, keys=np.arange(len(logprobs_nc)), labels=np.zeros(len(logprobs_nc), int))
     with logitstore.writer(path) as writer:
         for block in range(spec.num_blocks):
-            rows = spec.block_rows(block)
-            part = slice(rows.start, rows.stop)
+            numbers = spec.block_rows(block)
+            part = slice(numbers.start, numbers.stop)
             writer.write(
                 0,
                 block,
-                seeds=np.asarray(rows, np.uint64),
-                indices=kept.indices_bk[part].numpy(),
-                logprobs=kept.logprobs_bk[part].numpy(),
-                tail=kept.tail_b[part].numpy(),
+                seeds=np.asarray(numbers, np.uint64),
+                indices=targets.indices[part].numpy(),
+                logprobs=targets.logprobs[part].numpy(),
+                tail=targets.tail[part].numpy(),
                 proof=1,
             )
     store = logitstore.open(path)
@@ -104,13 +103,12 @@ def write_and_read(
     return rows, describe_store(store)["bytes_per_view"], float((rows.logprobs > -np.inf).sum(axis=1).mean())
 
 
-def filled(rows: logitstore.Rows, tail: str, models: dict[str, logitstore.TailModel]) -> np.ndarray:
-    """(n, C) float64, what a student takes the teacher to have said. Dense, by the definitions in
+def dense_targets(rows: logitstore.Rows, tail: str, models: dict[str, logitstore.TailModel]) -> np.ndarray:
+    """(n, C) float64, the dense distribution that a student learns from, by the definitions in
     `distill.targets.losses`."""
-    present = rows.logprobs > -np.inf
-    places, columns = np.nonzero(present)
+    row_of, column_of = np.nonzero(rows.logprobs > -np.inf)
     dense = np.zeros((len(rows), rows.num_classes))
-    dense[places, rows.indices[places, columns]] = np.exp(rows.logprobs[places, columns].astype(np.float64))
+    dense[row_of, rows.indices[row_of, column_of]] = np.exp(rows.logprobs[row_of, column_of].astype(np.float64))
     mass = np.exp(rows.tail.astype(np.float64))[:, None]
     if tail in ("none", "dropped"):
         return dense / dense.sum(axis=1, keepdims=True)
@@ -134,25 +132,25 @@ def figures(stored: np.ndarray, full: np.ndarray, students: dict[str, np.ndarray
         divergence = np.where(full > 0, full * (np.log(full) - np.log(stored)), 0).sum(axis=1)
     facts: dict[str, float | None] = {"kl": float(divergence.mean()) if np.isfinite(divergence).all() else None}
     for name, probabilities in students.items():
-        found, dense = probabilities - stored, probabilities - full
-        mean_found, mean_dense = found.mean(axis=0), dense.mean(axis=0)
+        sparse, dense = probabilities - stored, probabilities - full
+        mean_sparse, mean_dense = sparse.mean(axis=0), dense.mean(axis=0)
         facts |= {
-            f"angle_view_{name}": float(degrees(found, dense).mean()),
-            f"norm_view_{name}": float((np.linalg.norm(found, axis=1) / np.linalg.norm(dense, axis=1)).mean()),
-            f"angle_mean_{name}": float(degrees(mean_found, mean_dense)),
-            f"norm_mean_{name}": float(np.linalg.norm(mean_found) / np.linalg.norm(mean_dense)),
+            f"angle_view_{name}": float(degrees(sparse, dense).mean()),
+            f"norm_view_{name}": float((np.linalg.norm(sparse, axis=1) / np.linalg.norm(dense, axis=1)).mean()),
+            f"angle_mean_{name}": float(degrees(mean_sparse, mean_dense)),
+            f"norm_mean_{name}": float(np.linalg.norm(mean_sparse) / np.linalg.norm(mean_dense)),
         }
     top = stored.argmax(axis=1)
-    confidence, truth = stored[np.arange(len(top)), top], full[np.arange(len(top)), top]
+    confidence, teachers = stored[np.arange(len(top)), top], full[np.arange(len(top)), top]
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = [abs((confidence - truth)[bins == b].sum()) for b in range(BINS)]
-    return facts | {"ece": float(sum(gaps) / len(top)), "overconfidence": float((confidence - truth).mean())}
+    gaps = [abs((confidence - teachers)[bins == b].sum()) for b in range(BINS)]
+    return facts | {"ece": float(sum(gaps) / len(top)), "overconfidence": float((confidence - teachers).mean())}
 
 
 def tail_models(fitted: Tensor, topk: int) -> dict[str, logitstore.TailModel]:
-    """Learned given the most probable class, and one for all."""
+    """Tail models: learned for each most probable class, and one for all."""
     num_classes = fitted.shape[1]
-    found = {}
+    models = {}
     for name, groups in (
         ("learned", torch.arange(num_classes)),
         ("global", torch.zeros(num_classes, dtype=torch.long)),
@@ -160,12 +158,12 @@ def tail_models(fitted: Tensor, topk: int) -> dict[str, logitstore.TailModel]:
         sums = TailSums(groups)
         for part in fitted.split(1024):
             sums.add(part, Selection(kind="topk", topk=topk))
-        found[name] = sums.model()
-    return found
+        models[name] = sums.model()
+    return models
 
 
 def plot(results: list[dict[str, object]], path: Path) -> None:
-    """Bytes against angles: a line for each way of keeping."""
+    """Plots angles against bytes: a line per selection and tail."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -179,25 +177,27 @@ def plot(results: list[dict[str, object]], path: Path) -> None:
         for name, points in lines.items():
             points.sort(key=lambda point: float(str(point["bytes"])))
             axes.plot([p["bytes"] for p in points], [p[key] for p in points], marker="o", markersize=4, label=name)
-        axes.set(xscale="log", yscale="log", xlabel="bytes a view", title=title)
+        axes.set(xscale="log", yscale="log", xlabel="bytes per view", title=title)
         axes.grid(alpha=0.3)
     both[0].legend(loc="lower left")
     figure.savefig(path, dpi=110)
 
 
-def judge(
+def evaluate(
     case: Case, views: Tensor, fitted: Tensor, students: dict[str, np.ndarray], *, seeds: int
 ) -> dict[str, object]:
-    """Everything that is reported of one case."""
+    """All figures of one case."""
     full = views.double().exp().numpy()
     models = tail_models(fitted, case.selection.topk) if case.tail in ("learned", "global") else {}
     with tempfile.TemporaryDirectory() as folder:
         rows, size, classes = write_and_read(Path(folder), views, case)
-        stored = filled(rows, case.tail, models)
+        stored = dense_targets(rows, case.tail, models)
         mean = stored.mean(axis=0)
         drawings = seeds if case.selection.kind != "topk" else 1
         for seed in range(1, drawings):
-            mean += filled(write_and_read(Path(folder), views, case, seed=seed)[0], case.tail, models).mean(axis=0)
+            mean += dense_targets(write_and_read(Path(folder), views, case, seed=seed)[0], case.tail, models).mean(
+                axis=0
+            )
     near = students["near"].mean(axis=0)
     redrawn = float(degrees(near - mean / drawings, near - full.mean(axis=0)))
     line = case.selection.kind + (f", {case.tail}" if case.tail != "none" else "")
@@ -215,33 +215,40 @@ COLUMNS = (
 @click.command()
 @click.argument("outputs", type=click.Path(exists=True, path_type=Path))
 @click.option("--student", type=click.Path(exists=True, path_type=Path), help="Another network's outputs, same views.")
-@click.option("--judged", default=4096, show_default=True, help="Views that are judged; the others fit the tail.")
-@click.option("--sizes", default="5,10,20,50,100", show_default=True, help="Top-k classes, separated by commas.")
-@click.option("--seeds", default=8, show_default=True, help="Drawings of every view for the mean gradient.")
-@click.option("--plot", "picture", type=click.Path(path_type=Path))
+@click.option(
+    "--views",
+    "--judged",
+    "num_views",
+    default=4096,
+    show_default=True,
+    help="Views to evaluate; the others fit the tail.",
+)
+@click.option("--sizes", default="5,10,20,50,100", show_default=True, help="Values of k, separated by commas.")
+@click.option("--seeds", default=8, show_default=True, help="Drawings per view for the mean gradient.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path))
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(
     outputs: Path,
     student: Path | None,
-    judged: int,
+    num_views: int,
     sizes: str,
     seeds: int,
-    picture: Path | None,
+    plot_file: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Judges what OUTPUTS, (n, C) log-probabilities in a .npy, become in a store. Prints a table in Markdown."""
+    """Evaluates stores of OUTPUTS, (n, C) log-probabilities in a .npy, and prints a table in Markdown."""
     logprobs = torch.from_numpy(np.load(outputs))
-    fitted, views = logprobs[judged:], logprobs[:judged]
+    fitted, views = logprobs[num_views:], logprobs[:num_views]
     torch.manual_seed(0)
-    near = torch.from_numpy(np.load(student))[:judged] if student else views + torch.randn(views.shape)
+    near = torch.from_numpy(np.load(student))[:num_views] if student else views + torch.randn(views.shape)
     students = {"near": near.double().softmax(dim=1).numpy(), "early": np.full(views.shape, 1 / views.shape[1])}
     results = []
     click.echo("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for case in cases([int(size) for size in sizes.split(",")]):
-        results.append(judge(case, views, fitted, students, seeds=seeds))
+        results.append(evaluate(case, views, fitted, students, seeds=seeds))
         click.echo("| " + " | ".join(_text(results[-1][column]) for column in COLUMNS) + " |")
-    if picture is not None:
-        plot(results, picture)
+    if plot_file is not None:
+        plot(results, plot_file)
     if json_file is not None:
         json_file.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
@@ -78,14 +77,16 @@ def train(config: TrainStudentConfig, runtime: Runtime, *, damaged: bool) -> dic
     reductions = count_reductions(training)
     gradients: list[dict[str, torch.Tensor]] = []
     training.optimizer.optimizer.register_step_pre_hook(
-        lambda *_: gradients.append({name: p.grad.clone() for name, p in training.net.named_parameters()})
+        lambda *_: gradients.append(
+            {name: p.grad.clone() for name, p in training.net.named_parameters() if p.grad is not None}
+        )
     )
     lines: list[dict[str, Any]] = []
     dataset = setup.make_batches(config, catalog, order, runtime, replay)
     with unreadable(DAMAGED if damaged else ()):
         loop.train(
             training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=runtime,
-            damage_log=setup.make_damage_log(config, runtime, digests=None), log=lines.append, save=lambda: None,
+            damage_log=setup.make_damage_log(config, runtime), log=lines.append, save=lambda: None,
             evaluate=None, stop=lambda: None, progress=Progress("", total=1, unit="", shown=False),
         )  # fmt: skip
     return {
@@ -108,7 +109,7 @@ def count_reductions(training: loop.Training) -> list[int]:
     reductions: list[int] = []
     if isinstance(training.model, DistributedDataParallel):
 
-        def counted(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        def counted(group: Any, bucket: Any) -> torch.futures.Future[torch.Tensor]:
             reductions.append(bucket.index())
             return allreduce_hook(group, bucket)
 
@@ -121,7 +122,7 @@ def unreadable(rows: tuple[int, ...]) -> Iterator[None]:
     """While it lasts, the pictures of these rows cannot be read."""
     read = distill.data.shards.ShardReader.read
     distill.data.shards.ShardReader.read = (  # type: ignore[method-assign]
-        lambda shards, row: read(shards, row)[:40] if row in rows else read(shards, row)
+        lambda self, row: read(self, row)[:40] if row in rows else read(self, row)
     )
     try:
         yield

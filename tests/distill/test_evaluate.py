@@ -14,9 +14,9 @@ import torch
 
 from distill import models
 from distill.config import ComputeConfig
-from distill.data.batches import Batch
+from distill.data.batch import Batch
 from distill.data.catalog import Keys
-from distill.data.image_folder import Folder, open_folder
+from distill.data.image_folder import ImageFolder, open_image_folder
 from distill.data.packing.pack import pack
 from distill.errors import DistillError, UsageError
 from distill.evaluation import class_mapping, score
@@ -199,7 +199,7 @@ def test_models_of_imagenet_are_scored_on_the_datas_classes(num_classes: int, fo
 
 def test_models_whose_class_names_are_ids_need_no_list(folder: Path, tmp_path: Path) -> None:
     teacher = models.build_teacher(kind="tiny_vit", weights=save_tiny(tmp_path / "a.safetensors", num_classes=3))
-    images = replace(open_folder(folder), class_names=("n01440764", "n02123045", "n04399382"))
+    images = replace(open_image_folder(folder), class_names=("n01440764", "n02123045", "n04399382"))
     named = replace(teacher, class_names=("n04399382", "n01440764", "n02123045"))
     class_map = class_mapping.map_to_data(named, images, classes="wordnet")
     assert class_map is not None
@@ -211,10 +211,10 @@ def test_models_whose_class_names_are_ids_need_no_list(folder: Path, tmp_path: P
         class_mapping.map_to_data(teacher, images, classes="wordnet")
 
 
-def validation(*, count: int, names: tuple[str, ...] | None = None) -> Folder:
+def validation(*, count: int, names: tuple[str, ...] | None = None) -> ImageFolder:
     """ImageNet's validation images by name only, in reverse order."""
     keys = [f"x/ILSVRC2012_val_{number:08d}.JPEG".encode() for number in range(count, 0, -1)]
-    return Folder(
+    return ImageFolder(
         path=Path("val"), class_names=names or class_maps.synset_ids("imagenet_1k"), labels=np.zeros(count, np.int32),
         keys=Keys.of(keys),
     )  # fmt: skip
@@ -228,6 +228,7 @@ def process() -> processes.Runtime:
 def batch_of(rows: list[int], *, weights: list[float] | None = None, labels: list[int] | None = None) -> Batch:
     return Batch(
         epochs_b=torch.zeros(len(rows), dtype=torch.int64), rows_b=torch.tensor(rows),
+        seeds_b=torch.zeros(len(rows), dtype=torch.int64),
         pixels_bhwc=torch.zeros(len(rows), 1, 1, 3, dtype=torch.uint8),
         labels_b=torch.tensor(labels or [0] * len(rows)), weights_b=torch.tensor(weights or [1.0] * len(rows)),
     )  # fmt: skip

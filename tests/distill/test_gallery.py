@@ -1,20 +1,16 @@
-"""`distill.gallery`: what its page holds is what is in the store, and what cannot be shown is said."""
+"""`distill.gallery`: its page holds what is in the store, and says what cannot be shown."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 import shutil
 import tomllib
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import logitstore
 from distill.data.catalog import Catalog
@@ -23,83 +19,34 @@ from distill.errors import DistillError, UsageError
 from distill.views import pixel_digest
 from logitstore.tools.import_tinyvit import import_tinyvit
 from tests.conftest import write_images
-from tests.distill.page.conftest import answers, harm
-from tests.distill.page.test_parts import write_run
+from tests.distill.page.conftest import damage, random_targets, write_run
+from tests.distill.page.parsed_page import ParsedPage
 from tests.programs import ROOT, call, student_words, teacher_words
 
-VOID = {"img", "meta", "link", "br", "input", "rect", "line", "circle", "path", "polyline"}
 
-
-@dataclass
-class Page(HTMLParser):
-    """What a test wants of a page; fails on tags that do not nest."""
-
-    text: str
-    tags: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-        self.feed(self.text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def said(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def views(self) -> dict[tuple[int, int], np.ndarray]:
-        """(epoch, row) -> pixels."""
-        found = {}
-        for tag, attributes in self.tags:
-            if tag == "img" and (match := re.match(r"Row (\d+) as drawn again for epoch (\d+)", attributes["alt"])):
-                data = base64.b64decode(attributes["src"].partition(",")[2])
-                found[int(match[2]), int(match[1])] = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-        return found
-
-    def rows(self) -> list[dict[str, str]]:
-        return [attributes for tag, attributes in self.tags if attributes.get("class") == "row"]
-
-
-def gallery(folder: Path, store: object, *words: str, data: Path | None = None) -> Page:
+def gallery(folder: Path, store: object, *settings: str, data: Path | None = None) -> ParsedPage:
     out = folder / "gallery.html"
     more = [f"data.path={data}"] if data else []
-    call("gallery", [f"store.path={store}", f"out={out}", "show.rows=6", "show.extremes=2", *more, *words])
-    return Page(out.read_text())
+    call("gallery", [f"store.path={store}", f"out={out}", "show.rows=6", "show.extremes=2", *more, *settings])
+    return ParsedPage(out.read_text())
 
 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"), digests=folder / "seen")
+    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"), views=folder / "seen")
     return folder / "t.zarr"
 
 
 @pytest.fixture
 def copied(store_path: Path, tmp_path: Path) -> Path:
-    """A store to be harmed."""
+    """A store to be damaged."""
     shutil.copytree(store_path, tmp_path / "t.zarr")
     return tmp_path / "t.zarr"
 
 
 def remade(store_path: Path, catalog: Catalog, target: Path, **changes: object) -> Path:
-    """The same answers under another spec."""
+    """The same targets under another spec."""
     old = logitstore.open(store_path)
     spec = replace(old.spec, **changes)  # type: ignore[arg-type]
     logitstore.create(target, spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
@@ -121,22 +68,22 @@ def test_views_in_the_page_are_those_that_the_teacher_saw(store_path: Path, data
     views = page.views()
     assert len(views) >= 16 and {(0, 0), (1, 0), (0, 149), (1, 149)} <= set(views)
     assert {at: pixel_digest(pixels) for at, pixels in views.items()} == {at: seen[at] for at in views}
-    assert "are those that the teacher saw" in page.said
+    assert "are those that the teacher saw" in page.visible
 
 
 def test_the_page_says_what_is_stored(store_path: Path, data_path: Path, catalog: Catalog, tmp_path: Path) -> None:
     page = gallery(tmp_path, store_path, "show.pick=[12]", data=data_path)
     store = logitstore.open(store_path)
-    assert "6 of 6 blocks are written; all of them read for this page, none damaged" in page.said
-    assert catalog.fingerprint in page.said and catalog.key(12) in page.said
+    assert "6 of 6 blocks are written; all of them read for this page, none damaged" in page.visible
+    assert catalog.fingerprint in page.visible and catalog.key(12) in page.visible
     rows = store.read(epoch=1, rows=12)
     for index, logprob in zip(rows.indices[0], rows.logprobs[0], strict=True):
         probability = 100 * float(np.exp(logprob))
         shown = f"{probability:.1f} %" if 1 <= probability < 99.95 else "%"
-        assert f"{catalog.class_names[index]} " in page.said and shown in page.said
+        assert f"{catalog.class_names[index]} " in page.visible and shown in page.visible
     kinds = [set(row["data-kinds"].split()) for row in page.rows()]
     assert page.rows()[0]["id"] == "row-12" and "picked" in kinds[0]
-    for kind, number in {"hardest": 2, "disputed": 2, "confident": 2, "random": 6}.items():
+    for kind, number in {"hardest": 2, "disagreement": 2, "confident": 2, "random": 6}.items():
         assert sum(kind in each for each in kinds) == number, kind
     assert len({row["id"] for row in page.rows()}) == len(page.rows())
 
@@ -150,23 +97,21 @@ def test_the_page_is_made_anew_and_the_same(store_path: Path, data_path: Path, t
 def test_jpegs_are_smaller_and_another_size_is_another_size(store_path: Path, data_path: Path, tmp_path: Path) -> None:
     page = gallery(tmp_path, store_path, "show.pictures=jpeg", "show.size=96", data=data_path)
     assert {pixels.shape for pixels in page.views().values()} == {(96, 96, 3)}
-    assert "data:image/jpeg" in page.text and "close to the pixels" in page.said
+    assert "data:image/jpeg" in page.text and "close to the pixels" in page.visible
     exact = gallery(tmp_path, store_path, "show.size=96", data=data_path)
     assert len(page.text) < len(exact.text)
 
 
 def test_mixed_views_name_their_partners(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     words = ("view=randaugment_mix", "view.mix.group_size=16", "store.epochs=1")
-    call(
-        "save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *words), digests=tmp_path / "seen"
-    )
+    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *words), views=tmp_path / "seen")
     page = gallery(tmp_path, tmp_path / "t.zarr", data=data_path)
     seen = dict(line.split()[1:] for line in (tmp_path / "seen.rank0").read_text().splitlines())
     views = page.views()
     assert views
     for (_, row), pixels in views.items():
         assert f"{pixel_digest(pixels):016x}" == seen[str(row)]
-    assert re.search(r"mixed with row \d+ \(\w+/\d+\.\w+\): (mixup|cutmix): ", page.said)
+    assert re.search(r"mixed with row \d+ \(\w+/\d+\.\w+\): (mixup|cutmix): ", page.visible)
 
 
 @pytest.mark.parametrize("kind", ["sample", "hybrid"])
@@ -174,7 +119,7 @@ def test_drawn_classes_are_marked(kind: str, data_path: Path, teacher_weights: P
     words = ("store.selection=sample", "store.draws=5") if kind == "sample" else ("store.selection=hybrid",)
     call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *words, "store.epochs=1"))
     page = gallery(tmp_path, tmp_path / "t.zarr")
-    assert re.search(r"drawn \d x" if kind == "sample" else r"\bdrawn\b", page.said)
+    assert re.search(r"drawn \d x" if kind == "sample" else r"\bdrawn\b", page.visible)
     assert any(attributes.get("class", "").startswith("drawn") for tag, attributes in page.tags if tag == "li")
 
 
@@ -188,7 +133,7 @@ def test_names_from_outside_stay_text(teacher_weights: Path, tmp_path: Path) -> 
     run, store = tmp_path / "<i>run", made.rename(tmp_path / "<b>t&.zarr")
     write_run(run, [json.dumps({"step": n, "epoch": n, "loss": n}) for n in (1, 2)])
     page = gallery(tmp_path, f"'{store}'", f"runs=['{run}']", "show.rows=12", data=tmp_path / "data")
-    assert evil in page.said and "<b>t&.zarr" in page.said and "<i>run" in page.said
+    assert evil in page.visible and "<b>t&.zarr" in page.visible and "<i>run" in page.visible
     names = {tag for tag, _ in page.tags}
     assert not names & {"b>t", "i"} and "onerror" not in {name for _, attributes in page.tags for name in attributes}
     assert all(attributes["src"].startswith("data:") for tag, attributes in page.tags if tag == "img")
@@ -209,48 +154,50 @@ def test_a_store_that_is_not_complete(copied: Path, data_path: Path, tmp_path: P
     for epoch, block in ((0, 1), (1, 1), (1, 2)):
         (copied / "proofs" / "c" / str(epoch) / str(block)).unlink()
     page = gallery(tmp_path, copied, "show.pick=[70,0]", data=data_path)
-    assert "3 of 6 blocks are written, 3 are missing" in page.said
-    assert "No epoch of this row is written" in page.said
+    assert "3 of 6 blocks are written, 3 are missing" in page.visible
+    assert "No epoch of this row is written" in page.visible
     assert {epoch for epoch, row in page.views() if row >= 128} <= {0}
 
 
 def test_an_empty_store(copied: Path, data_path: Path, tmp_path: Path) -> None:
     shutil.rmtree(copied / "proofs" / "c")
     page = gallery(tmp_path, copied, data=data_path)
-    assert "No block of" in page.said and "There is no row to show." in page.said
+    assert "No block of" in page.visible and "There is no row to show." in page.visible
 
 
 def test_a_damaged_block(copied: Path, data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    harm(logitstore.open(copied), epoch=0, block=0)
+    damage(logitstore.open(copied), epoch=0, block=0)
     page = gallery(tmp_path, copied, "show.pick=[3]", data=data_path)
-    assert "1 damaged" in page.said and "logitstore repair" in page.said
+    assert "1 damaged" in page.visible and "logitstore repair" in page.visible
     assert [epoch for epoch, row in page.views() if row == 3] == [1]
     assert "warning: Damage was found" in capsys.readouterr().out
 
 
-def test_a_damaged_picture(store_path: Path, data_path: Path, catalog: Catalog, tmp_path: Path) -> None:
+def test_a_damaged_image(store_path: Path, data_path: Path, catalog: Catalog, tmp_path: Path) -> None:
     shutil.copytree(data_path, tmp_path / "data")
     shard = tmp_path / "data" / catalog.shards[0].name
     data = bytearray(shard.read_bytes())
     data[int(catalog.offsets[5]) + 50] ^= 255
     shard.write_bytes(data)
     page = gallery(tmp_path, store_path, "show.pick=[5]", data=tmp_path / "data")
-    assert "differ from those that were packed" in page.said
+    assert "differ from those that were packed" in page.visible
     assert not [at for at in page.views() if at[1] == 5]
 
 
-def test_without_data_or_labels_there_are_answers(store_path: Path, tmp_path: Path) -> None:
+def test_without_data_or_labels_there_are_predictions(store_path: Path, tmp_path: Path) -> None:
     page = gallery(tmp_path, store_path)
-    assert "No data set was named" in page.said and not page.views() and page.rows()
+    assert "No data set was named" in page.visible and not page.views() and page.rows()
     spec = logitstore.StoreSpec(num_samples=20, num_epochs=1, num_classes=30, topk=5)
     logitstore.create(
         tmp_path / "bare.zarr", spec, keys=np.arange(20, dtype=np.uint64), labels=np.full(20, -1, np.int32)
     )
     with logitstore.writer(tmp_path / "bare.zarr") as writer:
-        writer.write(0, 0, **answers(20, classes=30, topk=5, seed=1))
+        writer.write(0, 0, **random_targets(20, classes=30, topk=5, seed=1))
     page = gallery(tmp_path, tmp_path / "bare.zarr")
-    assert "Least certain" in page.said and "Hardest" not in page.said and "Most disputed" not in page.said
-    assert re.search(r"\bclass \d+ ", page.said) and "key hash" in page.said and "labels are unknown" in page.said
+    assert "Least certain" in page.visible and "Hardest" not in page.visible and "Most disagreement" not in page.visible
+    assert (
+        re.search(r"\bclass \d+ ", page.visible) and "key hash" in page.visible and "labels are unknown" in page.visible
+    )
 
 
 def test_an_imported_store_cannot_be_replayed(data_path: Path, tmp_path: Path) -> None:
@@ -263,7 +210,7 @@ def test_an_imported_store_cannot_be_replayed(data_path: Path, tmp_path: Path) -
     )
     import_tinyvit(tmp_path / "logits", tmp_path / "t.zarr", num_classes=1000)
     page = gallery(tmp_path, tmp_path / "t.zarr", data=data_path)
-    assert "were imported (TinyViT logits)" in page.said and "great white shark" in page.said
+    assert "were imported (TinyViT logits)" in page.visible and "great white shark" in page.visible
 
 
 def test_views_of_another_version_are_not_drawn(
@@ -272,23 +219,23 @@ def test_views_of_another_version_are_not_drawn(
     view = logitstore.open(store_path).spec.view
     newer = remade(store_path, catalog, tmp_path / "newer.zarr", view=view | {"version": 99})
     page = gallery(tmp_path, newer, data=data_path)
-    assert "only originals are shown" in page.said and "99" in page.said
-    assert not page.views() and any("original picture" in a["alt"] for tag, a in page.tags if tag == "img")
+    assert "only originals are shown" in page.visible and "99" in page.visible
+    assert not page.views() and any("original image" in a["alt"] for tag, a in page.tags if tag == "img")
     unsized = remade(store_path, catalog, tmp_path / "unsized.zarr", teacher={"name": "someone"})
-    assert "show.size=224" in gallery(tmp_path, unsized, data=data_path).said
+    assert "show.size=224" in gallery(tmp_path, unsized, data=data_path).visible
     assert gallery(tmp_path, unsized, "show.size=32", data=data_path).views()
 
 
-def test_views_that_come_out_otherwise_are_said_to(
+def test_views_that_render_differently_have_a_warning(
     store_path: Path, data_path: Path, catalog: Catalog, tmp_path: Path
 ) -> None:
     software = logitstore.open(store_path).spec.software
     other = software | {"views": software["views"] | {"digest": "0" * 16, "opencv": "1.2.3"}}
     page = gallery(tmp_path, remade(store_path, catalog, tmp_path / "a.zarr", software=other), data=data_path)
-    assert "may not be what the teacher saw" in page.said and "opencv 1.2.3 there" in page.said
+    assert "may not be what the teacher saw" in page.visible and "opencv 1.2.3 there" in page.visible
     view = logitstore.open(store_path).spec.view | {"flip": 0.25}
     page = gallery(tmp_path, remade(store_path, catalog, tmp_path / "b.zarr", view=view), data=data_path)
-    assert "are not what the teacher saw" in page.said and "those that the teacher saw" not in page.said
+    assert "are not what the teacher saw" in page.visible and "those that the teacher saw" not in page.visible
 
 
 def test_a_store_behind_a_url(store_path: Path, data_path: Path, tmp_path: Path) -> None:
@@ -303,7 +250,7 @@ def test_a_page_has_a_limit(
     small = gallery(tmp_path, store_path, "show.rows=40", "max_mb=0.3", data=data_path)
     assert 0 < len(small.rows()) < 40
     assert len(small.text.encode()) <= 300_000
-    assert re.search(r"\d+ of \d+ rows were left out to keep the page below 0.3 MB", small.said)
+    assert re.search(r"\d+ of \d+ rows were left out to keep the page below 0.3 MB", small.visible)
     assert "rows were left out" in capsys.readouterr().out
     with pytest.raises(DistillError, match=r"max_mb=0.02: the page takes 0.0\d MB without a single row"):
         gallery(tmp_path, store_path, "max_mb=0.02", data=data_path)
@@ -314,12 +261,10 @@ def test_curves_of_runs_are_drawn(store_path: Path, data_path: Path, tmp_path: P
     write_run(tmp_path / "two", [json.dumps({"step": n, "epoch": n, "loss": n}) for n in (1, 2)], finished=False)
     page = gallery(tmp_path, store_path, f"runs=[{tmp_path / 'one'},{tmp_path / 'two'}]")
     assert sum(tag == "polyline" for tag, _ in page.tags) == 2 + 2, "loss of both; agreement and accuracy of one"
-    assert "Training runs" in page.said and str(tmp_path / "two") in page.said and "not finished" in page.said
+    assert "Training runs" in page.visible and str(tmp_path / "two") in page.visible and "not finished" in page.visible
 
 
-def test_what_is_wrong_is_said_in_one_error(
-    store_path: Path, data_path: Path, wordnet_path: Path, tmp_path: Path
-) -> None:
+def test_faults_are_one_error(store_path: Path, data_path: Path, wordnet_path: Path, tmp_path: Path) -> None:
     with pytest.raises(DistillError, match=r"other data than"):
         gallery(tmp_path, store_path, data=wordnet_path)
     with pytest.raises(DistillError, match=r"no data set at"):

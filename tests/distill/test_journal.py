@@ -113,9 +113,9 @@ def test_an_interval_cut_in_two_gives_the_line_of_a_whole_one() -> None:
     assert whole.read(runtime) != expected
 
 
-def stopped_run(data: Path, folder: Path, *, digests: Path | None = None) -> list[str]:
+def stopped_run(data: Path, folder: Path, *more: str, views: Path | None = None) -> list[str]:
     """A run of one process and 32 rows a step that was stopped after 5 steps. **Returns:** its words."""
-    words = words_of(data, folder, "data.rows=150", "train.batch_size=32")
+    words = words_of(data, folder, "data.rows=150", "train.batch_size=32", *more)
     step = distill.student.loop._step
 
     def failing_step(training: Any, *args: Any, **kwargs: Any) -> float:
@@ -126,7 +126,7 @@ def stopped_run(data: Path, folder: Path, *, digests: Path | None = None) -> lis
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill.student.loop, "_step", failing_step)
         with pytest.raises(KeyboardInterrupt):
-            call("train_student", [*words, "run.save_every=5"], digests=digests)
+            call("train_student", [*words, "run.save_every=5"], views=views)
     return words
 
 
@@ -141,10 +141,10 @@ def test_steps_divided_otherwise_see_the_same_rows(
     data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One process of 32 rows goes on as one of 2 x 16: the rows of every step are those of a run left alone."""
-    words = stopped_run(data_path, tmp_path / "run", digests=tmp_path / "run-rows")
-    call("train_student", [*words, "train.batch_size=16", "train.accumulate=2"], digests=tmp_path / "run-rows")
+    words = stopped_run(data_path, tmp_path / "run", views=tmp_path / "run-rows")
+    call("train_student", [*words, "train.batch_size=16", "train.accumulate=2"], views=tmp_path / "run-rows")
     assert "16 x 1 processes x 2 accumulated; before 32 x 1" in capsys.readouterr().out
-    call("train_student", [*words, f"run.dir={tmp_path / 'whole'}"], digests=tmp_path / "whole-rows")
+    call("train_student", [*words, f"run.dir={tmp_path / 'whole'}"], views=tmp_path / "whole-rows")
     rows = [(tmp_path / f"{name}-rows.rank0").read_text().splitlines() for name in ("run", "whole")]
     assert len(rows[0]) == len(rows[1]) == 16 * 32
     assert [sorted(rows[0][n : n + 32]) for n in range(0, 512, 32)] == [
@@ -155,10 +155,11 @@ def test_steps_divided_otherwise_see_the_same_rows(
 @pytest.mark.slow
 def test_two_processes_go_on_from_one_with_the_same_rows(data_path: Path, tmp_path: Path) -> None:
     words = stopped_run(data_path, tmp_path / "run")
-    result = run("train_student", [*words, "train.batch_size=16"], processes=2, digests=tmp_path / "two")
+    two = [*words, "train.batch_size=16"]
+    result = run("train_student", two, processes=2, views=tmp_path / "two")
     assert result.returncode == 0, result.stderr
     assert "16 x 2 processes x 1 accumulated; before 32 x 1 processes" in result.stdout
-    call("train_student", [*words, f"run.dir={tmp_path / 'whole'}"], digests=tmp_path / "one")
+    call("train_student", [*words, f"run.dir={tmp_path / 'whole'}"], views=tmp_path / "one")
     one = (tmp_path / "one.rank0").read_text().splitlines()[5 * 32 :]
     ranks = [(tmp_path / f"two.rank{rank}").read_text().splitlines() for rank in range(2)]
     for step in range(11):

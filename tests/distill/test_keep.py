@@ -12,10 +12,10 @@ from distill.targets.sparse import SparseTargets
 
 def weights(kept: SparseTargets, num_classes: int) -> torch.Tensor:
     """(b, c) float64 of what is kept, drawn classes sharing the tail."""
-    drawn = kept.logprobs_bk.isposinf()
-    shares = kept.tail_b.double().exp() / drawn.sum(dim=1).clamp(min=1)
-    values = torch.where(drawn, shares[:, None], kept.logprobs_bk.double().exp())
-    return torch.zeros(len(kept), num_classes, dtype=torch.float64).scatter_add_(1, kept.indices_bk, values)
+    drawn = kept.logprobs.isposinf()
+    shares = kept.tail.double().exp() / drawn.sum(dim=1).clamp(min=1)
+    values = torch.where(drawn, shares[:, None], kept.logprobs.double().exp())
+    return torch.zeros(len(kept.tail), num_classes, dtype=torch.float64).scatter_add_(1, kept.indices, values)
 
 
 @pytest.mark.parametrize("kind", ["sample", "hybrid"])
@@ -38,7 +38,7 @@ def test_hybrid_has_the_least_error_of_splits_of_its_size() -> None:
     torch.manual_seed(1)
     probs = (2 * torch.randn(1, 60, dtype=torch.float64)).softmax(dim=1).sort(dim=1, descending=True).values[0]
     kept = select_targets(probs.log()[None], Selection(kind="hybrid", topk=10), seeds_b=np.zeros(1, np.uint64))
-    exact = int((~kept.logprobs_bk.isposinf()).sum())
+    exact = int((~kept.logprobs.isposinf()).sum())
 
     def squared_error(first: int) -> float:
         """Expected, of drawing 10 - first classes of the rest; of a chance above one the class is sure."""
@@ -57,7 +57,7 @@ def test_counts_are_whole_and_next_to_their_expectation() -> None:
     counts = weights(kept, 30) * 20
     torch.testing.assert_close(counts, counts.round(), rtol=0, atol=1e-5)
     assert ((counts - 20 * logits.double().softmax(dim=1)).abs() < 1 + 1e-5).all()
-    assert (kept.logprobs_bk[:, 1:] <= kept.logprobs_bk[:, :-1]).all()
+    assert (kept.logprobs[:, 1:] <= kept.logprobs[:, :-1]).all()
 
 
 def test_the_same_seed_draws_the_same() -> None:
@@ -65,16 +65,16 @@ def test_the_same_seed_draws_the_same() -> None:
     selection = Selection(kind="hybrid", topk=10)
     seeds = np.array([1, 2, 3, 2**63, 2**64 - 1], np.uint64)
     one, other = select_targets(logits, selection, seeds_b=seeds), select_targets(logits, selection, seeds_b=seeds)
-    assert torch.equal(one.indices_bk, other.indices_bk)
+    assert torch.equal(one.indices, other.indices)
     again = select_targets(logits[[3]], selection, seeds_b=seeds[[3]])
-    assert torch.equal(one.indices_bk[[3]], again.indices_bk)
+    assert torch.equal(one.indices[[3]], again.indices)
 
 
 def test_room_for_all_classes_keeps_them_exactly() -> None:
     logits = torch.randn(4, 7)
     kept = select_targets(logits, Selection(kind="hybrid", topk=7), seeds_b=np.zeros(4, np.uint64))
-    torch.testing.assert_close(kept.logprobs_bk, select_topk(logits, topk=7).logprobs_bk)
-    assert kept.tail_b.isneginf().all()
+    torch.testing.assert_close(kept.logprobs, select_topk(logits, topk=7).logprobs)
+    assert kept.tail.isneginf().all()
 
 
 def test_uniforms_are_spread_evenly() -> None:

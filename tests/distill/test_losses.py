@@ -14,20 +14,20 @@ from distill.targets.sparse import SparseTargets
 
 def dense_target(kept: SparseTargets, num_classes: int) -> torch.Tensor:
     """(b, c) float64: kept probabilities, and the tail spread evenly over the other classes."""
-    target = torch.zeros(len(kept), num_classes, dtype=torch.float64)
-    for row in range(len(kept)):
-        present = [k for k in range(kept.indices_bk.shape[1]) if kept.logprobs_bk[row, k] > float("-inf")]
+    target = torch.zeros(len(kept.tail), num_classes, dtype=torch.float64)
+    for row in range(len(kept.tail)):
+        present = [k for k in range(kept.indices.shape[1]) if kept.logprobs[row, k] > float("-inf")]
         others = num_classes - len(present)
         if others:
-            target[row] = kept.tail_b[row].exp() / others
+            target[row] = kept.tail[row].exp() / others
         for k in present:
-            target[row, kept.indices_bk[row, k]] = kept.logprobs_bk[row, k].exp()
+            target[row, kept.indices[row, k]] = kept.logprobs[row, k].exp()
     return target / target.sum(dim=1, keepdim=True)  # Single-precision logarithms sum to 1 only nearly.
 
 
 def random_kept(num_rows: int, num_classes: int, topk: int, *, sharpness: float) -> SparseTargets:
     kept = select_topk(sharpness * torch.randn(num_rows, num_classes, dtype=torch.float64), topk=topk)
-    return SparseTargets(kept.indices_bk, kept.logprobs_bk.double(), kept.tail_b.double())
+    return SparseTargets(kept.indices, kept.logprobs.double(), kept.tail.double())
 
 
 @pytest.mark.parametrize(("num_classes", "topk"), [(10, 1), (10, 9), (10, 10), (1000, 10), (21841, 100)])
@@ -47,10 +47,10 @@ def test_value_and_gradient_equal_the_dense_loss(num_classes: int, topk: int, sh
 def test_absent_entries_count_as_other_classes() -> None:
     torch.manual_seed(1)
     kept = random_kept(4, 20, 6, sharpness=2.0)
-    cut = kept.logprobs_bk.clone()
+    cut = kept.logprobs.clone()
     cut[:, 4:] = float("-inf")
-    tail = (kept.tail_b.exp() + kept.logprobs_bk[:, 4:].exp().sum(dim=1)).log()
-    shorter = SparseTargets(kept.indices_bk, cut, tail)
+    tail = (kept.tail.exp() + kept.logprobs[:, 4:].exp().sum(dim=1)).log()
+    shorter = SparseTargets(kept.indices, cut, tail)
     logits = torch.randn(4, 20, dtype=torch.float64, requires_grad=True)
     dense = -(dense_target(shorter, 20) * logits.log_softmax(dim=1)).sum(dim=1)
     torch.testing.assert_close(soft_target_loss(logits, shorter), dense, rtol=0, atol=1e-9)
@@ -78,10 +78,10 @@ def test_top_k_keeps_the_distribution() -> None:
     kept = select_topk(logits, topk=7)
     probs = logits.softmax(dim=1)
     top = probs.topk(7, dim=1)
-    assert torch.equal(kept.indices_bk, top.indices)
-    torch.testing.assert_close(kept.logprobs_bk.double().exp(), top.values, rtol=1e-5, atol=1e-9)
-    torch.testing.assert_close(kept.tail_b.double().exp(), 1 - top.values.sum(dim=1), rtol=1e-4, atol=1e-9)
-    assert kept.logprobs_bk.dtype == kept.tail_b.dtype == torch.float32
+    assert torch.equal(kept.indices, top.indices)
+    torch.testing.assert_close(kept.logprobs.double().exp(), top.values, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(kept.tail.double().exp(), 1 - top.values.sum(dim=1), rtol=1e-4, atol=1e-9)
+    assert kept.logprobs.dtype == kept.tail.dtype == torch.float32
 
 
 def test_a_sure_teacher_keeps_its_tail() -> None:
@@ -89,12 +89,12 @@ def test_a_sure_teacher_keeps_its_tail() -> None:
     logits[0, 3] = 40.0
     kept = select_topk(logits, topk=1)
     expected = torch.log(torch.tensor(999.0)) - 40.0
-    torch.testing.assert_close(kept.tail_b[0], expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(kept.tail[0], expected, rtol=1e-5, atol=0)
 
 
 def test_all_classes_kept_leave_no_tail() -> None:
     kept = select_topk(torch.randn(2, 6), topk=6)
-    assert torch.isneginf(kept.tail_b).all()
+    assert torch.isneginf(kept.tail).all()
 
 
 def test_label_loss_is_cross_entropy_per_view() -> None:
@@ -137,14 +137,14 @@ def tail_model(num_classes: int, *, groups: int) -> logitstore.TailModel:
 def learned_target(kept: SparseTargets, model: logitstore.TailModel) -> torch.Tensor:
     """(b, c) float64: kept probabilities, and the tail spread by the group's distribution over the other classes."""
     num_classes = model.logprobs.shape[1]
-    target = torch.zeros(len(kept), num_classes, dtype=torch.float64)
-    for row in range(len(kept)):
-        shape = torch.from_numpy(model.logprobs[model.groups[int(kept.indices_bk[row, 0])]]).double().exp()
-        present = kept.indices_bk[row][kept.logprobs_bk[row] > float("-inf")]
+    target = torch.zeros(len(kept.tail), num_classes, dtype=torch.float64)
+    for row in range(len(kept.tail)):
+        shape = torch.from_numpy(model.logprobs[model.groups[int(kept.indices[row, 0])]]).double().exp()
+        present = kept.indices[row][kept.logprobs[row] > float("-inf")]
         shape[present] = 0
         if len(present) < num_classes:
-            target[row] = kept.tail_b[row].exp() * shape / shape.sum()
-        target[row, present] = kept.logprobs_bk[row][: len(present)].exp()
+            target[row] = kept.tail[row].exp() * shape / shape.sum()
+        target[row, present] = kept.logprobs[row][: len(present)].exp()
     return target / target.sum(dim=1, keepdim=True)
 
 
@@ -200,18 +200,18 @@ def test_a_learned_tail_that_is_even_is_the_even_tail() -> None:
 def test_one_bucket_for_the_others(num_classes: int, topk: int, temperature: float) -> None:
     torch.manual_seed(5)
     kept = random_kept(6, num_classes, topk, sharpness=3.0)
-    cut = kept.logprobs_bk.clone()
+    cut = kept.logprobs.clone()
     cut[0, topk // 2 :] = float("-inf")  # A row with entries that hold nothing, which name class 0.
-    indices = kept.indices_bk.masked_fill(cut.isneginf(), 0)
-    gone = kept.logprobs_bk.masked_fill(~cut.isneginf(), float("-inf")).logsumexp(dim=1)
-    kept = SparseTargets(indices, cut, kept.tail_b.logaddexp(gone))
+    indices = kept.indices.masked_fill(cut.isneginf(), 0)
+    gone = kept.logprobs.masked_fill(~cut.isneginf(), float("-inf")).logsumexp(dim=1)
+    kept = SparseTargets(indices, cut, kept.tail.logaddexp(gone))
     logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
     target = softened(dense_target(kept, num_classes), temperature)
     student = (logits / temperature).softmax(dim=1)
     dense = torch.zeros(6, dtype=torch.float64)
     for row in range(6):
         mask = torch.zeros(num_classes, dtype=torch.bool)
-        mask[kept.indices_bk[row][kept.logprobs_bk[row] > float("-inf")]] = True
+        mask[kept.indices[row][kept.logprobs[row] > float("-inf")]] = True
         dense[row] = -(target[row][mask] * student[row][mask].log()).sum()
         if not mask.all():
             dense[row] = dense[row] - target[row][~mask].sum() * student[row][~mask].sum().log()
@@ -225,7 +225,7 @@ def test_dropped_tail(num_classes: int, topk: int, temperature: float) -> None:
     torch.manual_seed(6)
     kept = random_kept(6, num_classes, topk, sharpness=3.0)
     logits = (3 * torch.randn(6, num_classes, dtype=torch.float64)).requires_grad_()
-    target = torch.zeros(6, num_classes, dtype=torch.float64).scatter_(1, kept.indices_bk, kept.logprobs_bk.exp())
+    target = torch.zeros(6, num_classes, dtype=torch.float64).scatter_(1, kept.indices, kept.logprobs.exp())
     target = softened(target / target.sum(dim=1, keepdim=True), temperature)
     dense = -(target * (logits / temperature).log_softmax(dim=1)).sum(dim=1) * temperature**2
     same_value_and_gradient(soft_target_loss(logits, kept, tail="dropped", temperature=temperature), dense, logits)
@@ -244,5 +244,5 @@ def test_rows_that_keep_nothing_have_finite_gradients(tail: str) -> None:
 def test_max_mass_moves_the_rest_to_the_tail() -> None:
     logits = torch.log(torch.tensor([[0.6, 0.3, 0.05, 0.03, 0.02], [0.21, 0.2, 0.2, 0.2, 0.19]]))
     kept = select_topk(logits, topk=4, max_mass=0.89)
-    assert kept.logprobs_bk.isfinite().tolist() == [[True, True, False, False], [True] * 4]
-    torch.testing.assert_close(kept.tail_b.exp(), torch.tensor([0.1, 0.19]), rtol=1e-5, atol=1e-6)
+    assert kept.logprobs.isfinite().tolist() == [[True, True, False, False], [True] * 4]
+    torch.testing.assert_close(kept.tail.exp(), torch.tensor([0.1, 0.19]), rtol=1e-5, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,13 +13,14 @@ import torch
 import logitstore
 from distill.data.batches import BlockBatches, BlockSlice, TrainBatches
 from distill.data.catalog import Catalog
-from distill.data.images import Pictures
 from distill.data.order import Order
-from distill.data.pairs import group_starts, pairs_of
-from distill.data.seeds import view_seeds
+from distill.data.pairs import Pairs, group_starts
+from distill.data.seeds import DerivedSeeds
+from distill.data.view_reader import ViewReader
 from distill.errors import DistillError, UsageError
 from distill.runs.metric_log import read_metrics
 from distill.views import MixSpec, ViewSpec, draw, draw_mix, image_size, mix_pixels, own_weight, render
+from tests.conftest import read_image
 from tests.programs import call, student_words, teacher_words
 
 SPEC = ViewSpec(mix=MixSpec(group_size=16))
@@ -29,19 +31,19 @@ MIXED = ("view=randaugment_mix", "view.mix.group_size=16")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs of mixed views; the teacher's batches end within groups now and then."""
     folder = tmp_path_factory.mktemp("mixed")
-    words = teacher_words(data_path, teacher_weights, folder / "t.zarr", *MIXED, "batch_size=24")
-    call("save_logits", words, digests=folder / "teacher")
+    more = (*MIXED, "batch_size=24")
+    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr", *more), views=folder / "teacher")
     return folder / "t.zarr"
 
 
-def seeds_of(catalog: Catalog) -> object:
-    return lambda epoch, rows: view_seeds(rows, base=3, epoch=epoch, num_samples=len(catalog))
+def source_of(catalog: Catalog) -> DerivedSeeds:
+    return DerivedSeeds(base=3, num_samples=len(catalog))
 
 
 def train_batches(catalog: Catalog, *, size: int = 32, spec: ViewSpec = SPEC) -> TrainBatches:
     starts = group_starts(catalog.starts, spec.mix, num_rows=len(catalog))
     order = Order(starts=starts, seed=0, batch_size=10, unit=2)
-    return TrainBatches(catalog, order=order, rank=0, spec=spec, size=size, seed=3)
+    return TrainBatches(catalog, order=order, rank=0, spec=spec, size=size, source=source_of(catalog))
 
 
 def test_the_student_is_given_the_mixed_pictures_that_the_teacher_was_given(
@@ -50,45 +52,49 @@ def test_the_student_is_given_the_mixed_pictures_that_the_teacher_was_given(
     teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
     assert len(set(teacher)) == 300
     words = student_words(
-        data_path, tmp_path / "run", f"store.path={store_path}", "train.batch_size=30", "train.epochs=4",
-        "data.workers=2",
+        data_path, tmp_path / "run", f"store.path={store_path}",
+        "train.batch_size=30", "train.epochs=4", "data.workers=2",
     )  # fmt: skip
-    call("train_student", words, digests=tmp_path / "student")
+    call("train_student", words, views=tmp_path / "student")
     assert sorted((tmp_path / "student.rank0").read_text().splitlines()) == sorted(teacher * 2)
 
 
 def test_a_mixed_picture_is_made_of_the_two_views_of_its_pair(catalog: Catalog) -> None:
     """Against the definition, one row at a time; rows 144 to 149 are a short group."""
-    pictures = Pictures(catalog, size=32)
-    pairs = pairs_of(SPEC, num_rows=len(catalog), seeds_of=seeds_of(catalog))
-    assert pairs is not None
+    source = source_of(catalog)
+    views = ViewReader(catalog, size=32, spec=SPEC, source=source)
+    pairs = views.pairs
+    assert pairs is not None and SPEC.mix is not None
+
+    def seed_of(row: int) -> int:
+        return int(source.seeds(np.array([1]), np.array([row]))[0])
 
     def alone(row: int) -> np.ndarray:
-        data = pictures.reader.read(row)
-        seed = int(view_seeds(range(row, row + 1), base=3, epoch=1, num_samples=len(catalog))[0])
-        return render(data, draw(SPEC, seed, image_size(data)), size=32)
+        data = views.reader.read(row)
+        return render(data, draw(SPEC, seed_of(row), image_size(data)), size=32)
 
     kinds = set()
     for row in (0, 7, 15, 16, 100, 144, 149):
-        partner = int(pairs.partners(1, np.array([row]))[0])
+        partner = int(pairs.partners(np.array([1]), np.array([row]))[0])
         assert partner // 16 == row // 16 and partner != row
-        assert int(pairs.partners(1, np.array([partner]))[0]) == row
-        seed = int(view_seeds(range(min(row, partner), 200), base=3, epoch=1, num_samples=len(catalog))[0])
-        mixing = draw_mix(SPEC.mix, seed)
+        assert int(pairs.partners(np.array([1]), np.array([partner]))[0]) == row
+        mixing = draw_mix(SPEC.mix, seed_of(min(row, partner)))
         assert mixing is not None
         kinds.add(mixing.kind)
-        fields = pictures.augmented(np.array([1]), np.array([row]), spec=SPEC, seeds_of=seeds_of(catalog), pairs=pairs)
-        assert np.array_equal(fields["pixels_bhwc"][0], mix_pixels(alone(row), alone(partner), mixing))
-        assert fields["shares_b"].item() == pytest.approx(own_weight(mixing, size=32))
-        assert fields["labels_b"].item() == catalog.labels[row]
-        assert fields["partner_labels_b"].item() == catalog.labels[partner]
+        epochs, rows = np.array([1]), np.array([row])
+        batch = views.read(epochs, rows, source.seeds(epochs, rows))
+        assert batch.mix_weights_b is not None and batch.partner_labels_b is not None
+        assert np.array_equal(batch.pixels_bhwc[0], mix_pixels(alone(row), alone(partner), mixing))
+        assert batch.mix_weights_b.item() == pytest.approx(own_weight(mixing, size=32))
+        assert batch.labels_b.item() == catalog.labels[row]
+        assert batch.partner_labels_b.item() == catalog.labels[partner]
     assert kinds == {"mixup", "cutmix"}
 
 
 def test_teacher_batches_hold_the_students_pictures_whatever_their_bounds(catalog: Catalog) -> None:
     blocks = BlockBatches(catalog, spec=SPEC, size=32, seed=3, rows_per_block=64, proof_rows=2)
     train = train_batches(catalog)
-    whole = {}
+    whole: dict[int, Any] = {}
     for index in range(train.order.steps_per_epoch):
         batch = train[index]
         whole |= dict(zip(batch.rows_b.tolist(), batch.pixels_bhwc.numpy(), strict=True))
@@ -101,9 +107,9 @@ def test_teacher_batches_hold_the_students_pictures_whatever_their_bounds(catalo
 
 
 def test_an_odd_last_row_is_alone(catalog: Catalog) -> None:
-    pairs = pairs_of(SPEC, num_rows=149, seeds_of=seeds_of(catalog))
-    assert pairs is not None
-    partners = pairs.partners(0, np.arange(149))
+    assert SPEC.mix is not None
+    pairs = Pairs(SPEC.mix, num_rows=149, source=source_of(catalog))
+    partners = pairs.partners(np.zeros(149, np.int64), np.arange(149))
     (alone,) = np.flatnonzero(partners == np.arange(149)).tolist()
     assert alone >= 144
     assert pairs.rows_at(0, np.array([148])).tolist() == [alone]
@@ -126,15 +132,15 @@ def test_another_size_shows_the_same_mix(catalog: Catalog) -> None:
 def test_a_damaged_picture_takes_its_partner_with_it(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     train = train_batches(catalog)
     row, partner = train[0].rows_b[:2].tolist()
-    read = train.pictures.reader.read
+    read = train.views.reader.read
 
     def damaged(n: int) -> bytes:
         return read(n)[:40] if n == row else read(n)
 
-    monkeypatch.setattr(train.pictures.reader, "read", damaged)
+    monkeypatch.setattr(train.views.reader, "read", damaged)
     batch = train[0]
     assert batch.weights_b.tolist() == [0, 0, *[1] * 8]
-    assert [entry[1] for entry in batch.damage] == [row]
+    assert [entry.row for entry in batch.damage] == [row]
     assert partner != row
 
 
@@ -157,7 +163,7 @@ def test_verification_proves_mixed_pictures_and_explains_one(
     out = capsys.readouterr().out
     assert "row 3 with row " in out and ("mixup: " in out or "cutmix: " in out)
     assert out.count("crop: ") == 2
-    picture = cv2.cvtColor(cv2.imread(str(tmp_path / "view.png")), cv2.COLOR_BGR2RGB)
+    picture = cv2.cvtColor(read_image(tmp_path / "view.png"), cv2.COLOR_BGR2RGB)
     seen = {line.rsplit(" ", 1)[0]: line.rsplit(" ", 1)[1] for line in
             (store_path.parent / "teacher.rank0").read_text().splitlines()}  # fmt: skip
     from distill.views import pixel_digest
@@ -182,9 +188,9 @@ def test_what_does_not_fit_is_refused(data_path: Path, teacher_weights: Path, st
 def test_a_changed_mix_is_found_by_the_proofs(
     store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import distill.data.images
+    import distill.data.view_reader
 
-    monkeypatch.setattr(distill.data.images, "mix_pixels", lambda own, other, mixing: own)
+    monkeypatch.setattr(distill.data.view_reader, "mix_pixels", lambda own, other, mixing: own)
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match="do not come out here"):
         call("train_student", words)

@@ -101,9 +101,8 @@ def test_the_average_can_be_what_a_run_leaves(data_path: Path, tmp_path: Path) -
     assert not (tmp_path / "ema" / "student_ema.safetensors").exists()
     both, ema = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("both", "ema"))
     assert ema["loss"] == both["ema_loss"] and "ema_loss" not in ema
-    words = student_words(data_path, tmp_path / "none", "eval.weights=ema")
     with pytest.raises(UsageError, match=r"there is no EMA without train\.ema_decay"):
-        call("train_student", words)
+        call("train_student", student_words(data_path, tmp_path / "none", "eval.weights=ema"))
 
 
 def test_fine_tuning_starts_from_the_weights_of_a_file(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:

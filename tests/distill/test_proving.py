@@ -13,6 +13,7 @@ import pytest
 import distill.replay.open_store
 import distill.replay.proofs
 import distill.student.loop
+import distill.views
 import logitstore
 from distill import provenance
 from distill.data.catalog import Catalog
@@ -66,10 +67,8 @@ def test_another_version_of_a_library_is_named(
     store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falsify(monkeypatch)
-    software = distill.replay.proofs.views.software()
-    monkeypatch.setattr(
-        distill.replay.proofs.views, "software", lambda: software | {"opencv": "9.9", "machine": "abacus"}
-    )
+    software = distill.views.software()
+    monkeypatch.setattr(distill.views, "software", lambda: software | {"opencv": "9.9", "machine": "abacus"})
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match=r"machine \S+ there, abacus here; opencv \S+ there, 9\.9 here"):
         call("train_student", words)
@@ -113,7 +112,7 @@ def test_warn_says_it_once_and_off_says_nothing(
 
 def test_workers_prove_too(store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change is made after the checks at the start; workers are forked with it."""
-    right = distill.replay.open_store.ProofVerifier.failed
+    right = ProofVerifier.failed
 
     def failed(self: ProofVerifier, blocks: list[tuple[int, int]], *, pass_damage: bool = False) -> Any:
         if not pass_damage:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-import distill.save_logits
 import logitstore
 from distill.errors import DistillError, UsageError
 from distill.targets.selection import Selection
 from distill.teacher.learned_tail import TailSums, class_groups
+from distill.teacher.setup import store_spec
 from tests.distill.test_verify import verify_words
 from tests.programs import call, run, student_words, teacher_words
 
@@ -27,10 +27,9 @@ KINDS = {
 
 def save_logits(kind: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A teacher pass. No setting makes a store with `max_mass` any more; those that there are stay readable."""
-    spec = distill.save_logits.store_spec
     with monkeypatch.context() as patch:
         if kind == "mass":
-            patch.setattr(distill.save_logits, "store_spec", lambda *a, **k: replace(spec(*a, **k), max_mass=0.7))
+            patch.setattr("distill.save_logits.store_spec", lambda *a, **k: replace(store_spec(*a, **k), max_mass=0.7))
         call("save_logits", words)
 
 
@@ -121,10 +120,11 @@ def test_the_tail_model_is_the_mean_of_what_is_not_kept() -> None:
 
 def test_groups_of_many_classes_follow_the_classifier() -> None:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 60))
+    head = torch.nn.Linear(16, 60)
+    net = torch.nn.Sequential(torch.nn.Linear(16, 16), head)
     centres = torch.randn(6, 16)
     with torch.no_grad():
-        net[1].weight.copy_(centres[torch.arange(60) % 6] + 0.01 * torch.randn(60, 16))
+        head.weight.copy_(centres[torch.arange(60) % 6] + 0.01 * torch.randn(60, 16))
     groups = class_groups(net, 60, most=6)
     assert len(groups.unique()) == 6
     assert all(len(groups[n::6].unique()) == 1 for n in range(6))
@@ -141,6 +141,7 @@ def test_two_processes_learn_the_same_tail(data_path: Path, teacher_weights: Pat
         assert done.returncode == 0, done.stderr
         found.append(logitstore.open(path))
     one, two = (store.tail_model() for store in found)
+    assert one and two
     np.testing.assert_allclose(one.logprobs, two.logprobs, atol=2e-3)
     rows = [store.read(epoch=0, rows=slice(None)) for store in found]
     assert np.array_equal(rows[0].logprobs, rows[1].logprobs)

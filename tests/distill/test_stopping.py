@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def test_a_time_limit_without_a_unit_is_refused(data_path: Path, tmp_path: Path)
 
 def test_a_loader_keeps_working_through_the_signals_of_a_scheduler() -> None:
     others = multiprocessing.active_children()
-    items = load(list(range(400)), range(400), workers=1)  # type: ignore[arg-type]
+    items: Iterator[int] = load(list(range(400)), range(400), workers=1)  # type: ignore[arg-type]
     assert next(items) == 0
     (worker,) = (each for each in multiprocessing.active_children() if each not in others)
     assert worker.pid

@@ -23,7 +23,8 @@ from tests.programs import break_off, call, kill_at_work, run, student_words, te
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"), digests=folder / "teacher")
+    words = teacher_words(data_path, teacher_weights, folder / "t.zarr")
+    call("save_logits", words, views=folder / "teacher")
     return folder / "t.zarr"
 
 
@@ -76,10 +77,10 @@ def test_the_student_is_given_the_pictures_that_the_teacher_was_given(
     teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
     assert len(teacher) == 300
     words = student_words(
-        data_path, tmp_path / "run", f"store.path={store_path}", "train.batch_size=15", "train.epochs=4",
-        "data.workers=2",
+        data_path, tmp_path / "run", f"store.path={store_path}",
+        "train.batch_size=15", "train.epochs=4", "data.workers=2",
     )  # fmt: skip
-    call("train_student", words, digests=tmp_path / "student")
+    call("train_student", words, views=tmp_path / "student")
     student = (tmp_path / "student.rank0").read_text().splitlines()
     assert len(student) == 600
     # Four epochs over a store of two: every view comes round exactly twice.
@@ -142,7 +143,7 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
     one = student_words(data_path, tmp_path / "one", *more, "train.batch_size=32")
     two = student_words(data_path, tmp_path / "two", *more, "train.batch_size=16")
     call("train_student", one)
-    result = run("train_student", two, processes=2, digests=tmp_path / "d")
+    result = run("train_student", two, processes=2, views=tmp_path / "d")
     assert result.returncode == 0, result.stderr
     assert "2 processes on cpu" in result.stdout
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=0.05)

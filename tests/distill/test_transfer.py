@@ -1,4 +1,4 @@
-"""Transfer as a user calls it: features, the cache, the probes together, the table, fine-tuning, wrong requests."""
+"""Transfer as a program: features, the cache, the probes together, the table, fine-tuning, wrong requests."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 
 import logitstore
 from distill import models
 from distill.data.catalog import Catalog, open_catalog
 from distill.data.packing.pack import pack
-from distill.errors import DistillError, UsageError
+from distill.errors import DistillError, Stopped, UsageError
 from distill.probes import features, knn, linear
 from distill.probes.features import Features
 from distill.views import EvalSpec, eval_view, image_size, render
@@ -34,7 +35,8 @@ def val_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny TinyViT for 32 px whose every tensor is random, so that its features tell pictures apart."""
+    """A tiny TinyViT for 32 px whose every tensor is random, so that its features differ between images."""
+    torch.manual_seed(0)
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -50,30 +52,31 @@ def teacher_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def words(data: Path, val: Path, weights: Path, out: Path, *more: str) -> list[str]:
+def transfer_arguments(data: Path, val: Path, weights: Path, out: Path, *more: str) -> list[str]:
     return [
         f"data.path={data}", f"data.val_path={val}", "teacher=tiny_vit", f"teacher.weights={weights}", f"out={out}",
         "data.workers=0", "compute.threads=1", "linear.penalties=[1e-3,1e-1]", *FEW, *more,
     ]  # fmt: skip
 
 
-def kept(out: Path, catalog: Catalog) -> np.ndarray:
+def cached(out: Path, catalog: Catalog) -> np.ndarray:
     """The features in a cache that belong to a data set."""
     (about,) = (path for path in out.glob("features/*/about.json") if catalog.fingerprint in path.read_text())
     return np.load(about.parent / "features.npy")
 
 
-def by_hand(catalog: Catalog, images: Path, weights: Path) -> np.ndarray:
-    """Features from single pictures: the last map's mean, normalised."""
+def plain_features(catalog: Catalog, images: Path, weights: Path) -> np.ndarray:
+    """Features of single images: the mean of the last map, normalised."""
     teacher = models.build_teacher(kind="tiny_vit", weights=weights)
-    net = teacher.net
+    net: Any = teacher.net
     rows = []
     for row in range(len(catalog)):
         data = (images / catalog.key(row)).read_bytes()
         view = eval_view(EvalSpec(crop=teacher.crop, interpolation=teacher.interpolation), image_size(data))
         pixels = (render(data, view, size=32) / 255.0 - 0.5) / 0.5
         with torch.no_grad():
-            map_bchw = net.forward_features(torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None])
+            pixels_bchw = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None]
+            map_bchw = net.forward_features(pixels_bchw)
             rows.append(net.head.norm(map_bchw.mean((2, 3)))[0].numpy())
     return np.stack(rows)
 
@@ -88,27 +91,29 @@ def test_probes_on_features_of_plain_loops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
-    call("transfer", words(data_path, val_path, teacher_weights, out))
+    call("transfer", transfer_arguments(data_path, val_path, teacher_weights, out))
     printed = capsys.readouterr().out.splitlines()
     head, line = printed[-2:]
     assert [head.split()[0], line.split()[0]] == ["model", "tiny_vit"]
     for column in ("px", "params M", "MACs G", "5-NN", "linear", "3-way 1-shot"):
         assert column in head
     val = open_catalog(val_path)
-    expected = by_hand(val, val_path.parent / "images", teacher_weights)
-    np.testing.assert_allclose(kept(out, val), expected, atol=1e-4)
+    expected = plain_features(val, val_path.parent / "images", teacher_weights)
+    np.testing.assert_allclose(cached(out, val), expected, atol=1e-4)
     unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    assert (unit @ unit.T).min() < 0.9, "pictures differ by far more than rounding"
+    assert (unit @ unit.T).min() < 0.9, "images differ by far more than rounding"
     result = json.loads((out / "tiny_vit.json").read_text())
-    sides = [
-        Features(values_nd=by_hand(catalog, images, teacher_weights), labels_n=np.array(catalog.labels, np.int64))
+    train_and_val = [
+        Features(
+            values_nd=plain_features(catalog, images, teacher_weights), labels_n=np.array(catalog.labels, np.int64)
+        )
         for catalog, images in ((open_catalog(data_path), image_folder), (val, val_path.parent / "images"))
     ]
     device = torch.device("cpu")
-    near = knn.score(*sides, neighbours=[5], temperature=0.07, num_classes=3, device=device)
-    assert result["scores"]["knn"]["5"]["top1"] == pytest.approx(near[5].top1, abs=2.6), "but for one picture of 40"
-    fitted = linear.score(*sides, penalties=[1e-3, 1e-1], held_out=0.1, max_iterations=500, seed=0, num_classes=3,
-        device=device)  # fmt: skip
+    near = knn.score(*train_and_val, neighbours=[5], temperature=0.07, num_classes=3, device=device)
+    assert result["scores"]["knn"]["5"]["top1"] == pytest.approx(near[5].top1, abs=2.6), "one image of 40 may differ"
+    fitted = linear.score(*train_and_val, penalties=[1e-3, 1e-1], held_out=0.1, max_iterations=500, seed=0,
+        num_classes=3, device=device)  # fmt: skip
     assert result["scores"]["linear"]["top1"] == pytest.approx(fitted.scores.top1, abs=2.6)
     assert result["scores"]["linear"]["penalty"] == fitted.penalty
     assert result["scores"]["few_shot"]["1"]["episodes"] == 20
@@ -116,33 +121,36 @@ def test_probes_on_features_of_plain_loops(
         models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
     )
 
-    # The same again: neither the network nor a picture is touched, and the scores are the same.
+    # The same again: neither the network nor an image is used, and the scores are the same.
     def refuse(*arguments: Any, **settings: Any) -> None:
         raise AssertionError("features were computed again")
 
     monkeypatch.setattr(features, "compute", refuse)
-    call("transfer", words(data_path, val_path, teacher_weights, out))
+    call("transfer", transfer_arguments(data_path, val_path, teacher_weights, out))
     assert json.loads((out / "tiny_vit.json").read_text()) == result
-    for word in ("features.crop=0.5", "features.image_size=40", "data.rows=100"):
+    for argument in ("features.crop=0.5", "features.image_size=40", "data.rows=100"):
         with pytest.raises(AssertionError, match="computed again"):
-            call("transfer", words(data_path, val_path, teacher_weights, tmp_path / "other", word,
+            call("transfer", transfer_arguments(data_path, val_path, teacher_weights, tmp_path / "other", argument,
                 f"features.cache={out / 'features'}"))  # fmt: skip
 
 
-def test_features_do_not_hang_on_batches_workers_or_processes(data_path: Path, val_path: Path, teacher_weights: Path,
+def test_features_do_not_depend_on_batches_workers_or_processes(data_path: Path, val_path: Path, teacher_weights: Path,
     tmp_path: Path) -> None:  # fmt: skip
     val = open_catalog(val_path)
-    call("transfer", words(data_path, val_path, teacher_weights, tmp_path / "a", "methods=[knn]"))
-    first = kept(tmp_path / "a", val)
-    call("transfer", words(data_path, val_path, teacher_weights, tmp_path / "b", "methods=[knn]", "data.workers=2"))
-    assert np.array_equal(kept(tmp_path / "b", val), first)
+    call("transfer", transfer_arguments(data_path, val_path, teacher_weights, tmp_path / "a", "methods=[knn]"))
+    first = cached(tmp_path / "a", val)
+    call(
+        "transfer",
+        transfer_arguments(data_path, val_path, teacher_weights, tmp_path / "b", "methods=[knn]", "data.workers=2"),
+    )
+    assert np.array_equal(cached(tmp_path / "b", val), first)
     more = ["methods=[knn]", "features.batch_size=7"]
-    call("transfer", words(data_path, val_path, teacher_weights, tmp_path / "c", *more))
-    np.testing.assert_allclose(kept(tmp_path / "c", val), first, atol=1e-5)
-    done = run("transfer", words(data_path, val_path, teacher_weights, tmp_path / "d", *more), processes=2)
+    call("transfer", transfer_arguments(data_path, val_path, teacher_weights, tmp_path / "c", *more))
+    np.testing.assert_allclose(cached(tmp_path / "c", val), first, atol=1e-5)
+    done = run("transfer", transfer_arguments(data_path, val_path, teacher_weights, tmp_path / "d", *more), processes=2)
     assert done.returncode == 0, done.stderr
     assert "2 processes" in done.stdout
-    np.testing.assert_allclose(kept(tmp_path / "d", val), first, atol=1e-5)
+    np.testing.assert_allclose(cached(tmp_path / "d", val), first, atol=1e-5)
     scores = [json.loads((tmp_path / name / "tiny_vit.json").read_text())["scores"] for name in "acd"]
     assert scores[0] == scores[1] == scores[2]
 
@@ -152,28 +160,32 @@ def test_models_stand_side_by_side(data_path: Path, val_path: Path, teacher_weig
     out = tmp_path / "out"
     net = timm.create_model("test_efficientnet", num_classes=9)
     torch.save(net.state_dict(), tmp_path / "other.pth")
-    call("transfer", words(data_path, val_path, teacher_weights, out, "methods=[knn]", "name=ours"))
+    call("transfer", transfer_arguments(data_path, val_path, teacher_weights, out, "methods=[knn]", "name=ours"))
     timms = ["teacher=timm", "teacher.name=test_efficientnet", f"teacher.weights={tmp_path / 'other.pth'}"]
     timms += ["teacher.num_classes=9", "features.image_size=64", "methods=[few_shot]"]
-    call("transfer", [*words(data_path, val_path, teacher_weights, out)[:2], f"out={out}", *FEW, *timms,
+    call("transfer", [*transfer_arguments(data_path, val_path, teacher_weights, out)[:2], f"out={out}", *FEW, *timms,
         "data.workers=0", "linear.penalties=[1e-3,1e-1]"])  # fmt: skip
     table = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split()[0] for line in table] == ["model", "ours", "test_efficientnet"]
-    assert [line.split()[4] for line in table[1:]][1] == "-", "no neighbours were asked for"
+    assert [line.split()[4] for line in table[1:]][1] == "-", "knn is not among its methods"
     call(
         "transfer",
-        words(data_path, val_path, teacher_weights, out, "methods=[knn]", "name=third", "knn.neighbours=[3]"),
+        transfer_arguments(
+            data_path, val_path, teacher_weights, out, "methods=[knn]", "name=third", "knn.neighbours=[3]"
+        ),
     )
     assert capsys.readouterr().out.splitlines()[-1] == (
         "(on other data or with other settings, and not shown: ours, test_efficientnet)"
     )
     with pytest.raises(DistillError, match=r"ours\.json holds results with another settings, and was not changed"):
-        call("transfer", words(data_path, val_path, teacher_weights, out, "name=ours", "knn.neighbours=[3]"))
-    call("transfer", words(data_path, val_path, teacher_weights, out, "name=ours", "methods=[few_shot]"))
+        call(
+            "transfer", transfer_arguments(data_path, val_path, teacher_weights, out, "name=ours", "knn.neighbours=[3]")
+        )
+    call("transfer", transfer_arguments(data_path, val_path, teacher_weights, out, "name=ours", "methods=[few_shot]"))
     assert set(json.loads((out / "ours.json").read_text())["scores"]) == {"knn", "few_shot"}
 
 
-def test_a_run_is_probed_and_fine_tuned_on_other_classes(
+def test_a_model_is_probed_and_fine_tuned_on_other_classes(
     data_path: Path, teacher_weights: Path, tmp_path: Path
 ) -> None:
     images = write_images(tmp_path / "images", 30)
@@ -200,6 +212,27 @@ def test_a_run_is_probed_and_fine_tuned_on_other_classes(
         call("transfer", [*base, "finetune.settings={train.epoks:1}"])
 
 
+def test_a_stopped_fine_tuning_goes_on(data_path: Path, val_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    def arguments(out: Path, *more: str) -> list[str]:
+        # A precision other than that of the features.
+        settings = ["train.steps:4", "train.batch_size:10", "data.window_shards:3", "compute.precision:bf16", *more]
+        return transfer_arguments(data_path, val_path, teacher_weights, out, "methods=[knn,finetune]",
+            f"finetune.settings={{{','.join(settings)}}}")  # fmt: skip
+
+    def tuned(out: Path) -> dict[str, torch.Tensor]:
+        return load_file(out / "finetune" / "tiny_vit" / "student.safetensors")
+
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    call("transfer", arguments(undisturbed))
+    with pytest.raises(Stopped, match=r"its time limit, after step . of 4\. The same command goes on from there"):
+        call("transfer", arguments(stopped, "run.time_limit:0.01s"))
+    assert set(json.loads((stopped / "tiny_vit.json").read_text())["scores"]) == {"knn"}
+    call("transfer", arguments(stopped))
+    assert json.loads((stopped / "tiny_vit.json").read_text())["scores"]["finetune"]["steps"] == 4
+    expected = tuned(undisturbed)
+    assert all(torch.equal(values, expected[name]) for name, values in tuned(stopped).items())
+
+
 def test_the_linear_probe_becomes_a_teacher(data_path: Path, val_path: Path, tmp_path: Path) -> None:
     own, store = tmp_path / "deeper" / "own.safetensors", tmp_path / "own.zarr"
     base = [f"data.path={data_path}", f"data.val_path={val_path}", f"out={tmp_path / 'out'}", "data.workers=0"]
@@ -207,36 +240,36 @@ def test_the_linear_probe_becomes_a_teacher(data_path: Path, val_path: Path, tmp
     call("transfer", [*base, "linear.penalties=[1e-2]", f"save={own}"])
     probed = json.loads((tmp_path / "out" / "efficientnet_lite0.json").read_text())["scores"]["linear"]
     saved = ["teacher=saved", f"teacher.weights={own}", "data.workers=0", "compute.threads=1"]
-    call("evaluate", [f"data.val_path={val_path}", *saved, f"json={tmp_path / 'told.json'}"])
-    told = json.loads((tmp_path / "told.json").read_text())
-    assert told["top1"] == pytest.approx(probed["top1"])
+    call("evaluate", [f"data.val_path={val_path}", *saved, f"json={tmp_path / 'evaluated.json'}"])
+    evaluated = json.loads((tmp_path / "evaluated.json").read_text())
+    assert evaluated["top1"] == pytest.approx(probed["top1"])
     call("save_logits", [f"data.path={data_path}", f"store.path={store}", *saved, "store.topk=2"])
     assert logitstore.open(store).spec.num_classes == 3
     assert logitstore.open(store).spec.teacher["class_names"] == ["anchor", "bell", "cup"]
-    for words_, message in (
+    for arguments, message in (
         ([f"save={own}", "methods=[knn]"], "methods= leaves it out"),
         ([f"save={tmp_path / 'own.pth'}"], r"must end in \.safetensors"),
     ):
         with pytest.raises(UsageError, match=message):
-            call("transfer", [*base, *words_])
+            call("transfer", [*base, *arguments])
 
 
-def test_features_damaged_on_disk_are_found_out(data_path: Path, val_path: Path, teacher_weights: Path,
+def test_features_damaged_on_disk_are_detected(data_path: Path, val_path: Path, teacher_weights: Path,
     tmp_path: Path) -> None:  # fmt: skip
     out = tmp_path / "out"
-    call("transfer", words(data_path, val_path, teacher_weights, out, "methods=[knn]"))
+    call("transfer", transfer_arguments(data_path, val_path, teacher_weights, out, "methods=[knn]"))
     for path in out.glob("features/*/features.npy"):
         with path.open("r+b") as file:
             file.seek(500)
             file.write(b"\x55\x55")
     with pytest.raises(DistillError, match=r"features\.npy was damaged since it was written: remove"):
-        call("transfer", words(data_path, val_path, teacher_weights, out, "methods=[knn]"))
+        call("transfer", transfer_arguments(data_path, val_path, teacher_weights, out, "methods=[knn]"))
 
 
 def test_wrong_requests_are_refused(data_path: Path, val_path: Path, wordnet_path: Path, teacher_weights: Path,
     tmp_path: Path) -> None:  # fmt: skip
-    base = words(data_path, val_path, teacher_weights, tmp_path / "out")
-    for word, message in (
+    base = transfer_arguments(data_path, val_path, teacher_weights, tmp_path / "out")
+    for argument, message in (
         ("methods=[svm]", "methods=svm: choose one of knn, linear, few_shot, finetune"),
         ("methods=[]", "give at least one of"),
         ("knn.neighbours=[0]", "must be at least 1"),
@@ -249,12 +282,12 @@ def test_wrong_requests_are_refused(data_path: Path, val_path: Path, wordnet_pat
         ("knn.k=3", "knn"),
     ):
         with pytest.raises(UsageError, match=message):
-            call("transfer", [*base, word])
+            call("transfer", [*base, argument])
     with pytest.raises(DistillError, match="a probe learns the classes it is scored on"):
         call("transfer", [*base, f"data.val_path={wordnet_path}"])
     with pytest.raises(DistillError, match=r"few_shot\.ways=4: only 3 classes"):
         call("transfer", [*base, "few_shot.ways=4", "methods=[few_shot]"])
-    lite = [word for word in base if not word.startswith("teacher")] + ["teacher=efficientnet_lite0"]
+    lite = [argument for argument in base if not argument.startswith("teacher")] + ["teacher=efficientnet_lite0"]
     with pytest.raises(UsageError, match="the student pass trains TinyViTs, and efficientnet_lite0 is none"):
         call("transfer", [*lite, "methods=[finetune]"])
     assert not (tmp_path / "out" / "tiny_vit.json").exists()

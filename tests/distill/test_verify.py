@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-import distill.data.images
+import distill.data.view_reader
 import logitstore
 from distill import models
 from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.views import ViewSpec, draw, image_size, render
+from tests.conftest import read_image
 from tests.programs import call, teacher_words
 
 
@@ -48,8 +49,7 @@ def test_a_good_store_passes(
 def test_other_pixels_fail(
     store_path: Path, data_path: Path, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = distill.data.images.render
-    monkeypatch.setattr(distill.data.images, "render", lambda *a, **k: np.ascontiguousarray(original(*a, **k)[::-1]))
+    monkeypatch.setattr(distill.data.view_reader, "render", lambda *a, **k: np.ascontiguousarray(render(*a, **k)[::-1]))
     with pytest.raises(DistillError, match=r"(?s)failed the verification.*6 proofs fail"):
         call("verify_logits", verify_words(data_path, teacher_weights, store_path))
 
@@ -113,5 +113,5 @@ def test_one_view_is_explained_and_saved(
     seed = int(store.read(epoch=1, rows=12).seeds[0])
     data = ShardReader(catalog).read(12)
     view = draw(ViewSpec.from_json(store.spec.view), seed, image_size(data))
-    saved = cv2.cvtColor(cv2.imread(str(png)), cv2.COLOR_BGR2RGB)
+    saved = cv2.cvtColor(read_image(png), cv2.COLOR_BGR2RGB)
     assert np.array_equal(saved, render(data, view, size=48))

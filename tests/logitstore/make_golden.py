@@ -1,4 +1,4 @@
-"""Makes `golden/`, four tiny stores of the format's first version. Run once, by the release that fixed the format:
+"""Makes `golden/`, five tiny stores of the format's first version, those that are not there yet:
 
     python tests/logitstore/make_golden.py tests/logitstore/golden
 
@@ -16,6 +16,8 @@ import logitstore
 SEEDS = [[11, 12, 13, 14, 15], [21, 22, 23, 24, 2**64 - 1]]
 PROBABILITIES = [[0.5, 0.25, 0.125], [0.9, 0.05, 0.01], [0.4, 0.3, 0.3], [0.999, 0.0005, 0.0], [0.2, 0.2, 0.2]]
 COUNTS = [[4, 3, 1], [6, 2, 0], [3, 3, 2], [8, 0, 0], [4, 2, 2]]
+MAX_MASS = 0.75
+"""Of the store `max_mass`: entries after those that reach this mass together are empty."""
 TAIL_EVEN = [0.1] * 10
 TAIL_ODD = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.00625, 0.00625, 0.00625, 0.00625, 0.00625]
 INDICES = [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 8, 7]]
@@ -30,8 +32,9 @@ def make(path: Path, *, name: str) -> None:
         num_epochs=2,
         num_classes=10,
         topk=3,
-        encoding="log8" if name == "hybrid" else name,
+        encoding="log8" if name in ("hybrid", "max_mass") else name,
         selection=selection,
+        max_mass=MAX_MASS if name == "max_mass" else 1.0,
         draws=8 if name == "counts" else 0,
         tail_groups=2 if name == "log8" else 0,
         rows_per_block=4,
@@ -48,6 +51,8 @@ def make(path: Path, *, name: str) -> None:
     labels = np.array([0, 1, 2, -1, 9])
     logitstore.create(path, spec, keys=keys, labels=labels, tail_model=model if spec.tail_groups else None)
     probabilities = np.array(COUNTS) / 8 if name == "counts" else np.array(PROBABILITIES)
+    if name == "max_mass":
+        probabilities[probabilities.cumsum(axis=1) - probabilities >= MAX_MASS] = 0
     with np.errstate(divide="ignore"):
         logprobs = np.log(probabilities).astype(np.float32)
         tail = np.log(1 - probabilities.sum(axis=1)).astype(np.float32)
@@ -72,5 +77,7 @@ def make(path: Path, *, name: str) -> None:
 
 
 if __name__ == "__main__":
-    for each in ("log8", "float16", "counts", "hybrid"):
-        make(Path(sys.argv[1]) / f"v1-{each}.zarr", name=each)
+    for each in ("log8", "float16", "counts", "hybrid", "max_mass"):
+        path = Path(sys.argv[1]) / f"v1-{each}.zarr"
+        if not path.exists():
+            make(path, name=each)

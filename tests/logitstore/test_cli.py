@@ -71,7 +71,7 @@ def test_show(make_store, rows_for, tmp_path):
     assert mass == pytest.approx(1, abs=1e-5)
     text = run("show", path, "--epoch", 1, "--row", 12, "--data", tmp_path, "--top", 2)
     assert text.exit_code == 0
-    for part in ("dir/12ä.jpg", "label  1 w", NAMES[written["indices"][4, 0]], "3 more kept classes", "tail"):
+    for part in ("dir/12ä.jpg", "label  1 w", NAMES[written["indices"][4, 0]], "3 more of the top-k", "tail"):
         assert part in text.stdout
 
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_one_message_and_exit_code_1(make_store, tmp_path
         (("grow", path, "--epochs", 1), "cannot shrink"),
         (("merge", tmp_path / "m.zarr", tmp_path / "nowhere"), "does not exist"),
         (("copy", path, tmp_path / "c.zarr", "--epochs", "7"), "epoch 7"),
-        (("recode", path, tmp_path / "r.zarr", "--topk", 9), "keeps 5 classes"),
+        (("recode", path, tmp_path / "r.zarr", "--topk", 9), "has 5 classes per view"),
         (("repair", tmp_path), "not a logit store"),
         (("export", path, tmp_path / "x.npz"), "lacks blocks 0"),
         (("import-tinyvit", tmp_path, tmp_path / "i.zarr", "--classes", 9), "logits_topK_epochE"),

@@ -1,5 +1,9 @@
-"""Stores written by earlier releases open, with the values they had. The literals here never change."""
+"""Stores written by earlier releases open, with the values they had. The literals here never change.
 
+`max_mass` has a setting that is no longer offered: such stores must work for ever, as sources of new ones too.
+"""
+
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -7,20 +11,23 @@ import pytest
 import zarr
 
 import logitstore
+from logitstore.format import codec
 
-NAMES = ("log8", "float16", "counts", "hybrid")
+NAMES = ("log8", "float16", "counts", "hybrid", "max_mass")
 GOLDEN = Path(__file__).with_name("golden")
 INDICES = {
     "log8": [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 7, 8]],
     "float16": [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 7, 8]],
     "counts": [[7, 0, 3], [1, 2, 0], [4, 5, 6], [8, 0, 0], [9, 7, 8]],
     "hybrid": [[7, 0, 3], [1, 2, 9], [4, 5, 6], [8, 7, 0], [9, 8, 7]],
+    "max_mass": [[7, 0, 0], [1, 0, 0], [4, 5, 6], [8, 0, 0], [9, 7, 8]],
 }
 STORED_INDICES = {
     "log8": [[7, 0, 3], [1, 2, 9], [4, 5, 1], [8, 7, 0], [9, 7, 1]],
     "float16": [[7, 0, 3], [1, 2, 9], [4, 5, 1], [8, 7, 0], [9, 7, 1]],
     "counts": [[7, 0, 3], [1, 2, 0], [4, 5, 6], [8, 0, 0], [9, 7, 1]],
     "hybrid": [[7, 0, 3], [1, 2, 9], [4, 5, 1], [8, 7, 0], [9, 8, 7]],
+    "max_mass": [[7, 0, 0], [1, 0, 0], [4, 5, 1], [8, 0, 0], [9, 7, 1]],
 }
 STORED = {
     "log8": ([[6, 5, 6], [1, 23, 13], [7, 3, 0], [0, 61, 255], [13, 0, 0]], [112, 103, 0, 67, 125]),
@@ -36,6 +43,7 @@ STORED = {
     ),
     "counts": ([[4, 3, 1], [6, 2, 0], [3, 3, 2], [8, 0, 0], [4, 2, 2]], [0, 0, 0, 0, 0]),
     "hybrid": ([[6, 5, 254], [1, 23, 254], [7, 3, 0], [0, 61, 254], [13, 0, 254]], [119, 104, 0, 67, 131]),
+    "max_mass": ([[6, 5, 255], [1, 255, 255], [7, 3, 0], [0, 255, 255], [13, 0, 0]], [119, 110, 0, 73, 125]),
 }
 PROBABILITIES = {
     "log8": (
@@ -62,6 +70,16 @@ PROBABILITIES = {
         ],
         [0.0] * 5,
     ),
+    "max_mass": (
+        [
+            [0.491718, 0.263197, 0.0],
+            [0.904651, 0.0, 0.0],
+            [0.421127, 0.289436, 0.289436],
+            [0.998968, 0.0, 0.0],
+            [0.197556, 0.197556, 0.197556],
+        ],
+        [0.245085, 0.095349, 0.0, 0.001032, 0.407333],
+    ),
     "float16": (
         [
             [0.500106, 0.25, 0.124973],
@@ -79,7 +97,8 @@ PROBABILITIES = {
 def test_version_1(name):
     path = GOLDEN / f"v1-{name}.zarr"
     store = logitstore.open(path)
-    assert store.spec.encoding == {"hybrid": "log8"}.get(name, name)
+    assert store.spec.encoding == {"hybrid": "log8", "max_mass": "log8"}.get(name, name)
+    assert store.spec.max_mass == (0.75 if name == "max_mass" else 1)
     assert store.spec.selection == {"hybrid": "hybrid", "counts": "sample"}.get(name, "topk")
     assert (store.spec.store_seed, store.spec.teacher["name"]) == (42, "golden")
     assert store.done().tolist() == [[True, True], [True, False]]
@@ -103,6 +122,56 @@ def test_version_1_with_plain_zarr(name):
     np.testing.assert_array_equal(group["logprobs"][0], np.array(values, group["logprobs"].dtype))
     np.testing.assert_array_equal(group["tail"][0], np.array(tail, group["tail"].dtype))
     assert group["proofs"][:].tolist() == [[100, 101], [110, 0]]
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_zarr_group_of_a_store(name, place):
+    path = GOLDEN / f"v1-{name}.zarr"
+    if place == "memory":
+        url = f"memory://golden/{uuid.uuid4().hex}/v1.zarr"
+        logitstore.copy(path, url)
+        path = url
+    store = logitstore.open(path)
+    group, rows = store.zarr(), store.read(epoch=0, rows=slice(None))
+    np.testing.assert_array_equal(group["seeds"][0], rows.seeds)
+    np.testing.assert_array_equal(group["samples/keys"][:], store.keys(slice(None)))
+    np.testing.assert_array_equal(group["samples/labels"][:], store.labels(slice(None)))
+    np.testing.assert_array_equal(group["proofs"][:] != 0, store.done())
+    assert group["proofs"][1].tolist() == [store.proof(1, 0), 0]
+    # The others are encoded: what they hold decodes to what is read.
+    assert group["indices"][0].tolist() == STORED_INDICES[name]
+    classes, codes = codec.decode_classes(group["indices"][0], group["logprobs"][0], spec=store.spec)
+    np.testing.assert_array_equal(classes, rows.indices)
+    logprobs, tail = codec.decode(codes, group["tail"][0], spec=store.spec)
+    np.testing.assert_array_equal(logprobs, rows.logprobs)
+    np.testing.assert_array_equal(tail, rows.tail)
+    assert group["logprobs"].metadata.dimension_names == ("epoch", "row", "kept")
+    assert ("tail_model" in group) == (name == "log8")
+    for write in (
+        lambda: group["seeds"].__setitem__((0, 0), 1),
+        lambda: group.create_array("more", shape=(1,), dtype="u1"),
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            write()
+
+
+def test_stores_with_max_mass_are_sources_of_new_ones(tmp_path):
+    source = GOLDEN / "v1-max_mass.zarr"
+    logitstore.copy(source, tmp_path / "copy.zarr")
+    logitstore.merge(tmp_path / "merged.zarr", [source, tmp_path / "copy.zarr"])
+    assert logitstore.grow(tmp_path / "merged.zarr", epochs=3).max_mass == 0.75
+    for name in ("copy", "merged"):
+        rows = logitstore.open(tmp_path / f"{name}.zarr").read(epoch=0, rows=slice(None))
+        assert rows.indices.tolist() == INDICES["max_mass"]
+    spec = logitstore.recode(source, tmp_path / "recoded.zarr", topk=2, encoding="float16")
+    assert (spec.topk, spec.max_mass) == (2, 0.75)
+    rows = logitstore.open(tmp_path / "recoded.zarr").read(epoch=0, rows=slice(None))
+    assert rows.indices.tolist() == [row[:2] for row in INDICES["max_mass"]]
+    np.testing.assert_allclose(rows.dense().sum(axis=1), 1, atol=1e-5)
+    dropped = [sum(row[2:]) for row in PROBABILITIES["max_mass"][0]]
+    np.testing.assert_allclose(np.exp(rows.tail), np.add(PROBABILITIES["max_mass"][1], dropped), atol=1e-3)
+    assert [fault.id for fault in logitstore.check(tmp_path / "recoded.zarr").faults] == ["missing-blocks"]
 
 
 def test_the_only_fault_is_the_absent_block():

@@ -5,7 +5,7 @@ import logitstore
 
 
 @pytest.mark.parametrize("encoding", ["log8", "float16"])
-def test_dense_spreads_the_tail_over_the_other_classes(make_store, rows_for, encoding):
+def test_dense_has_a_uniform_tail_over_the_other_classes(make_store, rows_for, encoding):
     store = logitstore.open(make_store(encoding=encoding))
     rows = store.read(epoch=1, rows=slice(0, 8))
     dense = rows.dense()
@@ -19,7 +19,7 @@ def test_dense_spreads_the_tail_over_the_other_classes(make_store, rows_for, enc
         np.testing.assert_allclose(dense[row], expected, rtol=1e-6)
 
 
-def test_dense_ignores_entries_that_hold_nothing():
+def test_dense_ignores_empty_entries():
     rows = logitstore.Rows(
         seeds=np.array([1], np.uint64),
         indices=np.array([[3, 0]]),

@@ -1,4 +1,4 @@
-"""Stores whose classes were drawn, and stores with a tail model: written, read, checked, copied, told about."""
+"""Stores whose classes were drawn, and stores with a tail model: written, read, checked, copied, described."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def tail_model(groups=3, classes=40):
 
 
 def drawn_rows(spec, n):
-    """Rows of a teacher pass: three exact classes and three drawn ones, or 8 draws; row 5 holds nothing."""
+    """Rows of a teacher pass: three exact classes and three drawn ones, or 8 draws; all entries of row 5 are empty."""
     random = np.random.default_rng(2)
     indices = np.stack([random.permutation(spec.num_classes)[: spec.topk] for _ in range(n)])
     logprobs = np.full((n, spec.topk), -np.inf, np.float32)
@@ -72,7 +72,7 @@ def test_drawn_classes_come_back_with_weights_that_sum_to_one(drawn_store):
     assert rows.indices[0, 0] == written["indices"][0, 0]
 
 
-def test_the_store_can_be_copied_compared_and_told_about(drawn_store, tmp_path):
+def test_the_store_can_be_copied_compared_and_described(drawn_store, tmp_path):
     path, _ = drawn_store
     logitstore.copy(path, tmp_path / "copy.zarr")
     assert compare(logitstore.open(path), logitstore.open(tmp_path / "copy.zarr"))["same"]
@@ -125,7 +125,7 @@ def test_a_tail_model_is_kept_with_the_store(tmp_path):
     np.testing.assert_array_equal(logitstore.open(path).tail_model().logprobs, found.logprobs)
 
 
-def test_a_harmed_tail_model_is_noticed(tmp_path):
+def test_a_damaged_tail_model_is_detected(tmp_path):
     path = tmp_path / "t.zarr"
     logitstore.create(path, SPEC, keys=np.arange(50), labels=np.zeros(50, int), tail_model=tail_model())
     file = path / "tail_model/logprobs/c/0/0"
@@ -141,7 +141,7 @@ def test_a_harmed_tail_model_is_noticed(tmp_path):
     ("model", "part"),
     [
         (None, "give a tail model"),
-        (tail_model(groups=2), "the spec asks for"),
+        (tail_model(groups=2), "the spec requires"),
         (dataclasses.replace(tail_model(), groups=np.full(40, 3)), "outside 0..2"),
         (dataclasses.replace(tail_model(), logprobs=np.zeros((3, 40), np.float32)), "does not sum to 1"),
     ],
@@ -152,8 +152,8 @@ def test_tail_models_that_do_not_fit_are_refused(tmp_path, model, part):
     assert not (tmp_path / "t.zarr").exists()
 
 
-def test_parts_with_tail_models_of_their_own_can_be_merged(tmp_path):
-    """As machines make them that each learned the tail for themselves."""
+def test_parts_with_different_tail_models_can_be_merged(tmp_path):
+    """As made on machines that each learned a tail model."""
     spec = dataclasses.replace(SPEC, num_samples=32)
     model = tail_model()
     shifted = dataclasses.replace(model, logprobs=model.logprobs + np.float32(1e-3))

@@ -25,7 +25,7 @@ from logitstore import SpecError, StoreSpec, UnsupportedVersion, differences
         ({"draws": 5}, "draws is 5"),
         ({"max_mass": 1}, "max_mass is 1"),
         ({"max_mass": 0.0}, "max_mass"),
-        ({"max_mass": 0.9, "selection": "hybrid"}, "for `topk` alone"),
+        ({"max_mass": 0.9, "selection": "hybrid"}, "for `topk` only"),
         ({"tail_groups": 31}, "tail_groups is 31"),
         ({"store_seed": 2**64}, "store_seed"),
         ({"proof_rows": 9}, "proof_rows is 9"),

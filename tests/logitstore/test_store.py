@@ -1,7 +1,12 @@
+"""Reading: any rows in any order, what is missing, what cannot be trusted, other processes, plain zarr."""
+
 import json
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +17,6 @@ from hypothesis import strategies as st
 
 import logitstore
 from logitstore.format import codec, shard
-from logitstore.format.cache import Cache
-from logitstore.ranges import compact
 
 FORKING = multiprocessing.get_context("fork")
 
@@ -97,6 +100,7 @@ def test_keys_of_several_shards(tmp_path, make_spec):
 def test_missing_blocks_are_named(make_store):
     store = logitstore.open(make_store(missing=((1, 0), (1, 2))))
     assert store.done().tolist() == [[True] * 3, [False, True, False]]
+    assert store.missing() == [(1, 0), (1, 2)]
     assert store.proof(1, 0) == 0
     with pytest.raises(logitstore.MissingBlocks, match=r"epoch 1 lacks blocks 0, 2 "):
         store.read(epoch=1, rows=slice(None))
@@ -113,6 +117,26 @@ def test_blocks_written_after_opening_are_seen(make_store, rows_for):
     assert store.read(epoch=0, rows=0).seeds.tolist() == rows_for(store.spec, 0, 0)["seeds"][:1].tolist()
 
 
+def test_a_url_that_zarr_cannot_read_is_one_error(make_store, monkeypatch):
+    url = f"memory://stores/{uuid.uuid4().hex}/t.zarr"
+    logitstore.copy(make_store(), url)
+    store = logitstore.open(url)
+
+    def unknown(*args, **more):
+        raise ImportError("no such driver")
+
+    monkeypatch.setattr(zarr.storage.FsspecStore, "from_url", unknown)
+    with pytest.raises(
+        logitstore.StoreError, match=r"t\.zarr: zarr cannot read it there .*no such driver.*logitstore copy"
+    ):
+        store.zarr()
+
+
+def test_zarr_is_loaded_when_it_is_needed():
+    code = "import sys, logitstore, logitstore.cli; print('zarr' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 @pytest.mark.parametrize("encoding", ["log8", "float16"])
 @pytest.mark.filterwarnings("error")
 def test_plain_zarr_reads_every_array(make_store, encoding):
@@ -123,7 +147,7 @@ def test_plain_zarr_reads_every_array(make_store, encoding):
     for epoch in range(2):
         rows = store.read(epoch=epoch, rows=slice(None))
         np.testing.assert_array_equal(group["seeds"][epoch], rows.seeds)
-        indices, codes = codec.decode_kept(group["indices"][epoch], group["logprobs"][epoch], spec=store.spec)
+        indices, codes = codec.decode_classes(group["indices"][epoch], group["logprobs"][epoch], spec=store.spec)
         np.testing.assert_array_equal(indices, rows.indices)
         logprobs, tail = codec.decode(codes, group["tail"][epoch], spec=store.spec)
         np.testing.assert_array_equal(logprobs, rows.logprobs)
@@ -142,49 +166,9 @@ def test_many_classes_take_wide_indices(make_store):
     group = zarr.open(path, mode="r")
     assert group["indices"].dtype == np.uint32
     spec = logitstore.open(path).spec
-    np.testing.assert_array_equal(codec.decode_kept(group["indices"][0], group["logprobs"][0], spec=spec)[0], indices)
-
-
-def test_create_refuses_what_is_there(make_store, make_spec, tmp_path):
-    path = make_store()
-    with pytest.raises(logitstore.StoreExists, match=r"t\.zarr"):
-        logitstore.create(path, make_spec(), keys=np.zeros(20, np.uint64), labels=np.zeros(20, int))
-    assert logitstore.check(path).ok
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(logitstore.StoreExists):
-        logitstore.create(tmp_path / "empty", make_spec(), keys=np.zeros(20, np.uint64), labels=np.zeros(20, int))
-
-
-@pytest.mark.parametrize(
-    ("keys", "labels", "part"),
-    [
-        (np.zeros(19, np.uint64), np.zeros(20, int), "keys must be 20"),
-        (np.zeros(20), np.zeros(20, int), "keys must be 20"),
-        (np.full(20, -1), np.zeros(20, int), "keys do not fit"),
-        (np.zeros(20, np.uint64), np.full(20, -2), "below -1"),
-        (np.zeros(20, np.uint64), np.full(20, 2**40), "labels do not fit"),
-    ],
-)
-def test_create_refuses_columns_that_do_not_fit(tmp_path, make_spec, keys, labels, part):
-    with pytest.raises(logitstore.SpecError, match=part):
-        logitstore.create(tmp_path / "t.zarr", make_spec(), keys=keys, labels=labels)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_create_that_dies_leaves_no_store(tmp_path, make_spec, monkeypatch):
-    from logitstore.storage import local
-
-    write = local.write
-
-    def dying(path, data):
-        if path.parent.name == "proofs":
-            raise KeyboardInterrupt
-        write(path, data)
-
-    monkeypatch.setattr(local, "write", dying)
-    with pytest.raises(KeyboardInterrupt):
-        logitstore.create(tmp_path / "t.zarr", make_spec(), keys=np.zeros(20, np.uint64), labels=np.zeros(20, int))
-    assert list(tmp_path.iterdir()) == []
+    np.testing.assert_array_equal(
+        codec.decode_classes(group["indices"][0], group["logprobs"][0], spec=spec)[0], indices
+    )
 
 
 def edit_root(path: Path, change):
@@ -193,7 +177,7 @@ def edit_root(path: Path, change):
     (path / "zarr.json").write_text(json.dumps(root))
 
 
-def test_opening_what_is_no_store(tmp_path, make_store):
+def test_opening_what_is_not_a_store(tmp_path, make_store):
     with pytest.raises(logitstore.StoreMissing, match="nowhere"):
         logitstore.open(tmp_path / "nowhere")
     (tmp_path / "folder").mkdir()
@@ -291,20 +275,3 @@ def test_a_cached_chunk_is_read_from_disk_once(make_store, monkeypatch):
     store.read(epoch=0, rows=[0, 1])
     store.read(epoch=0, rows=[7, 2])
     assert len(calls) == 5  # The marker and four files.
-
-
-def test_cache_drops_the_least_recently_used():
-    cache = Cache(limit_bytes=20)
-    for name in "ab":
-        cache.put(name, (np.zeros(10, np.uint8),))
-    assert cache.get("a") is not None
-    cache.put("c", (np.zeros(4, np.uint8), np.zeros(6, np.uint8)))
-    assert [cache.holds(name) for name in "abc"] == [True, False, True]
-    cache.put("d", (np.zeros(21, np.uint8),))
-    assert not cache.holds("d")
-    assert cache.size_bytes == 20
-
-
-def test_compact_ranges():
-    assert compact([3, 1, 2, 7, 9, 10]) == "1-3, 7, 9-10"
-    assert compact(range(0, 100, 2), most=3) == "0, 2, 4 and 47 more"

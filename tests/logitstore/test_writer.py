@@ -2,22 +2,26 @@ import errno
 import os
 import subprocess
 import threading
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import logitstore
-from logitstore.storage import local
+from logitstore.storage import open_storage
 
 
 def test_a_short_last_block_is_one_file_write_each(make_store, rows_for, monkeypatch):
     path = make_store(missing=((0, 2),))
     written = []
-    stage = local.stage
-    monkeypatch.setattr(
-        local, "stage", lambda p, data: written.append(p.relative_to(path).as_posix()) or stage(p, data)
-    )
+    rename = os.replace
+
+    def recorded(source, target):
+        written.append(Path(target).relative_to(path).as_posix())
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", recorded)
     with logitstore.writer(path) as writer:
         writer.write(0, 2, **rows_for(writer.spec, 0, 2))
     assert written == ["seeds/c/0/2", "indices/c/0/2/0", "logprobs/c/0/2/0", "tail/c/0/2", "proofs/c/0/2"]
@@ -33,7 +37,7 @@ def test_a_short_last_block_is_one_file_write_each(make_store, rows_for, monkeyp
         ({"indices": np.zeros((8, 4), int)}, "indices"),
         ({"indices": np.tile([0, 1, 2, 3, 30], (8, 1))}, "row 8: a class is outside 0..29"),
         ({"indices": np.tile([0, 1, 2, 3, -1], (8, 1))}, "outside"),
-        ({"indices": np.tile([0, 1, 2, 3, 2], (8, 1))}, "kept twice"),
+        ({"indices": np.tile([0, 1, 2, 3, 2], (8, 1))}, "occurs twice"),
         ({"logprobs": np.full((8, 5), np.nan, np.float32)}, "not a number"),
         ({"logprobs": np.full((8, 5), -np.inf, np.float32)}, "sum to 1"),
         ({"logprobs": np.full((8, 5), 3.0, np.float32)}, "sum to 1"),
@@ -61,7 +65,7 @@ def test_unordered_classes_are_refused(make_store, rows_for):
 
 
 @pytest.mark.parametrize("encoding", ["log8", "float16"])
-def test_entries_that_hold_nothing(make_store, rows_for, encoding):
+def test_empty_entries(make_store, rows_for, encoding):
     path = make_store(missing=((0, 0),), encoding=encoding)
     with logitstore.writer(path) as writer:
         block = rows_for(writer.spec, 0, 0)
@@ -80,7 +84,7 @@ def test_entries_that_hold_nothing(make_store, rows_for, encoding):
 
 @pytest.mark.parametrize("encoding", ["log8", "float16"])
 def test_a_row_may_hold_no_class_at_all(make_store, rows_for, encoding):
-    """As for a picture that could not be read: all mass is in the tail."""
+    """As for an image that could not be read: all mass is in the tail."""
     path = make_store(missing=((0, 0),), encoding=encoding)
     with logitstore.writer(path) as writer:
         block = rows_for(writer.spec, 0, 0)
@@ -105,20 +109,20 @@ def test_a_committed_block_is_replaced_only_on_request(make_store, rows_for):
         writer.write(0, 0, **other, replace=True)
     assert logitstore.open(path).read(epoch=0, rows=0).seeds.tolist() == other["seeds"][:1].tolist()
     assert logitstore.check(path).ok
-    assert local.at(path).temporary() == []
+    assert open_storage(path).list_temporary() == []
 
 
 def test_a_replacement_that_dies_leaves_the_block_absent(make_store, rows_for, monkeypatch):
     path = make_store()
-    publish = local.publish
+    rename = os.replace
 
-    def dying(temporary, target):
+    def dying(source, target):
         if "logprobs" in str(target):
             raise KeyboardInterrupt
-        publish(temporary, target)
+        rename(source, target)
 
     with logitstore.writer(path) as writer:
-        monkeypatch.setattr(local, "publish", dying)
+        monkeypatch.setattr(os, "replace", dying)
         with pytest.raises(KeyboardInterrupt):
             writer.write(0, 0, **rows_for(writer.spec, 1, 1), replace=True)
     store = logitstore.open(path)
@@ -148,10 +152,10 @@ def test_a_full_disk_leaves_the_store_intact(make_store, rows_for, content, monk
 
     with logitstore.writer(path) as writer:
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(logitstore.StoreFull, match=r"(?s)no room left.*run the same command again"):
+        with pytest.raises(logitstore.StoreFull, match=r"(?s)no space left.*run the same command again"):
             writer.write(1, 2, **rows_for(writer.spec, 1, 2))
         assert content(path) == before
-        assert local.at(path).temporary() == []
+        assert open_storage(path).list_temporary() == []
         writer.write(1, 2, **rows_for(writer.spec, 1, 2))
     assert logitstore.check(path).ok
 
@@ -184,7 +188,7 @@ def test_a_really_full_disk(tmp_path, make_spec, rows_for):
         spec = make_spec(num_samples=40_960, rows_per_block=4096, num_classes=200, topk=20)
         logitstore.create(path, spec, keys=np.zeros(40_960, np.uint64), labels=np.zeros(40_960, int))
         written = 0
-        with pytest.raises(logitstore.StoreFull, match="no room left"), logitstore.writer(path) as writer:  # noqa: PT012
+        with pytest.raises(logitstore.StoreFull, match="no space left"), logitstore.writer(path) as writer:  # noqa: PT012
             for block in range(spec.num_blocks):
                 writer.write(0, block, **rows_for(spec, 0, block))
                 written += 1
@@ -255,3 +259,73 @@ def test_replacing_a_block_again_and_again_never_shows_a_mixed_one(make_store, r
     for thread in threads:
         thread.join()
     assert logitstore.check(path).ok
+
+
+def fill(path, spec, logits, seen, *, stop_after=None):
+    """As a program of one's own does, with whatever gives logits; stopped after some blocks."""
+    logitstore.create(path, spec, keys=np.arange(20), labels=np.full(20, -1), exist_ok=True)
+    with logitstore.writer(path) as writer:
+        for epoch, block in writer.missing():
+            if len(seen) == stop_after:
+                raise KeyboardInterrupt
+            seen.append((epoch, block))
+            rows = spec.block_rows(block)
+            seeds = np.arange(rows.start, rows.stop, dtype=np.uint64) + np.uint64(100 * epoch)
+            writer.write_logits(epoch, block, seeds=seeds, logits=logits[epoch, rows.start : rows.stop], proof=1)
+
+
+@pytest.mark.parametrize("at", ["disk", "memory"])
+def test_filling_a_store_from_logits_goes_on_where_it_was_stopped(tmp_path, make_spec, at):
+    path = tmp_path / "t.zarr" if at == "disk" else f"memory://stores/{uuid.uuid4().hex}/t.zarr"
+    spec = make_spec(encoding="float16", proof_rows=0)
+    logits = np.random.default_rng(0).normal(size=(2, 20, 30)).astype(np.float32) * 3
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, spec, logits, seen, stop_after=4)
+    fill(path, spec, logits, seen)
+    assert seen == [(epoch, block) for epoch in range(2) for block in range(3)]
+    fill(path, spec, logits, seen)
+    assert len(seen) == 6
+    store = logitstore.open(path)
+    assert store.missing() == [] and logitstore.check(path).ok
+    for epoch in range(2):
+        views = store.read(epoch=epoch, rows=slice(None))
+        probabilities = np.exp(logits[epoch].astype(np.float64))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        order = np.argsort(-probabilities, axis=1)[:, :5]
+        np.testing.assert_array_equal(views.indices, order)
+        np.testing.assert_allclose(np.exp(views.logprobs), np.take_along_axis(probabilities, order, axis=1), atol=1e-3)
+        assert views.seeds.tolist() == list(range(100 * epoch, 100 * epoch + 20))
+
+
+def test_a_writer_of_some_blocks_is_missing_those(make_store):
+    path = make_store(missing=((0, 0), (0, 2), (1, 1), (1, 2)))
+    with logitstore.writer(path, blocks=range(1, 3)) as writer:
+        assert writer.missing() == [(0, 2), (1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"logits": np.zeros((8, 29))}, r"logits are \(8, 29\), expected \(8, 30\)"),
+        ({"logits": np.zeros((7, 30))}, r"logits are \(7, 30\)"),
+        ({"logits": np.zeros((8, 30), int)}, "expected floats"),
+        ({"logits": np.where(np.arange(30) == 3, np.nan, np.zeros((8, 30)))}, "logits of row 0 are not finite"),
+        ({"seeds": np.zeros(7, np.uint64)}, "seeds"),
+        ({"proof": 0}, "proof is 0"),
+    ],
+)
+def test_logits_that_do_not_fit_are_refused(make_store, change, part):
+    path = make_store(missing=((0, 0),))
+    block = {"seeds": np.zeros(8, np.uint64), "logits": np.zeros((8, 30)), "proof": 1}
+    with logitstore.writer(path) as writer, pytest.raises(logitstore.SpecError, match=part) as caught:
+        writer.write_logits(0, 0, **{**block, **change})
+    assert "epoch 0, block 0" in str(caught.value)
+    assert not logitstore.open(path).done()[0, 0]
+
+
+def test_logits_are_not_drawn_from(tmp_path, make_spec):
+    path, spec = tmp_path / "t.zarr", make_spec(selection="sample", encoding="counts", draws=5)
+    logitstore.create(path, spec, keys=np.arange(20), labels=np.zeros(20, int))
+    with logitstore.writer(path) as writer, pytest.raises(logitstore.SpecError, match="selection is sample"):
+        writer.write_logits(0, 0, seeds=np.zeros(8, np.uint64), logits=np.zeros((8, 30)), proof=1)

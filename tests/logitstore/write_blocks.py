@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-import conftest
+import conftest  # type: ignore[import-not-found]  # Of this folder, in which the program lies.
 
 import logitstore
 

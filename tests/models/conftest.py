@@ -1,4 +1,6 @@
-"""Networks whose every tensor matters: fresh ones hide faults behind zeros and ones."""
+"""Networks with random values in every tensor: in freshly initialised ones zeros and ones hide faults."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 

@@ -1,32 +1,32 @@
 "use strict";
-// Filters, order, keys and theme. The page says everything without this; here it only hides and moves what is there.
+// Filters, order, keys and theme. Without it the page is complete; the script only hides and moves rows.
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const theme = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
-  const sayTheme = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
+  const labelTheme = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
   theme.addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    sayTheme();
+    labelTheme();
   });
-  system.addEventListener("change", sayTheme);
-  sayTheme();
+  system.addEventListener("change", labelTheme);
+  labelTheme();
 
   const list = document.getElementById("list");
   if (!list) return;
   const rows = all(".row", list);
   const buttons = all("[data-kind]");
-  const reasons = all("[data-why]");
+  const meanings = all("[data-meaning]");
   const [find, order, count, none, unfold] = ["find", "order", "count", "none", "unfold"].map((id) => document.getElementById(id));
-  // Class names, key, label and number of a row, in small letters, to be searched.
+  // Class names, key, label and number of a row, in lower case, for the search.
   const texts = new Map(rows.map((row) => [row, [row.dataset.row, row.querySelector("h3").textContent,
     row.querySelector(".key").textContent, ...all(".bars .name", row).map((name) => name.textContent)].join("\n").toLowerCase()]));
   let kind = "all";
 
   const shown = () => all(".row", list).filter((row) => !row.hidden);
 
-  // One row is in the Tab order, the others are reached with the arrow keys.
+  // One row is in the Tab order; arrow keys reach the others.
   const makeCurrent = (row) => rows.forEach((each) => { each.tabIndex = each === row ? 0 : -1; });
 
   const filter = () => {
@@ -44,19 +44,19 @@
   const choose = (chosen) => {
     kind = chosen;
     buttons.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.kind === kind)));
-    reasons.forEach((reason) => { reason.hidden = reason.dataset.why !== kind; });
+    meanings.forEach((meaning) => { meaning.hidden = meaning.dataset.meaning !== kind; });
     filter();
   };
 
-  // "-entropy": by data-entropy, falling. Rows without the value come last.
+  // "-entropy": by data-entropy, descending. Rows without the value come last.
   const sort = () => {
-    const falling = order.value.startsWith("-");
+    const descending = order.value.startsWith("-");
     const name = order.value.replace("-", "").replace(/-(.)/g, (_, letter) => letter.toUpperCase());
     const value = (row) => (name === "" ? rows.indexOf(row) : Number(row.dataset[name] ?? NaN));
     const sorted = [...rows].sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       if (Number.isNaN(x) || Number.isNaN(y)) return Number(Number.isNaN(x)) - Number(Number.isNaN(y));
-      return falling ? y - x : x - y;
+      return descending ? y - x : x - y;
     });
     list.append(...sorted);
   };

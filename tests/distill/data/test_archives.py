@@ -17,7 +17,7 @@ import distill.data.packing.pack
 from distill.data.catalog import open_catalog
 from distill.data.packing.archives import archives_in
 from distill.data.packing.pack import pack
-from distill.data.packing.shard_writing import RECORDS
+from distill.data.packing.shard_writing import RECORDS, Done, Task, pack_shard
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError
 from distill.pack import main as pack_command
@@ -65,12 +65,14 @@ def class_tars(folder: Path, target: Path, **options: object) -> Path:
 
 def tar_of_tars(folder: Path, scratch: Path, **options: object) -> Path:
     tars = class_tars(folder, scratch / "tars", **options)
-    inner = {f"winter21_whole/{path.name}": path for path in reversed(archives_in(tars))}
+    inner: dict[str, Path | bytes] = {f"winter21_whole/{path.name}": path for path in reversed(archives_in(tars))}
     return tar_of(inner, scratch / "winter21_whole.tar")
 
 
 def tar_of_folders(folder: Path, scratch: Path) -> Path:
-    inner = {f"./imagenet/train/{path.parent.name}/{path.name}": path for path in files_of(folder)}
+    inner: dict[str, Path | bytes] = {
+        f"./imagenet/train/{path.parent.name}/{path.name}": path for path in files_of(folder)
+    }
     return tar_of(inner, scratch / "train.tar")
 
 
@@ -222,9 +224,8 @@ def test_a_packing_that_was_killed_goes_on(
     folder: Path, fingerprint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = tar_of_tars(folder, tmp_path), tmp_path / "data"
-    pack_shard = distill.data.packing.pack.pack_shard
 
-    def dying(task: distill.data.packing.pack.Task) -> distill.data.packing.pack.Done:
+    def dying(task: Task) -> Done:
         if task.first == 40:
             raise KeyboardInterrupt
         return pack_shard(task)

@@ -17,7 +17,7 @@ from distill.data.catalog import Keys, open_catalog
 from distill.data.packing.hold_out import HoldOut, held_out
 from distill.data.packing.pack import pack
 from distill.data.packing.recode import Recode, is_transparent, recode
-from distill.data.packing.shard_writing import Done, Task
+from distill.data.packing.shard_writing import Done, Task, pack_shard
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError, UsageError
 from distill.pack import main as pack_command
@@ -80,12 +80,11 @@ def test_a_packing_stopped_in_its_second_part_goes_on(
     hold_out = HoldOut(target=tmp_path / "val", share=0.2)
     whole = pack(image_folder, tmp_path / "a", hold_out=HoldOut(target=tmp_path / "b", share=0.2), rows_per_shard=50)
     with monkeypatch.context() as patch:
-        write = distill.data.packing.pack.pack_shard
 
         def failing(task: Task) -> Done:
             if task.tar.parent == hold_out.target:
                 raise KeyboardInterrupt
-            return write(task)
+            return pack_shard(task)
 
         patch.setattr(distill.data.packing.pack, "pack_shard", failing)
         with pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from distill.data.order import Order, first_rows, permutation
 from distill.data.pairs import group_starts
-from distill.data.seeds import view_seeds
+from distill.data.seeds import DerivedSeeds
 from distill.errors import UsageError
 from distill.views import MixSpec
 
@@ -67,7 +69,12 @@ def test_a_partial_step_takes_the_rest_of_an_epoch_evenly(
     num_rows: int, units_in_batch: int, unit: int, world: int, accumulate: int
 ) -> None:
     starts = np.append(np.arange(0, num_rows, 10), num_rows)
-    settings = {"batch_size": units_in_batch * unit, "world": world, "accumulate": accumulate, "unit": unit}
+    settings: dict[str, Any] = {
+        "batch_size": units_in_batch * unit,
+        "world": world,
+        "accumulate": accumulate,
+        "unit": unit,
+    }
     if num_rows // unit < world:
         with pytest.raises(UsageError, match="do not fill one step"):
             Order(starts=starts, seed=1, partial=True, **settings)
@@ -180,7 +187,9 @@ def test_repeats_deal_every_view_of_some_epochs_once(
 def test_batches_that_cannot_hold_pairs_or_repeats_are_refused() -> None:
     for more in ({"unit": 2}, {"repeats": 3}):
         with pytest.raises(UsageError, match=r"train\.batch_size=5: must be a multiple"):
-            Order(starts=np.array([0, 50]), seed=0, batch_size=5, **more)
+            Order(
+                starts=np.array([0, 50]), seed=0, batch_size=5, unit=more.get("unit", 1), repeats=more.get("repeats", 1)
+            )
     with pytest.raises(UsageError, match="take 24"):
         group_starts(np.array([0, 20, 30]), MixSpec(group_size=8), num_rows=100)
 
@@ -246,10 +255,11 @@ def test_first_rows_cuts_within_a_shard() -> None:
         first_rows(starts, 31)
 
 
-def test_view_seeds_count_up_and_never_repeat() -> None:
-    first = view_seeds(range(100), base=3, epoch=0, num_samples=100)
-    second = view_seeds(np.arange(100), base=3, epoch=1, num_samples=100)
+def test_derived_seeds_count_up_and_never_repeat() -> None:
+    source = DerivedSeeds(base=3, num_samples=100)
+    first, second = (source.seeds(np.full(100, epoch), np.arange(100)) for epoch in range(2))
     assert first.dtype == np.uint64
     assert (np.diff(np.concatenate([first, second])) == 1).all()
     assert first[0] == 3 * 2**40
-    assert view_seeds(range(1), base=2**24 - 1, epoch=0, num_samples=1)[0] == (2**24 - 1) * 2**40
+    (last,) = DerivedSeeds(base=2**24 - 1, num_samples=1).seeds(np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert last == (2**24 - 1) * 2**40

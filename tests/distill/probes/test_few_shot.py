@@ -1,4 +1,4 @@
-"""Few-shot episodes: what is drawn, an episode worked by hand, and the interval."""
+"""Few-shot episodes: the draw, an episode computed by hand, and the interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distill.probes import few_shot
 from distill.probes.features import Features
 
 
-def test_episodes_hold_rows_of_their_classes_none_twice() -> None:
+def test_episodes_have_rows_of_their_classes_none_twice() -> None:
     labels = np.repeat(np.arange(6), [9, 3, 9, 9, 9, 2])
     drawn = few_shot._episodes(labels, ways=3, size=5, episodes=40, seed=1)
     seen = set()
@@ -30,7 +30,7 @@ def test_episodes_hold_rows_of_their_classes_none_twice() -> None:
         few_shot._episodes(labels, ways=5, size=5, episodes=1, seed=1)
 
 
-def test_an_episode_worked_by_hand() -> None:
+def test_an_episode_computed_by_hand() -> None:
     values = np.array([[0, 0], [2, 0], [0.9, 0], [1.6, 0], [3, 0], [3, 0], [1.9, 0], [2.1, 0]], np.float32)
     rows = np.array([[0, 1, 2, 3], [4, 5, 6, 7]])  # means at 1 and 3: 1.9 lies on the wrong side of 2
     assert few_shot._episode(values, rows, shots=2, queries=2) == pytest.approx(3 / 4)

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,7 +44,11 @@ def jpeg_folder(photographs, tmp_path_factory) -> Path:
         picture = cv2.resize(photographs[number % 3], (width, height), interpolation=cv2.INTER_AREA)
         if number % 5 == 4:
             picture = picture[..., 1]
-        options = {"quality": 70 + 2 * number, "progressive": number % 3 == 0, "subsampling": 2 * (number % 2)}
+        options: dict[str, Any] = {
+            "quality": 70 + 2 * number,
+            "progressive": number % 3 == 0,
+            "subsampling": 2 * (number % 2),
+        }
         (folder / f"{number:02d}.jpg").write_bytes(encode(picture, **options))
     return folder
 

@@ -19,6 +19,8 @@ import torch
 from distill.views import (
     EvalSpec,
     RandAugment,
+    ThreeAugment,
+    TrivialAugment,
     ViewSpec,
     decode,
     draw,
@@ -44,8 +46,8 @@ SPECS = {
     "crop_flip": ViewSpec(),
     "randaugment": ViewSpec(policy=RandAugment(), erase=0.25),
     "everything": EVERYTHING,
-    "wide": ViewSpec(policy="trivialaugment-wide"),
-    "three": ViewSpec(policy="three-augment", color_jitter=(0.3, 0.3, 0.3)),
+    "wide": ViewSpec(policy=TrivialAugment()),
+    "three": ViewSpec(policy=ThreeAugment(), color_jitter=(0.3, 0.3, 0.3)),
     "dct": ViewSpec(decode="dct", policy=RandAugment(), erase=0.25),
 }
 SEEDS = (0, 1, 2, 3, 4, 5, 6, 2**32, 2**53 + 1, 2**63, 2**64 - 1)

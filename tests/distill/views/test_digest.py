@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import distill.views.ops as ops
-from distill.views import RandAugment, TrivialAugment, ViewSpec, spec_digest
+from distill.views import Operation, RandAugment, TrivialAugment, ViewSpec, spec_digest
 from distill.views.digest import drawable
 from distill.views.ops_color import Pixels
 from distill.views.randaugment import INCREASING
@@ -38,7 +38,7 @@ def test_one_wrong_grey_level_in_one_operation_is_seen(name, monkeypatch):
     before = spec_digest(SPEC)
     rule = ops.OPERATIONS[name]
 
-    def wrong(pixels: Pixels, operation: ops.Operation) -> Pixels:
+    def wrong(pixels: Pixels, operation: Operation) -> Pixels:
         changed = np.array(rule.change(pixels, operation))
         changed[0, 0, 0] ^= 1
         return changed

@@ -6,6 +6,7 @@ the other side of the sharp edge to the fill colour.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def as_timm_does(pixels: np.ndarray, name: str, amount: float, interpolation: st
     whole = operation in ("Posterize", "Solarize", "SolarizeAdd")
     arguments = () if reference.LEVEL_TO_ARG[name] is None else (int(amount) if whole else amount,)
     how = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
-    function = reference.NAME_TO_OP[name]
+    function: Any = reference.NAME_TO_OP[name]
     return np.asarray(function(Image.fromarray(pixels), *arguments, fillcolor=FILL, resample=how))
 
 

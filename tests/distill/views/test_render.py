@@ -10,9 +10,9 @@ from PIL import Image
 from distill.errors import DistillError
 from distill.views import (
     Box,
+    EncodedImage,
     Erase,
     EvalSpec,
-    Picture,
     RandAugment,
     View,
     ViewSpec,
@@ -216,7 +216,9 @@ def test_dct_decoding_is_close_to_exact_decoding(photographs):
             if factor == 1:
                 assert difference.max() == 0
             assert difference.mean() < 4
-            assert (render(Picture(data), view, size=size) == render(data, view, size=size)).all()
+            assert (
+                render(EncodedImage(data, several_views=True), view, size=size) == render(data, view, size=size)
+            ).all()
     assert reduced > 40
 
 
@@ -224,9 +226,9 @@ def test_dct_decoding_needs_the_file_and_leaves_other_formats_alone(photographs)
     picture = photographs[0]
     view = draw(ViewSpec(crop="full", decode="dct"), 3, picture.shape[:2])
     assert reduction(view, size=64) == 8
-    with pytest.raises(DistillError, match="needs the picture's file"):
+    with pytest.raises(DistillError, match="needs the image's file"):
         render(picture, view, size=64)
     exact = render(picture, replace(view, decode="exact"), size=64)
     assert (render(encode(picture, "PNG"), view, size=64) == exact).all()
-    with pytest.raises(DistillError, match="drawn for a picture of height 100"):
+    with pytest.raises(DistillError, match="drawn for an image of height 100"):
         render(encode(picture), draw(ViewSpec(crop="full", decode="dct"), 3, (100, 200)), size=20)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import conf
+from distill import conf
 from distill.errors import DistillError, UsageError
 from distill.views import EvalSpec, RandAugment, ThreeAugment, TrivialAugment, ViewSpec
 from distill.views.checks import VERSION
@@ -20,7 +20,7 @@ CHOICES = sorted((Path(conf.__file__).parent / "view").glob("*.yaml"))
         ViewSpec(),
         ViewSpec(policy=RandAugment(layers=3), color_jitter=(0.4, 0.0, 1.0), erase=0.25, erase_count=(1, 3)),
         ViewSpec(policy=TrivialAugment(operations=("Identity", "Rotate"))),
-        ViewSpec(policy="three-augment", decode="dct"),
+        ViewSpec(policy=ThreeAugment(), decode="dct"),
         ViewSpec(crop="full", flip=0.0, policy=RandAugment(operations=("Invert", "ShearX"))),
     ],
 )
