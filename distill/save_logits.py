@@ -18,9 +18,9 @@ import time
 import logitstore
 from distill import inputs, models
 from distill.config import SaveLogitsConfig
+from distill.config.block_share import parse_block_share
 from distill.config.command import Program, run_program
-from distill.config.durations import limit_of
-from distill.config.shares import share_of
+from distill.config.durations import time_limit_seconds
 from distill.data.batches import BlockBatches
 from distill.data.damage_log import DamageLog
 from distill.errors import DistillError, Stopped
@@ -44,7 +44,7 @@ def main(config: SaveLogitsConfig) -> None:
     groups_c = class_groups(teacher.net, teacher.num_classes) if config.store.tail == "learned" else None
     spec = store_spec(config, view=view, catalog=catalog, teacher=teacher, groups_c=groups_c)
     runtime = processes.start(config.compute)
-    path, share = config.store.path, share_of(config.run.share)
+    path, share = config.store.path, parse_block_share(config.run.share)
     marker = beside(path, MARKER, share)
     if runtime.is_main:
         marker.unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def main(config: SaveLogitsConfig) -> None:
         )
     runtime.place(teacher.net, config.compute)
     dataset = make_batches(config, spec, catalog, teacher, view)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         tail_model = None
         if groups_c is not None and not stored:
             tail_model = learn_tail(config, spec, teacher, dataset, groups_c=groups_c, runtime=runtime)
@@ -93,7 +93,7 @@ def fill(
     assert config.store.path
     damage_log = DamageLog(
         damaged=config.data.damaged,
-        path=beside(config.store.path, "damaged.jsonl", share_of(config.run.share)),
+        path=beside(config.store.path, "damaged.jsonl", parse_block_share(config.run.share)),
         rank=runtime.rank,
     )
     normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
@@ -108,7 +108,7 @@ def fill(
             run_teacher(
                 teacher, writer, spec=spec, dataset=dataset, tasks=mine, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, damage_log=damage_log, normalise=normalise,
-                runtime=runtime, progress=progress, stop=stopping.heard,
+                runtime=runtime, progress=progress, stop=stopping.requested,
             )  # fmt: skip
         runtime.accelerator.wait_for_everyone()
     if note := damage_log.summary():

@@ -21,7 +21,7 @@ from typing import Any
 from distill import models, provenance
 from distill.config import TrainStudentConfig
 from distill.config.command import Program, run_program
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.data.loader import load
 from distill.errors import Stopped
 from distill.runs import run_dir, summary
@@ -45,7 +45,7 @@ def main(config: TrainStudentConfig) -> None:
     marker = Path(config.run.dir) / MARKER
     if runtime.is_main:
         marker.unlink(missing_ok=True)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         work = make_pass(config, runtime)
         training = make_training(config, runtime, work.num_classes)
         folder = runtime.from_main(lambda: run_dir.prepare(config))
@@ -128,7 +128,7 @@ def metadata(config: TrainStudentConfig, work: StudentPass) -> dict[str, str]:
         "std": config.student.std,
         "crop": 1.0 if config.eval.full else config.eval.crop,
         "interpolation": config.eval.interpolation,
-        "provenance": provenance.student(work.catalog, work.replay.store if work.replay else None),
+        "provenance": provenance.student_record(work.catalog, work.replay.store if work.replay else None),
     }
     if names:
         about["class_names"] = names

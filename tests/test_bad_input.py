@@ -23,13 +23,13 @@ from distill.data.catalog import open_catalog
 from distill.data.packing.pack import pack
 from distill.views import render
 from tests.conftest import write_images
-from tests.programs import ROOT, SCHEMAS, call, student_words, teacher_words
+from tests.programs import ROOT, SCHEMAS, call, fresh_state, student_words, teacher_words
 
 
 def fails(capsys: pytest.CaptureFixture[str], program: str, words: list[str], *, code: int = 1) -> str:
     """Runs a program to its failure and returns the message."""
     module = importlib.import_module(f"distill.{program}")
-    with pytest.raises(SystemExit) as stop:
+    with fresh_state(), pytest.raises(SystemExit) as stop:
         run_program(module.PROGRAM, words)
     err = capsys.readouterr().err
     assert stop.value.code == code, err
@@ -196,7 +196,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
-def test_a_full_disk_is_reported_and_the_pass_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_and_the_pass_resumable_when_there_is_room(
     data_path: Path, teacher_weights: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = teacher_words(data_path, teacher_weights, small_disk / "t.zarr", "store.epochs=40")
@@ -283,16 +283,16 @@ def test_models_errors_reach_the_user(data_path: Path, tmp_path: Path, capsys: p
     assert issubclass(models.WeightsError, Exception)
 
 
-def test_whoever_interrupts_a_pass_is_told_that_it_goes_on(
+def test_whoever_interrupts_a_pass_is_told_that_it_resumable(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(config: object) -> None:
         raise KeyboardInterrupt
 
-    for program, goes_on in (("train_student", True), ("save_logits", True), ("evaluate", False)):
+    for program, resumable in (("train_student", True), ("save_logits", True), ("evaluate", False)):
         words = {"evaluate": ["table=true"], "save_logits": ["data.path=x", "store.path=y"]}
         program_of = Program(interrupted, program, schema=SCHEMAS[program], about="")
         with pytest.raises(SystemExit) as stop:
             run_program(program_of, words.get(program, ["data.path=x", "run.dir=y"]))
         assert stop.value.code == 130
-        assert ("the same command goes on" in capsys.readouterr().err) == goes_on
+        assert ("the same command resumes" in capsys.readouterr().err) == resumable

@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "in21k": {
         "train.epochs": 90, "train.global_batch": 4096, "optim.lr": 2.5e-4, "optim.weight_decay": 0.01,
         "optim.warmup_lr": 5e-7, "optim.min_lr": 5e-6, "optim.warmup_epochs": 5, "drop_path": (0.0, 0.0, 0.1),
-        "train.batch_size": 128, "train.batchnorm": "own", "optim.layer_decay": 1.0, "mix": None,
+        "train.batch_size": 128, "train.batchnorm": "local", "optim.layer_decay": 1.0, "mix": None,
     },
     "in21k_to_in1k": {
         "train.epochs": 30, "train.global_batch": 1024, "optim.lr": 2.5e-4, "optim.weight_decay": 1e-8,
@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "scratch": {
         "train.epochs": 300, "train.global_batch": 1024, "optim.lr": 5e-4, "optim.weight_decay": 0.05,
         "optim.warmup_lr": 5e-7, "optim.min_lr": 5e-6, "optim.warmup_epochs": 20, "drop_path": (0.0, 0.1, 0.2),
-        "train.batch_size": 128, "train.batchnorm": "own", "optim.layer_decay": 1.0, "train.label_smoothing": 0.1,
+        "train.batch_size": 128, "train.batchnorm": "local", "optim.layer_decay": 1.0, "train.label_smoothing": 0.1,
         "mix": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "prob": 1.0, "switch_prob": 0.5},
     },
     "in1k_distill": {

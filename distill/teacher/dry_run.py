@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import logitstore
 from distill import inputs, models
+from distill.config.block_share import parse_block_share
 from distill.config.programs import SaveLogitsConfig
-from distill.config.shares import share_of
 from distill.data.batches import BlockBatches, BlockSlice
 from distill.data.loader import load
 from distill.runtime import processes
-from distill.runtime.measure import _STEPS, describe_memory, describe_time
+from distill.runtime.measure import DRY_RUN_STEPS, describe_memory, describe_time
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.targets.selection import Selection
@@ -34,16 +34,15 @@ def rehearse_teacher(
     runtime.place(teacher.net, config.compute)
     normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
     data = config.data
-    batches = load(
-        dataset, list(itertools.islice(parts, _STEPS)), workers=data.workers, prefetch=data.prefetch, pin=runtime.pin
-    )
+    timed = list(itertools.islice(parts, DRY_RUN_STEPS))
+    batches = load(dataset, timed, workers=data.workers, prefetch=data.prefetch, pin=runtime.pin)
     clock, views = [time.monotonic()], []
     for of_epochs in batches:
         for batch in of_epochs:
             classify(teacher, batch, selection, normalise=normalise, runtime=runtime).tail.cpu()
         clock.append(time.monotonic())
         views.append(sum(map(len, of_epochs)))
-        if len(views) == _STEPS:
+        if len(views) == DRY_RUN_STEPS:
             break  # Before the loader ends, so that its memory can be seen.
     memory = describe_memory(runtime)
     seconds = [after - before for before, after in itertools.pairwise(clock)]
@@ -67,7 +66,7 @@ def dry_run(config: SaveLogitsConfig) -> None:
     runtime = processes.start(config.compute)
     path = config.store.path
     present = runtime.from_main(lambda: check_present(path, spec))
-    share = share_of(config.run.share)
+    share = parse_block_share(config.run.share)
     blocks = share.blocks(spec.num_blocks) if share else range(spec.num_blocks)
     tasks = [((epoch,), block) for epoch in range(spec.num_epochs) for block in blocks]
     if present:

@@ -11,8 +11,8 @@ import torch
 
 import logitstore
 from distill import models, provenance
+from distill.config.block_share import BlockShare
 from distill.config.programs import SaveLogitsConfig
-from distill.config.shares import Share
 from distill.data.batches import BlockBatches
 from distill.data.catalog import Catalog
 from distill.errors import DistillError, UsageError
@@ -39,7 +39,7 @@ def make_batches(
     )
 
 
-def beside(store: str, name: str, share: Share | None = None) -> Path:
+def beside(store: str, name: str, share: BlockShare | None = None) -> Path:
     """A file about a pass, or a share of it: beside the store, for one behind a URL in the working folder."""
     name = f"{share.name}.{name}" if share else name
     return Path(f"{store.rstrip('/').rpartition('/')[2] if '://' in store else store}.{name}")
@@ -70,7 +70,6 @@ def store_spec(
         num_classes=teacher.num_classes,
         topk=topk,
         selection=config.store.selection,
-        max_mass=float(config.store.max_mass),
         draws=draws,
         encoding="counts" if sampled else config.store.encoding,
         tail_groups=int(groups_c.max()) + 1 if groups_c is not None else 0,
@@ -79,8 +78,8 @@ def store_spec(
         proof_rows=config.store.proof_rows,
         view=view.to_json(),
         teacher=teacher.provenance() | precision,
-        data=provenance.data(catalog),
-        software=provenance.software(view),
+        data=provenance.data_record(catalog),
+        software=provenance.software_record(view),
     )
 
 

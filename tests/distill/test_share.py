@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import logitstore
-from distill.config.shares import Share, share_of
+from distill.config.block_share import BlockShare, parse_block_share
 from distill.errors import DistillError, Stopped, UsageError
 from tests.distill.test_teacher_pass import content
 from tests.programs import call, run, spawn, teacher_words
@@ -15,19 +15,19 @@ from tests.programs import call, run, spawn, teacher_words
 
 @pytest.mark.parametrize(("num_blocks", "count"), [(1, 1), (7, 3), (3467, 16), (5, 5)])
 def test_shares_divide_the_blocks_evenly_and_in_order(num_blocks: int, count: int) -> None:
-    shares = [Share(index, count).blocks(num_blocks) for index in range(count)]
+    shares = [BlockShare(index, count).blocks(num_blocks) for index in range(count)]
     assert [block for blocks in shares for block in blocks] == list(range(num_blocks))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_what_is_no_share_is_refused() -> None:
-    assert share_of(None) is None
-    assert share_of("0/3") == Share(0, 3)
+    assert parse_block_share(None) is None
+    assert parse_block_share("0/3") == BlockShare(0, 3)
     for text in ("3/3", "1", "-1/3", "1/0", "a/b", "1/3/5"):
         with pytest.raises(UsageError, match=r"run\.share="):
-            share_of(text)
+            parse_block_share(text)
     with pytest.raises(UsageError, match="only 2 blocks"):
-        Share(0, 3).blocks(2)
+        BlockShare(0, 3).blocks(2)
 
 
 def test_shares_make_the_store_that_one_run_makes(

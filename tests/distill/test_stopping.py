@@ -1,4 +1,4 @@
-"""Signals and time limits: a pass stops in good order, says so by its exit code, and goes on as if nothing had been."""
+"""Signals and time limits: a pass stops gracefully, its exit code says so, and it resumes as if it had not stopped."""
 
 from __future__ import annotations
 

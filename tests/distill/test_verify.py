@@ -1,4 +1,4 @@
-"""Verification of a store: it passes on a good one and fails, saying what, on each kind of difference."""
+"""Verification of a store: a good store passes, and every kind of difference fails and is named."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def outputs(teacher: models.ImageModel, data: Path) -> tuple[Tensor, Tensor]:
     collector = Collector()
     evaluate(
         teacher.net, EvalBatches(open_catalog(data), spec=EvalSpec(full=True), size=teacher.image_size),
-        batch_size=250, workers=0, runtime=runtime, judges=[collector],
+        batch_size=250, workers=0, runtime=runtime, metrics=[collector],
         damage_log=DamageLog(damaged="stop", path=data / "damaged.jsonl", rank=0),
         normalise=Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=compute.channels_last),
     )  # fmt: skip
