@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 TARGET, CONF = ROOT / "docs" / "settings.md", ROOT / "conf"
 INTRODUCTION = """# Settings
 
-Every setting of the programs, with its default and its meaning. `python -m distill.PROGRAM --help` shows those of one
-program. They are given as `KEY=VALUE`; a default holds where neither the command line nor a chosen file of `conf/`
+Every setting of the programs, with its default and its meaning; the `--help` of a program shows its own. Settings are
+given as `KEY=VALUE`; a default holds where neither the command line nor a chosen file of `conf/`
 (`student=CHOICE`, `teacher=CHOICE`, `view=CHOICE`, `experiment=CHOICE`) says otherwise. `null` stands for no value.
 
 Made by `scripts/dev/make_settings_page.py` from the dataclasses in `distill/config/`.
