@@ -24,9 +24,9 @@ from distill.config import EvaluateConfig
 from distill.config.command import Program, run_program
 from distill.data.batches import EvalBatches
 from distill.data.damage_log import DamageLog
-from distill.errors import DistillError
 from distill.evaluation import class_mapping, score, setup
 from distill.evaluation.published_table import model_table
+from distill.files import write_errors
 from distill.models.weights.class_maps import Remapped
 from distill.runtime import processes
 from distill.runtime.measure import images_per_second
@@ -80,15 +80,9 @@ def main(config: EvaluateConfig) -> None:
         )  # fmt: skip
     runtime.say(_sentence(numbers))
     if config.json and runtime.is_main:
-        _write(Path(config.json), numbers)
+        with write_errors(f"json={config.json}"):
+            Path(config.json).write_text(json.dumps(numbers, indent=1) + "\n")
     runtime.finish()
-
-
-def _write(path: Path, numbers: dict[str, float]) -> None:
-    try:
-        path.write_text(json.dumps(numbers, indent=1) + "\n")
-    except OSError as error:
-        raise DistillError(f"cannot write json={path}: {error.strerror}") from None
 
 
 def _sentence(numbers: dict[str, float]) -> str:

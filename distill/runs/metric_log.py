@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
+from distill.files import write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,7 @@ class MetricLog:
         lines = path.read_text().splitlines() if path.exists() else []
         done = [line for line in lines if _step(line) <= resume_step]
         if done != lines:
-            part = path.with_suffix(".part")
-            part.write_text("".join(line + "\n" for line in done))
-            part.rename(path)
+            write_file(path, "".join(line + "\n" for line in done))
         self._evaluations = [values for line in done if "top1" in (values := json.loads(line))]
         self._file = path.open("a")
 

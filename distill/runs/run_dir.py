@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from distill.config import ContractConfig, TrainStudentConfig, former
 from distill.errors import DistillError
+from distill.files import write_file
 from distill.runs.checkpoint import list_checkpoints
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
@@ -63,13 +64,7 @@ def prepare(config: TrainStudentConfig | ContractConfig) -> Path:
     saved = folder / CONFIG
     if is_there(config):
         return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = saved.with_suffix(".part")
-        part.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-        part.rename(saved)
-    except OSError as error:
-        raise DistillError(f"cannot write {saved}: {error.strerror}") from None
+    write_file(saved, yaml.safe_dump(asdict(config), sort_keys=False))
     return folder
 
 
