@@ -1,13 +1,13 @@
-"""Errors a user can cause and mend.
+"""Errors that a user can cause and fix.
 
-An entry module prints the message of a `DistillError` without a traceback and exits with 1. The message says
-what is wrong, where (store, epoch, row, file) and what to do next. A wrong option or an unknown configuration
-key is a `UsageError`: exit code 2. Anything else that escapes is a fault of the program and shows its traceback.
+A program prints the message of a `DistillError` without a traceback and exits with 1. The message says what is wrong,
+where (store, epoch, row, file) and what to do next. A wrong option or an unknown configuration key is a `UsageError`:
+exit code 2. Any other exception is a fault of the program and shows its traceback.
 """
 
 
 class DistillError(Exception):
-    """The work asked for cannot be done; the message is meant for the user."""
+    """The requested work cannot be done; the message is meant for the user."""
 
 
 class UsageError(DistillError):
@@ -15,7 +15,7 @@ class UsageError(DistillError):
 
 
 class Stopped(Exception):
-    """Work was stopped in good order before its end, by a signal or a time limit; the message says how it goes on."""
+    """Work was stopped in good order before its end, by a signal or a time limit; the message says how to continue."""
 
 
 class LossNotFinite(DistillError):
@@ -23,4 +23,4 @@ class LossNotFinite(DistillError):
 
 
 class DamagedImage(DistillError):
-    """The bytes of one image are not a whole, decodable picture."""
+    """The bytes of an image file are incomplete or cannot be decoded."""

@@ -1,7 +1,7 @@
-"""Opens what a program is given by its settings: the data set, the teacher, the view settings.
+"""Opens the inputs that a program's settings name: the data set, the teacher, the view settings.
 
-Each function takes one group of settings; a wrong value is an error that names it. What is written down about the
-opened things is `provenance`'s.
+Each function takes one group of settings; a wrong value is an error that names it. `provenance` makes the records of
+these inputs.
 """
 
 from __future__ import annotations

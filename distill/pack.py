@@ -1,4 +1,4 @@
-"""Packs images, in class folders or in the archives that ImageNet comes in, into tar shards with a catalog.
+"""Packs images from class folders, or from the archives that ImageNet comes in, into tar shards with a catalog.
 
 python -m distill.pack SRC_IMAGE_FOLDER DST --rows-per-shard 1000
 python -m distill.pack SRC_IMAGE_FOLDER packed/train --hold-out packed/val
@@ -26,14 +26,20 @@ from distill.runtime.progress import Progress
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--rows-per-shard", default=1000, show_default=True, help="Images in a tar shard.")
-@click.option("--seed", default=0, show_default=True, help="Of the one shuffle.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the shuffle.")
 @click.option("--workers", default=os.cpu_count(), show_default="cores", help="Processes.")
-@click.option("--max-side", type=int, help="Shrink pictures whose longer side is longer, to this many pixels.")
-@click.option("--quality", type=int, help="Re-encode every picture as a JPEG of this quality (shrunk ones: 90).")
-@click.option("--background", type=click.Choice(list(BACKGROUNDS)), help="Lay transparent pictures on this.")
-@click.option("--hold-out", type=click.Path(path_type=Path), help="Pack a share of each class here, to evaluate on.")
-@click.option("--share", default=0.1, show_default=True, help="Of each class, with --hold-out.")
-@click.option("--no-labels", is_flag=True, help="Take images at any depth, without classes.")
+@click.option("--max-side", type=int, help="Shrink images whose longer side is longer to this many pixels.")
+@click.option(
+    "--quality", type=int, help="Re-encode every image as a JPEG of this quality (default for shrunk ones: 90)."
+)
+@click.option("--background", type=click.Choice(list(BACKGROUNDS)), help="Composite transparent images over this.")
+@click.option(
+    "--hold-out",
+    type=click.Path(path_type=Path),
+    help="Pack a fraction of each class into this folder, for evaluation.",
+)
+@click.option("--share", default=0.1, show_default=True, help="Fraction of each class for --hold-out.")
+@click.option("--no-labels", is_flag=True, help="Pack images of folders at any depth, without classes.")
 @click.option(
     "--classes", type=click.Path(path_type=Path, exists=True),
     help="The class of each image of an archive without folders: LOC_val_solution.csv, any list of names and WordNet "
@@ -42,7 +48,8 @@ from distill.runtime.progress import Progress
 @click.option(
     "--damaged",
     type=click.Choice(["stop", "skip"]),
-    help="What cannot be read: leave it out, or end without a catalog. Default: skip of a folder, stop of archives.",
+    help="At images that cannot be read: leave them out, or end without a catalog. Default: skip for folders, stop for "
+    "archives.",
 )
 def main(
     source: Path, target: Path, rows_per_shard: int, seed: int, workers: int, max_side: int | None,
@@ -51,12 +58,12 @@ def main(
 ) -> None:  # fmt: skip
     """Packs every JPEG and PNG of SOURCE into webdataset shards and a catalog at TARGET, a new or empty folder.
 
-    SOURCE is a folder with a sub-folder a class, or a tar or zip of such folders, or a tar of one tar (or zip) a class,
-    or a folder of these. Archives are read where they are: nothing is unpacked. Classes are numbered in sorted order,
+    SOURCE is a folder with one sub-folder per class, a tar or zip of such folders, a tar with one tar (or zip) per
+    class, or a folder of these. Archives are read in place: nothing is unpacked. Classes are numbered in sorted order,
     which for WordNet ids is the usual one.
 
-    Bytes are kept as they are, unless --max-side, --quality or --background asks for others. Every image is decoded
-    once to see that it can be; what cannot is listed in TARGET/unreadable.tsv. A packing that was stopped goes on by
+    The bytes of images are not changed, unless --max-side, --quality or --background says so. Every image is decoded
+    once; those that cannot be decoded are listed in TARGET/unreadable.tsv. A packing that was stopped is resumed by
     the same command.
     """
     with exit_codes():
@@ -71,8 +78,8 @@ def main(
             packed = pack(
                 source, target, rows_per_shard=rows_per_shard, seed=seed, workers=workers, labelled=not no_labels,
                 classes=classes, damaged=damaged,
-                smaller=Recode(max_side=max_side, quality=quality, background=background),
-                hold_out=HoldOut(target=hold_out, share=share) if hold_out else None, progress=show,
+                recode=Recode(max_side=max_side, quality=quality, background=background),
+                hold_out=HoldOut(target=hold_out, fraction=share) if hold_out else None, progress=show,
             )  # fmt: skip
         report(packed, target)
         if packed.held_out:
@@ -88,8 +95,8 @@ def report(packed: Packed, target: Path | None) -> None:
         click.echo(f"{len(packed.unreadable)} files could not be read: {target}/unreadable.tsv lists them")
     if packed.num_transparent:
         click.echo(
-            f"{packed.num_transparent} pictures are transparent in places, where models will see whatever colour lies "
-            "under it, often black: --background white lays them on white"
+            f"{packed.num_transparent} images have transparent pixels, whose colour is arbitrary, often black: "
+            "--background white composites these images over white"
         )
 
 

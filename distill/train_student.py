@@ -3,10 +3,10 @@
     python -m distill.train_student data.path=DATA data.val_path=VAL store.path=T.zarr student=tiny_vit_5m \\
         train.epochs=4 train.batch_size=64 run.dir=runs/a
 
-The student sees exactly the pictures the teacher saw. Without `store.path` the same loop trains on labels, on views
-drawn from the `view` settings. The same command started again goes on from the newest checkpoint. SIGTERM, SIGUSR1 and
-`run.time_limit` save and stop it, with exit code 75 and a file `requeue` in `run.dir`: see docs/operations.md. Several
-processes: `torchrun --nproc_per_node 8 -m distill.train_student ...` or `accelerate launch`.
+The student sees exactly the views that the teacher saw. Without `store.path` the same loop trains on labels, on views
+drawn by the `view` settings. The same command resumes a run from its newest checkpoint. SIGTERM, SIGUSR1 and
+`run.time_limit` save and stop a run, with exit code 75 and a file `requeue` in `run.dir`: see docs/operations.md.
+Several processes: `torchrun --nproc_per_node 8 -m distill.train_student ...` or `accelerate launch`.
 """
 
 from __future__ import annotations
@@ -46,50 +46,53 @@ def main(config: TrainStudentConfig) -> None:
     if runtime.is_main:
         marker.unlink(missing_ok=True)
     with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
-        work = make_pass(config, runtime)
-        training = make_training(config, runtime, work.num_classes)
+        student_pass = make_pass(config, runtime)
+        training = make_training(config, runtime, student_pass.num_classes)
         folder = runtime.from_main(lambda: run_dir.prepare(config))
         if (folder / run_dir.WEIGHTS).exists():
             runtime.say(f"{folder} is a finished run: its student is in {folder / run_dir.WEIGHTS}")
             runtime.finish()
             return
-        journal = RunState(
-            folder, training, plan=work.plan, order=work.order, catalog=work.catalog, runtime=runtime,
-            keep=config.run.keep, began=began,
+        run_state = RunState(
+            folder, training, plan=student_pass.plan, order=student_pass.order, catalog=student_pass.catalog,
+            runtime=runtime, keep=config.run.keep, began=began,
         )  # fmt: skip
-        reason = train_to_end(config, work, training, journal, runtime=runtime, stopping=stopping)
-        how = f"{reason}, after step {training.step} of {work.plan.total_steps}. The same command goes on from there"
+        reason = train_to_end(config, student_pass, training, run_state, runtime=runtime, stopping=stopping)
+        num_steps = student_pass.plan.total_steps
+        note = f"{reason}, after step {training.step} of {num_steps}. The same command continues from there"
         if runtime.is_main and reason:
-            marker.write_text(how + "\n")
+            marker.write_text(note + "\n")
         elif runtime.is_main:
-            finish(config, work, training, journal, runtime)
+            finish(config, student_pass, training, run_state, runtime)
         runtime.finish()
     if reason:
-        raise Stopped(how)
+        raise Stopped(note)
 
 
 def train_to_end(
-    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, *, runtime: Runtime,
-    stopping: Stopping,
+    config: TrainStudentConfig, student_pass: StudentPass, training: Training, run_state: RunState, *,
+    runtime: Runtime, stopping: Stopping,
 ) -> str | None:  # fmt: skip
-    """Trains from where the run stands. **Returns:** why it was stopped, or None at its end."""
-    runtime.say(describe(config, work, runtime, training))
+    """Trains from the current step on. **Returns:** the reason why it was stopped, or None at the end of the run."""
+    runtime.say(describe(config, student_pass, runtime, training))
     settings = dict(run_dir.leaves(asdict(config)))
     trackers.start(
-        runtime, config.run.trackers, folder=journal.folder / run_dir.TRACKERS, settings=settings, step=training.step
+        runtime, config.run.trackers, folder=run_state.folder / run_dir.TRACKERS, settings=settings, step=training.step
     )
-    plan, evaluator = work.plan, work.evaluator
-    evaluate = (lambda: journal.evaluate(evaluator)) if evaluator else None
-    if evaluate and training.step and plan.due(training.step, plan.eval_every) and not journal.is_evaluated():
-        evaluate()  # It was stopped or killed before that was done.
-    indices = work.order.indices(training.step, plan.total_steps)
-    batches = load(work.batches, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=runtime.pin)
+    plan, evaluator = student_pass.plan, student_pass.evaluator
+    evaluate = (lambda: run_state.evaluate(evaluator)) if evaluator else None
+    if evaluate and training.step and plan.due(training.step, plan.eval_every) and not run_state.is_evaluated():
+        evaluate()  # The run ended between this step's checkpoint and its evaluation.
+    indices = student_pass.order.indices(training.step, plan.total_steps)
+    batches = load(
+        student_pass.batches, indices, workers=config.data.workers, prefetch=config.data.prefetch, pin=runtime.pin
+    )
     damage_log = make_damage_log(config, runtime)
     with Progress(
         "student pass", total=plan.total_steps, unit="steps", done=training.step, shown=runtime.is_main
     ) as progress:
         reason = train(
-            training, plan, batches, runtime=runtime, damage_log=damage_log, log=journal.log, save=journal.save,
+            training, plan, batches, runtime=runtime, damage_log=damage_log, log=run_state.log, save=run_state.save,
             evaluate=evaluate, stop=stopping.agreed, progress=progress,
         )  # fmt: skip
     if note := damage_log.summary():
@@ -98,41 +101,43 @@ def train_to_end(
 
 
 def finish(
-    config: TrainStudentConfig, work: StudentPass, training: Training, journal: RunState, runtime: Runtime
+    config: TrainStudentConfig, student_pass: StudentPass, training: Training, run_state: RunState, runtime: Runtime
 ) -> None:
-    """Writes the summary and the trained weights, these last: where they are, a run is finished."""
-    folder, scores = journal.folder, journal.scores(training.step)
+    """Writes the summary, then the weights: a run with weights is finished."""
+    folder, scores = run_state.folder, run_state.scores(training.step)
     scores = {name: value for name, value in scores.items() if name not in ("step", "epoch")}
-    totals = {"steps": training.step, "seconds": round(journal.seconds, 1), **scores}
+    totals = {"steps": training.step, "seconds": round(run_state.seconds, 1), **scores}
     (folder / run_dir.SUMMARY).write_text(json.dumps(totals, indent=1) + "\n")
-    journal.close()
-    summary.write(folder, described=describe(config, work, runtime, training), totals=totals, best=journal.best)
-    about = metadata(config, work)
-    if config.run.best_weights and (state := journal.best_state()):
-        # Those that top-1 was measured of.
+    run_state.close()
+    text = describe(config, student_pass, runtime, training)
+    summary.write(folder, described=text, totals=totals, best=run_state.best)
+    metadata = weights_metadata(config, student_pass)
+    if config.run.best_weights and (state := run_state.best_state()):
         best = copy.deepcopy(results(config, training)[run_dir.WEIGHTS])
+        # The weights that were evaluated.
         best.load_state_dict(state["average" if config.eval.weights == "ema" else "model"])
-        models.save_weights(best, folder / run_dir.BEST_WEIGHTS, metadata=about | {"step": str(state["step"])})
+        models.save_weights(best, folder / run_dir.BEST_WEIGHTS, metadata=metadata | {"step": str(state["step"])})
     for name, net in results(config, training).items():
-        models.save_weights(net, folder / name, metadata=about)
+        models.save_weights(net, folder / name, metadata=metadata)
     if scores:
         print(f"top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} % of {scores['num_images']} images")
     print(f"{folder / run_dir.WEIGHTS} written", flush=True)
 
 
-def metadata(config: TrainStudentConfig, work: StudentPass) -> dict[str, str]:
-    """What the files of weights say of themselves."""
-    names = work.replay.store.spec.teacher.get("class_names") if work.replay else list(work.catalog.class_names)
-    about: dict[str, Any] = {
+def weights_metadata(config: TrainStudentConfig, student_pass: StudentPass) -> dict[str, str]:
+    """The header of weights files: input, evaluation view, classes and provenance, as JSON."""
+    store = student_pass.replay.store if student_pass.replay else None
+    class_names = store.spec.teacher.get("class_names") if store else list(student_pass.catalog.class_names)
+    metadata: dict[str, Any] = {
         "mean": config.student.mean,
         "std": config.student.std,
         "crop": 1.0 if config.eval.full else config.eval.crop,
         "interpolation": config.eval.interpolation,
-        "provenance": provenance.student_record(work.catalog, work.replay.store if work.replay else None),
+        "provenance": provenance.student_record(student_pass.catalog, store),
     }
-    if names:
-        about["class_names"] = names
-    return {name: json.dumps(value) for name, value in about.items()}
+    if class_names:
+        metadata["class_names"] = class_names
+    return {name: json.dumps(value) for name, value in metadata.items()}
 
 
 PROGRAM = Program(main, "train_student", schema=TrainStudentConfig, about=__doc__, dry_run=dry_run.dry_run)

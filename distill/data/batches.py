@@ -1,9 +1,9 @@
-"""Datasets of batches of views: what the loader's workers do.
+"""Datasets whose items are batches of views: the work of the loader's workers.
 
     coordinates -> seeds (+ targets, where there is a store) -> ViewReader -> Batch
 
-Three datasets, one for each use: `TrainBatches` (student), `BlockBatches` (teacher) and `EvalBatches`. An index
-stands for a whole batch, so torch's DataLoader (see `loader`) only moves finished batches.
+Three datasets: `TrainBatches` (student), `BlockBatches` (teacher) and `EvalBatches` (evaluation). An index stands for a
+whole batch, so torch's DataLoader (see `loader`) only moves finished batches.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class TrainBatches(Dataset[Batch]):
         num_classes: int | None = None, epochs: tuple[int, ...] = (),
         verify: Callable[[Int64s, Int64s], str | None] | None = None,
     ) -> None:  # fmt: skip
-        """**Arguments:** `source` of seeds and targets; `num_classes` of the model; the stored `epochs` to go round
-        (none:
-        every epoch has views of its own). `verify(epochs, rows)` sees every batch's coordinates before they are
-        rendered; what it says becomes a warning of the batch."""
+        """**Arguments:** `source` of seeds and targets; `num_classes` of the model; `epochs`: the stored epochs,
+        repeated in turn (empty: every epoch has new views); `verify(epochs, rows)` is called before a batch is
+        rendered, and its message becomes a warning of the batch."""
         self.views = ViewReader(catalog, size=size, spec=spec, source=source, num_classes=num_classes)
         self.order, self.rank, self.source, self.epochs, self.verify = order, rank, source, epochs, verify
         self._remote = catalog.remote is not None
@@ -47,7 +46,7 @@ class TrainBatches(Dataset[Batch]):
         epochs, rows = self.order.batch(step, micro_batch=micro_batch, rank=self.rank)
         if self.epochs:
             epochs = np.array(self.epochs)[epochs % len(self.epochs)]
-        if self.views.pairs is not None:  # One epoch, whose groups lie in the order of their pairs.
+        if self.views.pairs is not None:  # One epoch; pairs are neighbours in the order.
             rows = self.views.pairs.rows_at(int(epochs[0]), rows)
         warning = self.verify(epochs, rows) if self.verify else None
         seeds, targets = self.source.read(epochs, rows)
@@ -55,7 +54,7 @@ class TrainBatches(Dataset[Batch]):
         return replace(batch, warnings=(warning,)) if warning else batch
 
     def _fetch_ahead(self, step: int) -> None:
-        """When a window of the order begins, requests its shards and those of the window after it."""
+        """At the begin of a window of the order, requests its shards and those of the next window."""
         if self._remote and (window := self.order.window_of(step)) != self._window:
             self._window = window
             for number in (window[1], window[1] + 1):
@@ -75,45 +74,44 @@ class BlockSlice:
 
 
 class BlockBatches(Dataset[list[Batch]]):
-    """The teacher's batches: every view of a block in the order of its rows; a batch for each of a slice's epochs, all
-    from one decoding of its images."""
+    """The teacher's batches: the views of a block in the order of its rows. An item has one batch per epoch of the
+    slice, all from one decoding of the images."""
 
     def __init__(
         self, catalog: Catalog, *, spec: ViewSpec, size: int, seed: int, rows_per_block: int, proof_rows: int
     ) -> None:
-        """**Arguments:** the first `proof_rows` rows of a block are digested."""
+        """**Arguments:** `seed` of the store; `proof_rows`: rows of a block whose pixels are digested."""
         self.source = DerivedSeeds(base=seed, num_samples=len(catalog))
         self.views = ViewReader(catalog, size=size, spec=spec, source=self.source)
         self.spec, self.rows_per_block, self.proof_rows = spec, rows_per_block, proof_rows
 
-    def __getitem__(self, place: BlockSlice) -> list[Batch]:
-        rows = np.arange(place.begin, place.end)
-        self.views.fetch_after(place.end)
-        epochs, every = np.repeat(np.array(place.epochs), len(rows)), np.tile(rows, len(place.epochs))
-        wanted = place.block * self.rows_per_block + self.proof_rows - place.begin
-        num_digests = max(0, min(len(rows), wanted))
-        batch = self.views.read(
-            epochs, every, self.source.seeds(epochs, every), num_digests=len(every) if num_digests else 0
-        )
-        return [self._of_epoch(batch, epoch, n, len(rows), num_digests) for n, epoch in enumerate(place.epochs)]
+    def __getitem__(self, block_slice: BlockSlice) -> list[Batch]:
+        begin, end, slice_epochs = block_slice.begin, block_slice.end, block_slice.epochs
+        self.views.fetch_after(end)
+        epochs, rows = np.repeat(np.array(slice_epochs), end - begin), np.tile(np.arange(begin, end), len(slice_epochs))
+        proof_end = block_slice.block * self.rows_per_block + self.proof_rows
+        num_digests = max(0, min(end, proof_end) - begin)
+        seeds = self.source.seeds(epochs, rows)
+        batch = self.views.read(epochs, rows, seeds, num_digests=len(rows) if num_digests else 0)
+        return [self._of_epoch(batch, epoch, n, end - begin, num_digests) for n, epoch in enumerate(slice_epochs)]
 
     def _of_epoch(self, batch: Batch, epoch: int, n: int, num_rows: int, num_digests: int) -> Batch:
-        """The n-th epoch of a batch of several."""
-        here = slice(n * num_rows, (n + 1) * num_rows)
+        """The n-th epoch of a batch of several epochs."""
+        part = slice(n * num_rows, (n + 1) * num_rows)
 
-        def part(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[here]
+        def part_of(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[part]
 
         return Batch(
-            epochs_b=batch.epochs_b[here],
-            rows_b=batch.rows_b[here],
-            seeds_b=batch.seeds_b[here],
-            pixels_bhwc=batch.pixels_bhwc[here],
-            labels_b=batch.labels_b[here],
-            weights_b=batch.weights_b[here],
-            partner_labels_b=part(batch.partner_labels_b),
-            mix_weights_b=part(batch.mix_weights_b),
-            digests=batch.digests[here][:num_digests],
+            epochs_b=batch.epochs_b[part],
+            rows_b=batch.rows_b[part],
+            seeds_b=batch.seeds_b[part],
+            pixels_bhwc=batch.pixels_bhwc[part],
+            labels_b=batch.labels_b[part],
+            weights_b=batch.weights_b[part],
+            partner_labels_b=part_of(batch.partner_labels_b),
+            mix_weights_b=part_of(batch.mix_weights_b),
+            digests=batch.digests[part][:num_digests],
             damage=tuple(damage for damage in batch.damage if damage.epoch == epoch),
         )
 

@@ -1,25 +1,24 @@
 """The catalog: the ordered list of all samples of a packed data set.
 
 A catalog is a folder of flat arrays that are memory-mapped, so that opening one costs the same for a thousand
-images and for fourteen million, and loader workers share its pages. Row `n` of every array describes sample `n`;
-the rows of one tar shard are consecutive. The folder `catalog/` beside the shards holds
+images and for fourteen million, and loader workers have the pages in common. Row `n` of every array describes sample
+`n`; the rows of one tar shard are consecutive. The folder `catalog/` beside the shards holds
 
     catalog.json      version, number of samples, class names, shards, fingerprint, packing options
     keys.bin          all keys, UTF-8, one after the other
     key_offsets.npy   (N + 1,) uint64   key n is keys.bin[key_offsets[n]:key_offsets[n + 1]]
     labels.npy        (N,) int32        index into the class names
-    offsets.npy       (N,) uint64       where the image's bytes begin in their shard
-    sizes.npy         (N,) uint32       their number
+    offsets.npy       (N,) uint64       offset of the image's bytes in their shard
+    sizes.npy         (N,) uint32       number of bytes
     digests.npy       (N,) uint64       XXH3-64 of the bytes
 
-The fingerprint covers class names, keys, labels and image bytes in their order, and not how they are spread over
+The fingerprint covers class names, keys, labels and image bytes in their order, but not how they are divided into
 shards. `pack` writes catalogs, `shards` reads images through them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ import xxhash
 from distill.data.remote import Cache, Remote, default_folder
 from distill.errors import DistillError
 from logitstore.storage import is_url
+from logitstore.storage.atomic import write_atomically
 
 VERSION = 1
 FOLDER = "catalog"
@@ -51,7 +51,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Many strings without an object for each: one text and where each begins."""
+    """Many strings without a Python object for each: one text and the offset of each string."""
 
     text: bytes
     """All strings in UTF-8, one after the other."""
@@ -75,10 +75,10 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """A packed data set, opened. Arrays are memory maps with one entry a row; none is copied into memory."""
+    """An opened data set. Arrays are memory maps with one entry per row; none is copied into memory."""
 
     path: Path
-    """The data set's folder: tar shards and `catalog/`. Of a remote data set, the folder of the cache it comes into."""
+    """The data set's folder: tar shards and `catalog/`. Of a remote data set, its folder in the cache."""
     class_names: tuple[str, ...]
     shards: tuple[Shard, ...]
     starts: npt.NDArray[np.int64]
@@ -91,18 +91,18 @@ class Catalog:
     key_offsets: npt.NDArray[np.uint64]
     key_bytes: npt.NDArray[np.uint8]
     remote: Remote | None = None
-    """Where shards are fetched from when they are not in `path`."""
+    """The source of shards that are not in `path`."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __reduce__(self) -> tuple[Callable[..., Catalog], tuple[Any, ...]]:
-        """Pickled as its place: a worker started by spawn maps the arrays again and copies none."""
-        return _restored, (self.path, self.remote, self.class_names, self.fingerprint)
+        """Pickled as its path: a worker started by spawn maps the arrays again and copies none."""
+        return _reopened, (self.path, self.remote, self.class_names, self.fingerprint)
 
     @property
     def where(self) -> str:
-        """The folder or URL that a person knows the data set by."""
+        """The folder or URL of the data set, for messages."""
         return self.remote.url if self.remote else str(self.path)
 
     @property
@@ -119,7 +119,7 @@ class Catalog:
         return int(np.searchsorted(self.starts, row, side="right")) - 1
 
     def key_hashes(self) -> npt.NDArray[np.uint64]:
-        """(N,) uint64 XXH3-64 of every key, as stores hold them."""
+        """(N,) uint64 XXH3-64 of every key, as in stores."""
         hashes = np.empty(len(self), np.uint64)
         for row in range(len(self)):
             begin, end = int(self.key_offsets[row]), int(self.key_offsets[row + 1])
@@ -129,7 +129,7 @@ class Catalog:
 
 def open_catalog(path: str | Path, *, cache: Cache | None = None) -> Catalog:
     """Opens the catalog of the data set packed at `path`, a folder or a URL. A remote catalog is fetched into `cache`
-    (default: as `Cache` and `default_folder` say); shards follow as they are read.
+    (default: `Cache` in `default_folder()`), its shards when they are read.
 
     **Raises:** `DistillError` if there is none, if it is of a newer version, or if its parts disagree.
     """
@@ -140,8 +140,8 @@ def open_catalog(path: str | Path, *, cache: Cache | None = None) -> Catalog:
 
 
 def _fetched(remote: Remote) -> Path:
-    """The folder of the cache that holds the remote data set's catalog. Another catalog on the same URL has another
-    folder, so that nothing old is taken for new."""
+    """The folder of the cache with the remote data set's catalog. Another catalog at the same URL has another folder,
+    so that old files are never used for new data."""
     try:
         head = remote.read(f"{FOLDER}/catalog.json")
         folder = remote.cache.folder / xxhash.xxh3_128(remote.url.encode() + b"\0" + head).hexdigest()
@@ -153,9 +153,7 @@ def _fetched(remote: Remote) -> Path:
         ) from None
     except OSError as error:
         raise DistillError(f"cannot write the cache {remote.cache.folder} ({error}): set data.cache") from None
-    part = folder / FOLDER / f"catalog.json.{os.getpid()}.part"
-    part.write_bytes(head)
-    part.rename(folder / FOLDER / "catalog.json")
+    write_atomically(folder / FOLDER / "catalog.json", head)
     return folder
 
 
@@ -168,7 +166,7 @@ def _open(path: Path) -> Catalog:
     except FileNotFoundError:
         raise DistillError(
             f"{path} has no {FOLDER}/catalog.json: it is not a packed data set, or its packing did not finish. "
-            "Start the same `python -m distill.pack SRC DST` again, which goes on, or pack into a new folder"
+            "Start the same `python -m distill.pack SRC DST` again, which resumes it, or pack into a new folder"
         ) from None
     except json.JSONDecodeError as error:
         raise DistillError(f"{folder / 'catalog.json'} is not valid JSON ({error}): pack the data set again") from None
@@ -192,7 +190,7 @@ def _open(path: Path) -> Catalog:
     )
 
 
-def _restored(path: Path, remote: Remote | None, class_names: tuple[str, ...], fingerprint: str) -> Catalog:
+def _reopened(path: Path, remote: Remote | None, class_names: tuple[str, ...], fingerprint: str) -> Catalog:
     catalog = _open(path)
     if catalog.fingerprint != fingerprint:
         raise DistillError(f"{path} was replaced by another data set while it was in use")
@@ -213,8 +211,7 @@ def write_catalog(
 ) -> str:
     """Writes the catalog folder under `path`, `catalog.json` last, and returns the fingerprint.
 
-    **Arguments:** one entry a row in `keys` and each array; `options` is kept for the reader as a record of how
-    the data set was packed.
+    **Arguments:** `keys` and every array have one entry per row; `options` is a record of how the data set was packed.
     """
     folder = path / FOLDER
     folder.mkdir()
@@ -231,9 +228,7 @@ def write_catalog(
         "shards": [{"name": s.name, "num_rows": s.num_rows, "size_bytes": s.size_bytes} for s in shards],
         "options": options,
     }
-    part = folder / "catalog.json.part"
-    part.write_text(json.dumps(head, indent=1))
-    part.rename(folder / "catalog.json")
+    write_atomically(folder / "catalog.json", json.dumps(head, indent=1))
     return str(head["fingerprint"])
 
 

@@ -1,6 +1,6 @@
-"""What becomes of images that cannot be read: the run stops, or it leaves them out and logs them.
+"""The policy for images that cannot be read: the run stops, or it leaves them out and logs them.
 
-Lines are appended by every process to its own file, `FILE.rankR`, so nothing that was logged is lost.
+Every process appends to a file of its own, `FILE.rankR`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ class DamageLog:
         self._warned = False
 
     def record(self, batch: Batch) -> None:
-        """Logs a batch's damage and prints the first warning. **Raises:** `DamagedImage` for the first image that could
-        not be read, under `stop`: that ends the run."""
+        """Logs the damage of a batch and prints the first warning of all batches.
+
+        **Raises:** `DamagedImage`, under `stop`, for an image that could not be read; it ends the run.
+        """
         for warning in batch.warnings[: not self._warned]:
             self._warned = True
             print(f"warning: {warning}", flush=True)
@@ -36,7 +38,7 @@ class DamageLog:
             )
         if not batch.damage:
             return
-        lines = [json.dumps({"epoch": one.epoch, "row": one.row, "error": one.message}) for one in batch.damage]
+        lines = [json.dumps({"epoch": d.epoch, "row": d.row, "error": d.message}) for d in batch.damage]
         self.num_damaged += len(lines)
         try:
             with self.path.open("a") as file:
@@ -45,7 +47,7 @@ class DamageLog:
             raise DistillError(f"cannot write {self.path}: {error.strerror}") from None
 
     def summary(self) -> str | None:
-        """A sentence about what was left out by this process, if anything was."""
+        """A sentence on the images that this process left out; None if there are none."""
         if not self.num_damaged:
             return None
         return f"{self.num_damaged} damaged images were left out: {self.path} lists them"

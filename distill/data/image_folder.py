@@ -1,10 +1,9 @@
-"""An image folder, a sub-folder a class, read as it lies: for evaluation, without packing.
+"""An image folder with one sub-folder per class, read without packing: for evaluation.
 
     folder/class/image.jpg  ->  rows in sorted order, classes numbered as `pack` numbers them
 
-What a `Catalog` and a `ShardReader` are to packed data, `ImageFolder` and `ImageFolderReader` are here. Nothing is
-recorded of the files, so nothing but their decoding tells damage, and there is no fingerprint: training wants packed
-data.
+`ImageFolder` and `ImageFolderReader` correspond to `Catalog` and `ShardReader` of packed data. There are no digests of
+the files, so only decoding detects damage, and no fingerprint: training needs packed data.
 """
 
 from __future__ import annotations
@@ -48,11 +47,11 @@ class ImageFolder:
 
 
 Images = Catalog | ImageFolder
-"""Labelled images that can be evaluated on."""
+"""Labelled images to evaluate on."""
 
 
 def is_packed(path: str) -> bool:
-    """Whether a path is to be opened as packed data: a URL, a data set with its catalog, or nothing that is there."""
+    """Whether a path is opened as packed data: a URL, a folder with a catalog, or a path that is no folder."""
     return is_url(path) or (Path(path) / FOLDER).exists() or not Path(path).is_dir()
 
 

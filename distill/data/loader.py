@@ -1,6 +1,6 @@
 """Runs a dataset of batches in worker processes.
 
-An error that a user can mend arrives as it was raised in the worker, without the loader's wrapping.
+An error that a user can fix is raised as in the worker, without the loader's wrapping.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distill.errors import DistillError
 Item = TypeVar("Item")
 
 START_SECONDS = 60.0
-"""Workers that have not begun by then are taken to hang."""
+"""Workers that have not started by then are considered hung."""
 _TRIES = 3
 _PAUSE_SECONDS = 0.002
 
@@ -30,11 +30,13 @@ _PAUSE_SECONDS = 0.002
 def load(
     dataset: Dataset[Item], indices: Iterable[Any], *, workers: int, prefetch: int = 2, pin: bool = False
 ) -> Iterator[Item]:
-    """The items of a dataset at the given indices, in their order, made by `workers` processes.
+    """The items of a dataset at the given indices, in order, made by `workers` processes (0: in this process).
 
-    **Arguments:** `prefetch`: items each worker is ahead; `pin`: into page-locked memory.
+    **Arguments:** `prefetch`: items that each worker prepares ahead; `pin`: into page-locked memory.
+
+    **Raises:** the `DistillError` or `logitstore.StoreError` of an item; `DistillError` if workers do not start.
     """
-    begun, sampler = multiprocessing.RawArray("b", workers), _Indices(indices)
+    started, sampler = multiprocessing.RawArray("b", workers), _Indices(indices)
     loader = DataLoader(
         _Guarded(dataset),
         batch_size=None,
@@ -42,60 +44,60 @@ def load(
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
-        worker_init_fn=partial(_begin, begun),
-        # Its own: the loader draws from it when it starts, which in the global one would move the random numbers of
+        worker_init_fn=partial(_start_worker, started),
+        # The loader draws from it when it starts. Drawing from the global generator would change the random numbers of
         # the first step of a resumed run.
         generator=torch.Generator(),
     )
-    for item in _start(loader, sampler, begun):
+    for item in _started_items(loader, sampler, started):
         if isinstance(item, Exception):
             raise item
         yield item
 
 
-def _start(loader: DataLoader[Any], indices: _Indices, begun: Any) -> Iterator[Any]:
-    """The loader's items, from workers that have all begun.
+def _started_items(loader: DataLoader[Any], indices: _Indices, started: Any) -> Iterator[Any]:
+    """The loader's items, once all its workers have started.
 
     A child forked from a process with native threads can hang before its first line: that of CPython 3.11 does if a
     thread, one of gloo's say, enters Python at the moment of the fork (`PyOS_AfterFork_Child`; 3.12 is free of it). So
-    workers that do not begin are replaced by others.
+    workers that do not start are replaced.
 
-    **Arguments:** `begun`: a byte of shared memory for each worker, which sets it. **Raises:** `DistillError`.
+    **Arguments:** `started`: a byte of shared memory per worker, which sets it. **Raises:** `DistillError`.
     """
     for _ in range(_TRIES):
-        begun[:] = [0] * len(begun)
+        started[:] = [0] * len(started)
         others, items = set(multiprocessing.active_children()), iter(loader)
         workers = set(multiprocessing.active_children()) - others
         deadline = time.monotonic() + START_SECONDS
-        while not all(begun) and time.monotonic() < deadline and all(worker.is_alive() for worker in workers):
+        while not all(started) and time.monotonic() < deadline and all(worker.is_alive() for worker in workers):
             time.sleep(_PAUSE_SECONDS)
-        if all(begun) or not all(worker.is_alive() for worker in workers):  # Of one that ended torch has more to say.
-            indices.forget()
+        if all(started) or not all(worker.is_alive() for worker in workers):  # torch reports a worker that ended.
+            indices.stop_recording()
             return items
-        del items  # Those that have begun end, and torch watches no longer over the others.
+        del items  # Ends the workers that have started; torch no longer watches the others.
         for worker in workers:
             worker.kill()
             worker.join()
     raise DistillError(
-        f"loader workers did not begin within {START_SECONDS:g} s, {_TRIES} times: the machine is overloaded, or "
-        "processes hang when they start. Try fewer data.workers; 0 takes none"
+        f"loader workers did not start within {START_SECONDS:g} s, {_TRIES} times: the machine is overloaded, or "
+        "processes hang when they start. Try fewer data.workers; 0 loads in the main process"
     )
 
 
-def _begin(begun: Any, worker: int) -> None:
-    """Says that a worker has begun, and makes it deaf to the signals by which a scheduler asks a pass to stop: it sends
-    them to every process of a job, and the worker is needed until the pass has come to a good place. It ends when its
-    parent tells it or ends."""
+def _start_worker(started: Any, worker: int) -> None:
+    """Reports that a worker has started, and makes it ignore the signals by which a scheduler asks a job to stop: they
+    are sent to every process of the job, and the pass needs its workers until it stops by itself. A worker ends when
+    the loader or its parent process ends."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    begun[worker] = 1
+    started[worker] = 1
 
 
 @atexit.register
 def _end_workers() -> None:
-    """Ends workers that are left when this process ends, after an error say: it would send them SIGTERM, to which they
-    are deaf, and wait for ever. Runs before that, because it was registered after it. From now on torch's handler would
-    call that a fault, with a traceback after the program's last word."""
+    """Kills workers that still run when this process ends, for example after an error. multiprocessing's own exit
+    handler would send them SIGTERM, which they ignore, and wait for ever; this one runs first, because it is registered
+    later. torch's SIGCHLD handler would report the killed workers as an error."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
@@ -114,18 +116,19 @@ class _Guarded(Dataset[Any]):
 
 
 class _Indices(torch.utils.data.Sampler[Any]):
-    """Hands out indices; again from the first one if it is asked anew, until it is told to forget them."""
+    """Yields indices and records them. A new iteration begins with the recorded ones, so that a loader can be started
+    again."""
 
     def __init__(self, indices: Iterable[Any]) -> None:
         self._rest = iter(indices)
-        self._handed: list[Any] | None = []
+        self._recorded: list[Any] | None = []
 
     def __iter__(self) -> Iterator[Any]:
-        yield from tuple(self._handed or ())
+        yield from tuple(self._recorded or ())
         for index in self._rest:
-            if self._handed is not None:
-                self._handed.append(index)
+            if self._recorded is not None:
+                self._recorded.append(index)
             yield index
 
-    def forget(self) -> None:
-        self._handed = None
+    def stop_recording(self) -> None:
+        self._recorded = None

@@ -1,7 +1,7 @@
 """The seed of every view: derived from its coordinate, or read from a store.
 
-A view's coordinate is (stored epoch, row). Both sources give the seeds of many coordinates as one array, and what else
-is known of the views: a store has their targets. Nothing else in the project makes or looks up a seed.
+The coordinate of a view is (stored epoch, row). Both sources give the seeds of many coordinates as one array; a store
+also gives their targets. Seeds are derived and read nowhere else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from distill.targets.sparse import SparseTargets
 
 Seeds = npt.NDArray[np.uint64]
 
-_ROOM = 2**40
+_VIEWS_PER_BASE = 2**40
 
 
 class SeedSource(Protocol):
@@ -30,7 +30,7 @@ class SeedSource(Protocol):
         ...
 
     def read(self, epochs: Int64s, rows: Int64s) -> tuple[Seeds, SparseTargets | None]:
-        """The same with the views' targets, (n, k), where there are any."""
+        """The seeds, and the views' targets, (n, k), where there is a store."""
         ...
 
 
@@ -38,8 +38,8 @@ class SeedSource(Protocol):
 class DerivedSeeds:
     """base * 2**40 + epoch * N + row, modulo 2**64.
 
-    Seeds that count up compress to next to nothing, and the generator they key is counter-based: made for keys that
-    differ in one bit. Stores of up to 2**40 views with different bases share no seed.
+    Consecutive seeds compress to almost nothing, and the generator that they key is counter-based, built for keys that
+    differ in one bit. Stores of up to 2**40 views with different bases have no seed in common.
     """
 
     base: int
@@ -47,7 +47,7 @@ class DerivedSeeds:
     """N."""
 
     def seeds(self, epochs: Int64s, rows: Int64s) -> Seeds:
-        first = np.uint64(self.base * _ROOM % 2**64)
+        first = np.uint64(self.base * _VIEWS_PER_BASE % 2**64)
         return epochs.astype(np.uint64) * np.uint64(self.num_samples) + rows.astype(np.uint64) + first
 
     def read(self, epochs: Int64s, rows: Int64s) -> tuple[Seeds, None]:
@@ -56,7 +56,7 @@ class DerivedSeeds:
 
 @dataclass(frozen=True, slots=True)
 class StoredViews:
-    """Seeds and targets as a store holds them."""
+    """Seeds and targets from a store."""
 
     store: logitstore.Store
 
@@ -67,16 +67,16 @@ class StoredViews:
         """**Raises:** a `logitstore.StoreError` for a block that is missing or damaged."""
         order, parts = [], []
         for epoch in np.unique(epochs).tolist():
-            at = np.flatnonzero(epochs == epoch)
-            order.append(at)
-            parts.append(self.store.read(epoch=epoch, rows=rows[at]))
+            positions = np.flatnonzero(epochs == epoch)
+            order.append(positions)
+            parts.append(self.store.read(epoch=epoch, rows=rows[positions]))
         back = np.argsort(np.concatenate(order))
 
-        def gathered(name: str) -> npt.NDArray[np.generic]:
+        def joined(name: str) -> npt.NDArray[np.generic]:
             return np.asarray(np.concatenate([getattr(part, name) for part in parts])[back])
 
-        targets = SparseTargets(*(torch.from_numpy(gathered(name)) for name in ("indices", "logprobs", "tail")))
-        return gathered("seeds").astype(np.uint64, copy=False), targets
+        targets = SparseTargets(*(torch.from_numpy(joined(name)) for name in ("indices", "logprobs", "tail")))
+        return joined("seeds").astype(np.uint64, copy=False), targets
 
 
 def as_int64(seeds: Seeds) -> torch.Tensor:
@@ -85,5 +85,5 @@ def as_int64(seeds: Seeds) -> torch.Tensor:
 
 
 def as_uint64(seeds_b: torch.Tensor) -> Seeds:
-    """Back from `as_int64`."""
+    """The inverse of `as_int64`."""
     return seeds_b.numpy().view(np.uint64)

@@ -1,8 +1,8 @@
 """Reads images out of tar shards by row.
 
-The catalog knows where each image's bytes lie in its shard, so a read is one positioned read, in any order, from
-any process. Every read is held against the digest taken when the data set was packed: damage on disk is found
-here, named, and never becomes a picture. Shards of a remote data set are fetched into the cache first.
+The catalog has the offset of each image in its shard, so an image is one positioned read, in any order, from any
+process. Every read is compared with the digest from packing, so damage on disk is an error that names the image and
+never reaches training. Shards of a remote data set are first fetched into the cache.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _MAX_OPEN = 64
 
 
 class ShardReader:
-    """Open tar shards of one data set. Keeps at most 64 files open; opens them on first use, so that a reader made
-    before a loader forks is safe in every worker. Not for use by two threads at once."""
+    """Open tar shards of one data set, at most 64 at a time. Files are opened at first use, so a reader made before a
+    loader forks is safe in every worker. Not thread-safe."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -32,7 +32,7 @@ class ShardReader:
     def read(self, row: int) -> bytes:
         """The bytes of row `row`'s image as they were packed.
 
-        **Raises:** `DamagedImage` if they are not; `DistillError` if the shard cannot be opened.
+        **Raises:** `DamagedImage` if they have changed; `DistillError` if the shard cannot be opened.
         """
         data = self._bytes(row)
         if self.catalog.remote and xxhash.xxh3_64_intdigest(data) != int(self.catalog.digests[row]):
@@ -46,16 +46,16 @@ class ShardReader:
         return data
 
     def fetch_ahead(self, ranges: list[tuple[int, int]]) -> None:
-        """Begins to fetch the shards that hold some ranges of rows, in a thread; of a remote data set only."""
+        """Starts fetching the shards of some ranges of rows, in a thread; does nothing for local data."""
         catalog = self.catalog
         if not catalog.remote:
             return
         shards = {s for first, end in ranges for s in range(catalog.shard_of(first), catalog.shard_of(end - 1) + 1)}
-        wanted = [catalog.shards[s] for s in sorted(shards) if not (catalog.path / catalog.shards[s].name).exists()]
-        # Each worker begins elsewhere, so that together they fetch different ones.
-        turn = os.getpid() % max(1, len(wanted))
-        wanted = wanted[turn:] + wanted[:turn]
-        catalog.remote.fetch_ahead([(shard.name, catalog.path / shard.name, shard.size_bytes) for shard in wanted])
+        absent = [catalog.shards[s] for s in sorted(shards) if not (catalog.path / catalog.shards[s].name).exists()]
+        # Each worker starts at another shard, so that together they fetch different ones.
+        first = os.getpid() % max(1, len(absent))
+        absent = absent[first:] + absent[:first]
+        catalog.remote.fetch_ahead([(shard.name, catalog.path / shard.name, shard.size_bytes) for shard in absent])
 
     def where(self, row: int) -> str:
         """Names a row for messages: row, key and shard."""
@@ -95,16 +95,16 @@ class ShardReader:
     def _fetched(self, shard: int) -> int:
         """A remote shard, opened in the cache; it may be removed there between fetching and opening."""
         assert self.catalog.remote
-        about = self.catalog.shards[shard]
-        path = self.catalog.path / about.name
+        entry = self.catalog.shards[shard]
+        path = self.catalog.path / entry.name
         while True:
             try:
-                self.catalog.remote.fetch(about.name, path, size_bytes=about.size_bytes)
-                os.utime(path)  # Read just now.
+                self.catalog.remote.fetch(entry.name, path, size_bytes=entry.size_bytes)
+                os.utime(path)  # The cache removes the files that were read longest ago.
                 return os.open(path, os.O_RDONLY)
             except FileNotFoundError as error:
                 if str(error.filename) != str(path):
-                    raise DistillError(f"the shard is not there ({error}): publish it again") from None
+                    raise DistillError(f"the shard does not exist ({error}): publish it again") from None
             except OSError as error:
                 raise DistillError(f"the shard cannot be fetched into {path}: {error}") from None
 

@@ -1,11 +1,9 @@
-"""From coordinates and seeds to a batch of uint8 images: bytes from a shard, header, view, pixels, and mixing in pairs.
+"""From coordinates and seeds to a batch of uint8 images: bytes from a shard, header, view, pixels, mixing in pairs.
 
-    row -> bytes -> header (size) -+-> view = draw(spec, seed, size) -> pixels = render(image, view) -> mixed with
-    partner
+    row -> bytes -> header (size) -+-> view = draw(spec, seed, size) -> pixels = render(image, view) -> mix_pixels
     seed --------------------------+
 
-However many views of an image are wanted at once (several epochs, or as its own and as another's partner), its bytes
-are read, and its pixels decoded, once.
+An image that is needed for several views at once (of several epochs, or also as a partner) is read and decoded once.
 """
 
 from __future__ import annotations
@@ -54,13 +52,12 @@ class ViewReader:
         self, images: Images, *, size: int, spec: ViewSpec | EvalSpec, source: SeedSource | None = None,
         num_classes: int | None = None,
     ) -> None:  # fmt: skip
-        """**Arguments:** `size` in pixels; `source` of the seeds, which training views need; `num_classes` of the
-        model:
-        labels of a data set with another number are unknown to it."""
+        """**Arguments:** `size` in pixels; `source` of the seeds, for training views; `num_classes` of the model: the
+        labels of a data set with another number of classes are unknown to it."""
         self.images, self.size, self.spec = images, size, spec
         self.reader = ImageFolderReader(images) if isinstance(images, ImageFolder) else ShardReader(images)
         self.pairs: Pairs | None = None
-        """Where views are mixed."""
+        """None: views are not mixed."""
         if isinstance(spec, ViewSpec):
             assert source is not None
             self.source: SeedSource = source
@@ -73,12 +70,12 @@ class ViewReader:
         self._ahead = -1
 
     def fetch_ahead(self, ranges: list[tuple[int, int]]) -> None:
-        """Of a remote data set: begins to fetch the shards that hold some ranges of rows."""
+        """Of a remote data set: starts fetching the shards of some ranges of rows."""
         if isinstance(self.reader, ShardReader):
             self.reader.fetch_ahead(ranges)
 
     def fetch_after(self, row: int) -> None:
-        """Of a remote data set read in order: begins to fetch the shards from a row on that come next."""
+        """Of a remote data set read in order: starts fetching the next shards, from the one of `row` on."""
         catalog = self.images
         if isinstance(catalog, Catalog) and catalog.remote and row < len(catalog):
             shard = catalog.shard_of(row)
@@ -88,10 +85,10 @@ class ViewReader:
                 self.fetch_ahead([(row, int(catalog.starts[last + 1]))])
 
     def read(self, epochs: Int64s, rows: Int64s, seeds: Seeds, *, num_digests: int = 0) -> Batch:
-        """The views of some coordinates, each with its seed, (n,). Where the spec mixes, a row whose partner is not
-        among the rows costs its partner's rendering too.
+        """The views at n coordinates, each with its seed, (n,) arrays. Where the spec mixes and a row's partner is not
+        among the rows, the partner is rendered too.
 
-        **Arguments:** the first `num_digests` images are digested.
+        **Arguments:** `num_digests`: images, from the first, whose pixels are digested.
 
         **Returns:** a `Batch` without targets. An image that cannot be read is grey, has weight 0 and is in `damage`.
         """
@@ -117,7 +114,7 @@ class ViewReader:
     def _with_partners(
         self, own: Sequence[Coordinate], others: Sequence[Coordinate], seeds: Seeds
     ) -> dict[Coordinate, int]:
-        """The seed of each coordinate and of each partner's, looked up where it is not given."""
+        """The seed of each coordinate and of its partner's, read from the source where it is not given."""
         seed_of = dict(zip(own, seeds.tolist(), strict=True))
         if missing := [at for at in dict.fromkeys(others) if at not in seed_of]:
             epochs, rows = np.array(missing, np.int64).T
@@ -125,7 +122,7 @@ class ViewReader:
         return seed_of
 
     def _rendered(self, seed_of: dict[Coordinate, int]) -> tuple[dict[Coordinate, Pixels], list[Damage]]:
-        """The view of each coordinate whose image can be read, and the damage of the others."""
+        """The rendered view of each coordinate whose image can be read, and the damage of the others."""
         by_row: dict[int, list[Coordinate]] = {}
         for at in seed_of:
             by_row.setdefault(at[1], []).append(at)
@@ -172,7 +169,7 @@ def _draw_eval(spec: EvalSpec, seed: int, size: tuple[int, int]) -> View:
 
 
 def _mixed(own: Pixels | None, other: Pixels | None, mixing: Mixing | None) -> Pixels | None:
-    """None where one of the two cannot be read: then there is no mixed image either."""
+    """The mixed image; None where one of the two images could not be read."""
     if own is None or other is None:
         return None
     return own if mixing is None else np.asarray(mix_pixels(own, other, mixing))

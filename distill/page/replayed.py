@@ -68,7 +68,7 @@ def replay_availability(store: logitstore.Store, config: GalleryConfig) -> Repla
     digest, stored_digest = view_digest(spec), store.spec.software.get("views", {}).get("digest", "")
     notices = []
     if stored_digest and digest != stored_digest:
-        text = explain_digest(store, here=digest, there=stored_digest)
+        text = explain_digest(store, digest=digest, stored=stored_digest)
         notices.append(Notice("warning", f"The views shown may not be what the teacher saw: {text}."))
     return ReplayAvailability(
         catalog=catalog, verifier=ProofVerifier(store, spec, catalog, size=size), size=size, notices=tuple(notices)

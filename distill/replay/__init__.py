@@ -1,4 +1,6 @@
-"""Replaying a store: is it about this data, is it complete, and do its views come out here as the teacher saw them?
+"""Replaying a store: whether it belongs to this data, is complete, and its views render here as they did for the
+teacher.
 
-open_store  opens a store for training     proofs  views rendered again and held against the store's digests
+open_store  opens a store for training             proofs  views rendered again and compared with the store's proofs
+dataset     a store as a torch dataset, for training loops outside this project
 """

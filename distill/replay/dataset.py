@@ -1,11 +1,11 @@
-"""A store and its data set as a map-style `torch.utils.data.Dataset`, for training loops of one's own.
+"""A store and its data set as a map-style `torch.utils.data.Dataset`, for any training loop.
 
     dataset = ViewDataset("teacher.zarr", "packed/train", image_size=224)
     loader = torch.utils.data.DataLoader(dataset, batch_sampler=EpochSampler(dataset, batch_size=64), num_workers=2)
     for batch in loader:  # a ViewItem whose tensors have a first axis
         loss_b = soft_target_loss(net(normalise(batch.image)), batch.target)
 
-The views are those the teacher saw, to the last bit; `distill.train_student` is given the same.
+The views are those that the teacher saw, to the last bit; `distill.train_student` uses the same.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from distill.views import EncodedImage, View, describe, describe_mix, draw, draw
 
 
 class ViewItem(NamedTuple):
-    """One view and what the teacher predicted for it; in a collated batch every tensor has a first axis b."""
+    """One view and the teacher's targets for it; in a collated batch every tensor has a first axis b."""
 
     image: Tensor
     """(size, size, 3) uint8 RGB; grey where the image could not be read (`damaged="skip"`)."""
     target: SparseTargets
-    """(k,) indices, (k,) log-probabilities, () log of the mass outside."""
+    """(k,) indices, (k,) log-probabilities, () log of the mass outside the top-k."""
     weight: Tensor
-    """() float32: 0 for a view to leave out (damaged, now or for the teacher), else 1."""
+    """() float32: 0 for a view to leave out, because its image was damaged, now or for the teacher; else 1."""
     label: Tensor
     """() int64, -1 unknown; of a mixed view the label of its own image."""
     row: Tensor
@@ -54,8 +54,8 @@ class ViewItem(NamedTuple):
 class ViewDataset(Dataset[ViewItem]):
     """Every view of a store's complete epochs. Item i is the view of row i % N in the (i // N)-th of them.
 
-    It may be forked and pickled (workers by fork and by spawn), holds no open files of the store, and reads a whole
-    list of indices at once where the loader asks so.
+    It can be forked and pickled (loader workers by fork and by spawn) and holds no open files of the store. A batch of
+    indices is read at once (`__getitems__`).
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class ViewDataset(Dataset[ViewItem]):
         """**Arguments**
 
         - `store`: a path or URL, or a store opened by `logitstore.open`.
-        - `dataset`: path or URL of the packed data set that the store was made from.
-        - `image_size`: side of the images in pixels; need not be the teacher's.
-        - `epochs`: `complete`, the epochs that are whole; `all`, every stored epoch must be.
-        - `check`: `strict`, views that would not come out as the teacher saw them are an error, at the start and when a
-          block is first read; `warn`; `off`.
-        - `damaged`: `stop`, an image that cannot be read raises; `skip`, its weight is 0.
+        - `dataset`: the packed data set that the store was made from: a path, a URL, or an open `Catalog`.
+        - `image_size`: side of the images in pixels; it may differ from the teacher's.
+        - `epochs`: `complete`, the complete stored epochs; `all`, every stored epoch, which must be complete.
+        - `check`: whether views are verified to render as they did for the teacher, at the start and when a block is
+          first read. At a difference `strict` raises and `warn` warns; `off`: no verification.
+        - `damaged`: an image that cannot be read is an error (`stop`) or gets weight 0 (`skip`).
 
-        **Raises:** `DistillError` or a `logitstore.StoreError` if the store is of other data, has no complete epoch, or
-        does not replay here.
+        **Raises:** `DistillError` or a `logitstore.StoreError` if the store belongs to other data, has no complete
+        epoch, or does not replay here.
         """
         catalog = dataset if isinstance(dataset, Catalog) else open_catalog(dataset)
         path = store.path if isinstance(store, logitstore.Store) else str(store)
@@ -102,7 +102,7 @@ class ViewDataset(Dataset[ViewItem]):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Of the teacher's classes, where the store knows them."""
+        """The names of the teacher's classes; None where the store has none."""
         names = self.store.spec.teacher.get("class_names")
         return tuple(names) if names else None
 
@@ -110,13 +110,13 @@ class ViewDataset(Dataset[ViewItem]):
         return len(self.epochs) * len(self.catalog)
 
     def index(self, epoch: int, row: int) -> int:
-        """The item of a row in a stored epoch. **Raises:** `IndexError`."""
+        """The index of the item of a row in a stored epoch. **Raises:** `IndexError`."""
         if epoch not in self.epochs or not 0 <= row < len(self.catalog):
             raise IndexError(f"no view of epoch {epoch} row {row}: epochs {self.epochs}, {len(self.catalog)} rows")
         return self.epochs.index(epoch) * len(self.catalog) + row
 
     def coordinates(self, indices: Sequence[int]) -> tuple[Int64s, Int64s]:
-        """Stored epochs and rows, (n,) int64 each, of some items. **Raises:** `IndexError`."""
+        """Stored epochs and rows, (n,) int64 each, of n items. **Raises:** `IndexError`."""
         numbers = np.asarray(indices, np.int64)
         if len(numbers) and not (-len(self) <= numbers.min() and numbers.max() < len(self)):
             raise IndexError(f"items are 0 to {len(self) - 1}, got {numbers.min()} to {numbers.max()}")
@@ -127,7 +127,7 @@ class ViewDataset(Dataset[ViewItem]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[ViewItem]:
-        """The items of a whole batch: the store is read once, and images that several of them need are decoded once."""
+        """The items of a batch. The store is read once, and an image that several items need is decoded once."""
         epochs, rows = self.coordinates(indices)
         if self._verify and (warning := self._verify(epochs, rows)):
             warnings.warn(warning, stacklevel=2)
@@ -143,13 +143,13 @@ class ViewDataset(Dataset[ViewItem]):
         ]
 
     def view(self, index: int) -> View:
-        """The drawn parameters of an item's own image."""
+        """The parameters of an item's view, without mixing."""
         epochs, rows = self.coordinates([index])
         image = EncodedImage(self.views.reader.read(int(rows[0])))
         return draw(self.spec, int(self.source.seeds(epochs, rows)[0]), image.size)
 
     def describe(self, index: int) -> list[str]:
-        """The same in words, a line each, and what the view is mixed with."""
+        """The parameters as text, one per line, and how the view is mixed."""
         lines, pairs = list(describe(self.view(index))), self.views.pairs
         if pairs is None:
             return lines
@@ -164,8 +164,9 @@ class ViewDataset(Dataset[ViewItem]):
 class EpochSampler(Sampler[list[int]]):
     """The order of `distill.train_student` over a `ViewDataset`, as a DataLoader's `batch_sampler`.
 
-    Rows are shuffled within windows of a few tar shards, so that reads stay local, and dealt to the ranks; rows that do
-    not fill a last step are left out of that epoch. Training may be longer than the store: its epochs come round again.
+    Rows are shuffled within windows of a few tar shards, so that reads stay local, and divided among the ranks. Rows
+    that do not fill a last step are left out of the epoch. Training may be longer than the store: its epochs repeat in
+    turn.
 
         for epoch in range(num_epochs):
             sampler.set_epoch(epoch)
@@ -177,7 +178,8 @@ class EpochSampler(Sampler[list[int]]):
         world: int | None = None, accumulate: int = 1, window_shards: int = 16,
     ) -> None:  # fmt: skip
         """**Arguments:** `batch_size` of one micro-batch of one rank; `rank` and `world` (default: those of
-        `torch.distributed`, where it is initialised); `accumulate`: micro-batches of an optimiser step.
+        `torch.distributed`, where it is initialised); `accumulate`: micro-batches per optimiser step; `window_shards`:
+        tar shards that are shuffled together.
 
         **Raises:** `UsageError` where the rows do not fill one step.
         """
@@ -196,11 +198,11 @@ class EpochSampler(Sampler[list[int]]):
         self._epoch, self._step = 0, 0
 
     def set_epoch(self, epoch: int, *, step: int = 0) -> None:
-        """The epoch that the next iteration gives, from one of its optimiser steps on: that is all of resuming."""
+        """Sets the epoch of the next iteration, and its first optimiser step: a run is resumed by this call alone."""
         self._epoch, self._step = epoch, step
 
     def __len__(self) -> int:
-        """Micro-batches of a whole epoch."""
+        """Micro-batches per epoch, of one rank."""
         return self.order.steps_per_epoch * self.order.accumulate
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -208,10 +210,10 @@ class EpochSampler(Sampler[list[int]]):
         for index in self.order.indices(first + self._step, first + self.order.steps_per_epoch):
             step, micro_batch = divmod(index, self.order.accumulate)
             epochs, rows = self.order.batch(step, micro_batch=micro_batch, rank=self.rank)
-            numbers = epochs % len(self.dataset.epochs)
+            stored = epochs % len(self.dataset.epochs)  # Position among the store's complete epochs.
             if pairs := self.dataset.views.pairs:
-                rows = pairs.rows_at(self.dataset.epochs[int(numbers[0])], rows)
-            yield (numbers * len(self.dataset.catalog) + rows).tolist()
+                rows = pairs.rows_at(self.dataset.epochs[int(stored[0])], rows)
+            yield (stored * len(self.dataset.catalog) + rows).tolist()
 
 
 def _rank_and_world() -> tuple[int, int]:

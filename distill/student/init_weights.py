@@ -1,6 +1,6 @@
-"""Where fine-tuning starts: the weights of a file in the student, its head and its windows changed where asked for.
+"""Initial weights of the student from a file, as in fine-tuning, with a new head or other windows where set.
 
-A step of making the student (`student_pass.make_training`); the changes themselves are `models.load_weights`'s.
+Called by `setup.make_training`; `models.load_weights` makes the changes.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from distill.config import TrainStudentConfig
 from distill.models.weights import class_maps
 
 SOURCE = "imagenet_22k"
-"""The classes of the published pretraining, from which heads are re-mapped: 21,841 WordNet ids."""
+"""Classes of the published pretraining, 21,841 WordNet ids, from which heads are mapped."""
 
 
 def load_init_weights(net: models.TinyViT, config: TrainStudentConfig) -> None:
-    """Gives `net` the weights of `student.init`.
+    """Loads the weights of `student.init` into `net`.
 
-    With `student.init_classes=map` row i of its head comes from the row of the same WordNet id in the file's: i's id is
-    the name of the data set's class i where these are ids (ImageNet's folders), else that of ImageNet-1k. A class that
-    the file does not have gets the mean of the others.
+    With `student.init_classes=map` row i of its head is the row of the same WordNet id in the file. The id of class i
+    is its name in the data set, where names are ids (ImageNet's folders), else the id of class i of ImageNet-1k. A
+    class that the file does not have gets the mean of the others.
 
-    **Raises:** `WeightsError` where the file cannot be read or does not fit; `ModelError` where ids are not known.
+    **Raises:** `WeightsError` where the file cannot be read or does not fit; `ModelError` where ids are unknown.
     """
     student = config.student
     assert student.init and config.data.path
     class_map = None
     if student.init_classes == "map":
         names = inputs.open_catalog(config.data, config.data.path).class_names
-        named = len(names) == net.num_classes and class_maps.are_synset_ids(names)
-        class_map = models.match_classes(SOURCE, names if named else class_maps.ids_of_count(net.num_classes))
+        are_ids = len(names) == net.num_classes and class_maps.are_synset_ids(names)
+        class_map = models.match_classes(SOURCE, names if are_ids else class_maps.ids_of_count(net.num_classes))
     models.load_weights(
         net,
         student.init,

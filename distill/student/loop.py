@@ -31,7 +31,7 @@ from distill.targets.sparse import SparseTargets
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run does with each step."""
+    """The settings of the loop."""
 
     schedule: Schedule
     order: Order
@@ -46,25 +46,25 @@ class Plan:
     """In steps; 0: at the end only."""
     normalise: Normalise
     target_loss: Callable[[Tensor, SparseTargets], Tensor] | None = None
-    """On what a store keeps: (logits (b, c), targets) -> (b,)."""
+    """The loss on the store's targets, (logits (b, c), targets) -> (b,); None: labels."""
 
     @property
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 
     def due(self, step: int, every: int) -> bool:
-        """Whether something done every so many steps is due after `step` steps; everything is due at the end."""
+        """Whether work of every `every` steps is due after `step` steps; all is due at the end."""
         return step == self.total_steps or (every > 0 and step % every == 0)
 
 
 @dataclass(slots=True)
 class Training:
-    """What changes while a run goes on."""
+    """The state of a run."""
 
     net: TinyViT
-    """The bare model."""
+    """The network itself."""
     model: nn.Module
-    """The same as accelerate prepared it: called in training."""
+    """The network prepared by accelerate, for training."""
     optimizer: Any
     ema: ModelEmaV3 | None = None
     """Moving average of the weights: ema = decay * ema + (1 - decay) * weights after every optimiser step."""
@@ -107,14 +107,13 @@ def train(
     stop: Callable[[], str | None],
     progress: Progress,
 ) -> str | None:
-    """Runs steps `training.step` to `plan.total_steps`, or until `stop` gives a reason. **Returns:** that reason.
+    """Runs steps `training.step` to `plan.total_steps`, or until `stop` returns a reason. **Returns:** that reason.
 
-    **Arguments:** `batches` begins at the first micro-batch of the first step. `log` takes a line of numbers; `save`
-    writes
-    a checkpoint; `evaluate` scores the student and logs it. All processes call all of them at the same steps. A
-    checkpoint is written before every evaluation, so that one that is cut off is made again.
+    **Arguments:** `batches` starts at the first micro-batch of the first step. `log` takes the metrics of an interval;
+    `save` writes a checkpoint; `evaluate` scores the student and logs the scores. All processes call all of them at the
+    same steps. A checkpoint precedes every evaluation, so that an interrupted evaluation is run again.
 
-    **Raises:** `LossNotFinite` when a loss is not finite, before anything made from it is saved.
+    **Raises:** `LossNotFinite` when a loss is not finite, before a checkpoint of it is saved.
     """
     meter = training.meter
     began, waited, first = time.monotonic(), 0.0, training.step
@@ -130,8 +129,8 @@ def train(
         if plan.due(step, plan.log_every):
             values = meter.read(runtime)
             seconds = time.monotonic() - began
-            rate = sum(map(plan.order.rows_of, range(first, step))) / seconds
-            timing = {"images_per_s": round(rate, 1), "data_wait": round(waited / seconds, 3)}
+            images_per_s = sum(map(plan.order.rows_of, range(first, step))) / seconds
+            timing = {"images_per_s": round(images_per_s, 1), "data_wait": round(waited / seconds, 3)}
             log({"step": step, "epoch": step / plan.steps_per_epoch, **values, "lr": lr, **timing})
             began, waited, first = time.monotonic(), 0.0, step
             progress.advance(0, text=_text(values | timing))
@@ -151,17 +150,17 @@ def train(
 def _step(
     training: Training, plan: Plan, batches: Iterator[Batch], *, runtime: Runtime, damage_log: DamageLog
 ) -> float:
-    """One optimiser step; returns the seconds it waited for batches."""
+    """One optimiser step. **Returns:** the seconds it waited for batches."""
     waited, step_loss = 0.0, torch.zeros((), device=runtime.device)
     micro_batches = plan.order.micro_batches_of(training.step)
-    # Gradients are averaged over processes: their sum is wanted, over the rows of all of them and of all micro-batches.
+    # DDP averages gradients over processes; needed is the mean over the rows of all processes and micro-batches.
     scale = runtime.world / plan.order.rows_of(training.step)
     for micro_batch in range(micro_batches):
-        asked = time.monotonic()
+        began = time.monotonic()
         batch = next(batches)
-        waited += time.monotonic() - asked
+        waited += time.monotonic() - began
         damage_log.record(batch)
-        # After the batch is here: making a loader draws numbers too, and only a resumed run makes one at this step.
+        # After `next`: starting a loader draws random numbers too, and only a resumed run starts one at this step.
         index = training.step * plan.order.accumulate + micro_batch
         torch.manual_seed((plan.seed << 40) + (runtime.rank << 32) + index)
         last = micro_batch == micro_batches - 1
@@ -181,8 +180,8 @@ def _step(
 
 
 def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> Tensor:
-    """Sum of a batch's losses on this process. A row left out counts as zero and as a row all the same: the divisor is
-    the number of rows of the step always, so that rows weigh alike on every process and in every part."""
+    """Sum of a micro-batch's losses on this process. The loss of a row with weight 0 counts as zero, and the divisor is
+    always the number of rows of the step, so that rows weigh the same in every process and micro-batch."""
     device = runtime.device
     pixels_bhwc = batch.pixels_bhwc.to(device, non_blocking=True)
     labels_b = batch.main_labels_b.to(device, non_blocking=True)
@@ -205,5 +204,5 @@ def _loss(training: Training, plan: Plan, batch: Batch, *, runtime: Runtime) -> 
 
 def _text(values: dict[str, Any]) -> str:
     names = [name for name in ("loss", "agreement", "accuracy") if name in values]
-    shown = [f"{name} {values[name]:.3f}" for name in names]
-    return "  ".join([*shown, f"waiting for data {100 * values['data_wait']:.0f} %"])
+    metrics = [f"{name} {values[name]:.3f}" for name in names]
+    return "  ".join([*metrics, f"waiting for data {100 * values['data_wait']:.0f} %"])

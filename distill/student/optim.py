@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate as a pure function of the step."""
+"""The optimiser, and its learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.models import TinyViT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Linear warm-up, then a half cosine down to the smallest rate (Loshchilov & Hutter, SGDR, ICLR 2017)."""
+    """The learning rate: linear warm-up, then a half cosine down to `last` (Loshchilov & Hutter, SGDR, ICLR 2017)."""
 
     peak: float
     first: float
@@ -21,7 +21,7 @@ class Schedule:
     warmup_steps: int
     total_steps: int
     cosine_start: int = 0
-    """Step at which the cosine is at its peak."""
+    """Step at which the cosine has its peak."""
 
     def __call__(self, step: int) -> float:
         """Learning rate of optimiser step `step`, 0 <= step < total_steps."""
@@ -32,7 +32,7 @@ class Schedule:
 
 
 def schedule(config: OptimConfig, *, global_batch: int, steps_per_epoch: int, total_steps: int) -> Schedule:
-    """The run's schedule, its rates scaled linearly with the global batch (Goyal et al., 2017)."""
+    """The run's schedule, its learning rates scaled linearly with the global batch size (Goyal et al., 2017)."""
     scale = global_batch / config.base_batch if config.base_batch else 1.0
     warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     return Schedule(
@@ -48,14 +48,14 @@ def schedule(config: OptimConfig, *, global_batch: int, steps_per_epoch: int, to
 def adamw(net: TinyViT, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter, ICLR 2019) with a group for each combination of weight decay and learning rate.
 
-    Matrices and kernels decay; biases, norms and what the model names do not. Each group holds `lr_scale`, the factor
-    that `set_lr` multiplies the schedule's rate with.
+    Weight decay is for matrices and kernels; not for biases, norms and the parameters that the model names. A group's
+    `lr_scale` is the factor by which `set_lr` multiplies the schedule's learning rate.
     """
-    spared = net.no_weight_decay()
+    no_decay = net.no_weight_decay()
     scales = layer_lr_scales(net, decay=config.layer_decay)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in spared
+        decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in no_decay
         groups.setdefault((scales[name], config.weight_decay if decays else 0.0), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": group, "weight_decay": decay, "lr_scale": scale} for (scale, decay), group in groups.items()],
@@ -66,29 +66,29 @@ def adamw(net: TinyViT, config: OptimConfig) -> torch.optim.AdamW:
     )
 
 
-def set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of every group: the schedule's, times the group's own factor."""
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of every group: `lr` times the group's `lr_scale`."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
+        group["lr"] = lr * group["lr_scale"]
 
 
 def layer_lr_scales(net: TinyViT, *, decay: float) -> dict[str, float]:
-    """Layer-wise decay of the learning rate: what it is multiplied with for each parameter, by name.
+    """Layer-wise learning rate decay: the factor of the learning rate for each parameter, by name.
 
-    The blocks of all stages are counted through, 0 to D - 1. Block i has `decay ** (D - 1 - i)`; the stem has what
-    block 0 has; a merging has what the last block before it has; the head has 1. This is the rule of the published
+    The blocks of all stages are numbered 0 to D - 1. Block i has the factor `decay ** (D - 1 - i)`; the stem has that
+    of block 0; a patch merging has that of the last block before it; the head has 1. This is the rule of the published
     fine-tuning (github.com/microsoft/Cream, TinyViT/models/tiny_vit.py, set_layer_lr_decay).
     """
     depths = net.config.depths
-    above = sum(depths) - 1
+    last = sum(depths) - 1
 
     def block_of(name: str) -> int:
         if name.startswith("patch_embed."):
             return 0
         if not name.startswith("stages."):
-            return above
+            return last
         _, stage, part, index, *_ = name.split(".")
         first = sum(depths[: int(stage)])
         return first + int(index) if part == "blocks" else first - 1
 
-    return {name: decay ** (above - block_of(name)) for name, _ in net.named_parameters()}
+    return {name: decay ** (last - block_of(name)) for name, _ in net.named_parameters()}

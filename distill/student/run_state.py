@@ -1,7 +1,7 @@
-"""What a student pass writes while it goes on, and goes on from: checkpoints, metrics, scores.
+"""The state of a student pass on disk, from which it is resumed: checkpoints, metrics, scores.
 
-Only the main process writes. A run goes on from the newest checkpoint that is whole, and its metrics are cut back to
-that step. Whether a step was evaluated, and which was the best, is read from the metrics.
+Only the main process writes. A run resumes from its newest undamaged checkpoint, and its metrics are truncated to that
+step. Whether a step was evaluated, and which evaluation was the best, is read from the metrics.
 """
 
 from __future__ import annotations
@@ -20,29 +20,32 @@ from distill.runs.checkpoint import DamagedCheckpoint, checkpoint_path, load_che
 from distill.runs.metric_log import Best, MetricLog
 from distill.runtime.processes import Runtime
 from distill.student.loop import Plan, Training
+from logitstore.storage.atomic import write_atomically
 
 
 class RunState:
-    """A run's record, opened at the step from which the run goes on."""
+    """The state of a run, opened at the step from which it resumes."""
 
     def __init__(
         self, folder: Path, training: Training, *, plan: Plan, order: Order, catalog: Catalog, runtime: Runtime,
         keep: int, began: float,
     ) -> None:  # fmt: skip
-        """Restores `training` from the newest whole checkpoint, if there is one. All processes must call.
+        """Restores `training` from the newest undamaged checkpoint, if there is one. All processes must call.
 
-        **Arguments:** `keep`: newest checkpoints to keep; `began`: `time.monotonic()` at the start.
+        **Arguments:** `keep`: how many of the newest checkpoints stay; `began`: `time.monotonic()` at the start.
+
+        **Raises:** `DistillError` if the checkpoint is of other data, or of steps of other rows.
         """
         self.folder, self._checkpoints = folder, folder / run_dir.CHECKPOINTS
-        self._training, self._plan, self._process, self._keep = training, plan, runtime, keep
-        self._about = {"fingerprint": catalog.fingerprint, "division": division(order)}
+        self._training, self._plan, self._runtime, self._keep = training, plan, runtime, keep
+        self._identity = {"fingerprint": catalog.fingerprint, "division": division(order)}
         self._began = began
         if state := self._newest():
             check_same_data(state, catalog, folder)
             note = check_division(state, order, folder)
             training.restore(state, runtime)
             self._began -= state["seconds"]
-            runtime.say(f"going on from step {training.step}{note}")
+            runtime.say(f"continuing from step {training.step}{note}")
         self._saved = training.step
         metrics = folder / run_dir.METRICS
         self._metrics = MetricLog(metrics, resume_step=training.step) if runtime.is_main else None
@@ -50,7 +53,7 @@ class RunState:
 
     @property
     def seconds(self) -> float:
-        """What the run has taken, its earlier parts included."""
+        """Duration of the run, including the time before it was resumed."""
         return time.monotonic() - self._began
 
     @property
@@ -63,38 +66,38 @@ class RunState:
         return (self._metrics.scores(step) if self._metrics else None) or {}
 
     def log(self, values: dict[str, Any]) -> None:
-        """Writes a line of metrics, and shows it to the trackers."""
+        """Writes a line of metrics, and logs it to the trackers."""
         if self._metrics:
             self._metrics.write(values)
-        shown = {name: value for name, value in values.items() if name != "step"}
-        self._process.accelerator.log(shown, step=values["step"])
+        tracked = {name: value for name, value in values.items() if name != "step"}
+        self._runtime.accelerator.log(tracked, step=values["step"])
 
     def save(self) -> None:
-        """Writes a checkpoint of the step that the run is at, unless there is one. All processes must call."""
+        """Writes a checkpoint of the current step, unless there is one. All processes must call."""
         training = self._training
-        training.meter.flush(self._process)
-        if self._process.is_main and training.step != self._saved:
-            state = training.state(self._process) | self._about | {"seconds": self.seconds}
+        training.meter.flush(self._runtime)
+        if self._runtime.is_main and training.step != self._saved:
+            state = training.state(self._runtime) | self._identity | {"seconds": self.seconds}
             best = self.best
             save_checkpoint(
                 self._checkpoints, state, step=training.step, keep=self._keep, best=best.step if best else None
             )
         self._saved = training.step
-        self._process.accelerator.wait_for_everyone()
+        self._runtime.accelerator.wait_for_everyone()
 
     def is_evaluated(self) -> bool:
-        """Whether the step that the run is at has been evaluated. All processes must call."""
-        return self._process.from_main(lambda: bool(self.scores(self._training.step)))
+        """Whether the current step has been evaluated. All processes must call."""
+        return self._runtime.from_main(lambda: bool(self.scores(self._training.step)))
 
     def evaluate(self, evaluator: Callable[[Training], dict[str, Any]]) -> None:
-        """Scores the student and logs it. All processes must call."""
+        """Evaluates the student and logs the scores. All processes must call."""
         step = self._training.step
         scores = evaluator(self._training)
         self.log({"step": step, "epoch": step / self._plan.steps_per_epoch, **scores})
         self._write_best()
 
     def best_state(self) -> dict[str, Any] | None:
-        """At the main process: the checkpoint of the best evaluation, if there was any and it is whole."""
+        """At the main process: the checkpoint of the best evaluation, if there is one that is not damaged."""
         best = self.best
         if best is None:
             return None
@@ -109,7 +112,7 @@ class RunState:
             self._metrics.close()
 
     def _newest(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint, the same at all processes."""
+        """The newest undamaged checkpoint, the same at all processes."""
         found: list[dict[str, Any]] = []
 
         def find() -> str | None:
@@ -119,7 +122,7 @@ class RunState:
             found.append(newest[1])
             return newest[0].name
 
-        name = self._process.from_main(find)
+        name = self._runtime.from_main(find)
         if name is None:
             return None
         if found:
@@ -127,20 +130,21 @@ class RunState:
         try:
             return load_checkpoint(self._checkpoints / name)
         except DamagedCheckpoint as error:
-            raise DistillError(f"{error}; the main process can read it: run.dir must be seen by all machines") from None
+            raise DistillError(
+                f"{error}; the main process can read it: run.dir must be visible to all machines"
+            ) from None
 
     def _write_best(self) -> None:
-        """Names the best checkpoint, if it is still there."""
+        """Writes the name of the best checkpoint, if it still exists."""
         path, best = self.folder / run_dir.BEST, self.best
-        if not self._process.is_main:
+        if not self._runtime.is_main:
             return
         if best is None or not checkpoint_path(self._checkpoints, best.step).exists():
             path.unlink(missing_ok=True)
             return
         checkpoint = checkpoint_path(Path(run_dir.CHECKPOINTS), best.step)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({"step": best.step, "top1": best.top1, "checkpoint": str(checkpoint)}) + "\n")
-        part.rename(path)
+        entry = {"step": best.step, "top1": best.top1, "checkpoint": str(checkpoint)}
+        write_atomically(path, json.dumps(entry) + "\n", unique=False)
 
 
 def check_same_data(state: dict[str, Any], catalog: Catalog, folder: Path) -> None:
@@ -153,7 +157,7 @@ def check_same_data(state: dict[str, Any], catalog: Catalog, folder: Path) -> No
 
 
 def division(order: Order) -> dict[str, int]:
-    """How the rows of a step are divided, and how many there are."""
+    """How the rows of a step are divided into processes and micro-batches, and their number."""
     return {
         "batch_size": order.batch_size,
         "processes": order.world,
@@ -164,28 +168,28 @@ def division(order: Order) -> dict[str, int]:
 
 
 def check_division(state: dict[str, Any], order: Order, folder: Path) -> str:
-    """Compares how steps are divided over processes with how they were. **Returns:** what to say of it.
+    """Compares the division of steps with that of a checkpoint. **Returns:** a note for the user.
 
-    **Raises:** `DistillError` if a step would have other rows: the order could not go on where it was.
+    **Raises:** `DistillError` if steps would have other rows, so that the order could not be continued.
     """
     before, now = state["division"], division(order)
     if before == now:
         return ""
-    there, here = (
+    before_text, now_text = (
         f"{d['batch_size']} x {d['processes']} processes x {d['accumulate']} accumulated" for d in (before, now)
     )
     if before["rows"] != now["rows"]:
         raise DistillError(
-            f"the run in {folder} takes {before['rows']} rows a step ({there}); as it is started now it would take "
-            f"{now['rows']} ({here}), and the order of the rows could not go on. Choose train.batch_size and "
-            f"train.accumulate so that with {order.world} processes they make {before['rows']}"
+            f"the run in {folder} has steps of {before['rows']} rows ({before_text}); the present settings give "
+            f"{now['rows']} ({now_text}), which cannot continue the order of the rows. Choose train.batch_size and "
+            f"train.accumulate so that with {order.world} processes their product is {before['rows']}"
         )
     if before["partial_rows"] != now["partial_rows"]:
         raise DistillError(
-            f"the run in {folder} takes {before['partial_rows']} rows in the last step of an epoch ({there}); as it is "
-            f"started now it would take {now['partial_rows']} ({here}). Take as many processes as before"
+            f"the run in {folder} has {before['partial_rows']} rows in the last step of an epoch ({before_text}); the "
+            f"present settings give {now['partial_rows']} ({now_text}). Use as many processes as before"
         )
     return (
-        f", divided otherwise ({here}; before {there}): each step sees the rows that it would have seen, but drop path "
-        "and each process's own BatchNorm work on other parts of them, so losses agree closely and not to the last bit"
+        f", divided differently ({now_text}; before {before_text}): each step has the same rows, but drop path and "
+        "local BatchNorm act on other groups of them, so losses agree closely, not to the last bit"
     )

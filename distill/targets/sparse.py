@@ -1,4 +1,4 @@
-"""Sparse targets: of a teacher's class distribution, the top-k classes and the mass outside them."""
+"""Sparse targets: the top-k classes of a teacher's class distribution, and the mass of all others."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from torch import Tensor
 
 
 class SparseTargets(NamedTuple):
-    """A sparse class distribution for each of b views; of a single view the same without the first axis.
+    """The sparse class distribution of each of b views; for a single view the same without the first axis.
 
-    A named tuple, so that torch's default collation and pinning take it.
+    A named tuple, so that torch's default collation and pinning handle it.
     """
 
     indices: Tensor
-    """(b, k) int64, most probable first; meaningless where the log-probability is -inf (an empty place)."""
+    """(b, k) int64 class indices, most probable first; without meaning where the log-probability is -inf, which marks
+    an empty entry."""
     logprobs: Tensor
-    """(b, k) float32, natural logarithms. On the way to a store, +inf marks drawn classes, which share the tail; what a
-    store hands out has their weights instead."""
+    """(b, k) float32, natural logarithms. On the way to a store +inf marks drawn classes, which divide the tail
+    equally; targets read from a store have their weights instead."""
     tail: Tensor
     """(b,) float32, log of the mass outside the selected classes; -inf where there is none."""
 

@@ -1,6 +1,6 @@
 """The teacher pass: from views to blocks of a store.
 
-setup         from the settings to the store's spec          run       the pass over the blocks that are missing
-learned_tail  how a teacher spreads the mass outside the top-k      recheck   stored logits against the teacher again
-dry_run       the first batches, memory and hours; writes nothing
+setup         the parts of a pass, from the settings      run      the pass over the missing blocks
+learned_tail  the mean distribution outside the top-k     recheck  stored logits against the teacher, run again
+fill          a store from any source of logits           dry_run  memory and hours of a pass; writes nothing
 """

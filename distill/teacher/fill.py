@@ -5,8 +5,8 @@
         for batch in filler:
             filler.add(predict(batch.images))  # uint8 (b, size, size, 3) -> float (b, 1000)
 
-Views out, logits in. A block is written when its last view has its logits, so a run that ended early goes on with the
-blocks that are missing. `distill.save_logits` is the same for teachers that are torch modules.
+A block is written when its last view has its logits, so a run that ended early is resumed with the missing blocks.
+`distill.save_logits` does the same for teachers that are torch modules.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from distill.errors import DamagedImage, DistillError, UsageError
 from distill.targets.selection import Selection, select_targets
 from distill.targets.sparse import SparseTargets
 from distill.teacher.run import finished_block, leave_out_damaged, list_slices, list_tasks
-from distill.teacher.setup import block_rows, check_present, make_or_grow
+from distill.teacher.setup import block_rows, check_present, make_or_grow, missing_blocks
 from distill.views import ViewSpec
 
 
 @dataclass(frozen=True, slots=True)
 class ViewBatch:
-    """Views that wait for their logits."""
+    """Rendered views whose logits are requested."""
 
     images: npt.NDArray[np.uint8]
     """(b, size, size, 3) RGB."""
@@ -50,7 +50,7 @@ class ViewBatch:
 
 
 class StoreFiller:
-    """A store being made: iterate to get the views of missing blocks, `add` their logits in the same order."""
+    """A store being filled: iterate over the views of missing blocks and `add` their logits, in the same order."""
 
     def __init__(
         self,
@@ -72,27 +72,27 @@ class StoreFiller:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """Makes the store, or opens the one of the same settings that is there.
+        """Creates the store, or opens an existing one of the same settings.
 
         **Arguments**
 
         - `store`: a path or URL; `dataset`: path or URL of packed data.
         - `view`: how views are drawn, a `ViewSpec` or its JSON, as in `conf/view/`.
-        - `num_classes` of the logits, of which each view's `topk` most probable classes are stored; `epochs`: views of
-          each image.
-        - `image_size`: side of the images in pixels; `seed`: of the views; `encoding`: `log8` or `float16`.
-        - `teacher`: what the store is to say of the source: JSON values, such as `name` and `class_names`.
-        - `damaged`: `stop`, or `skip`, an image that cannot be read is stored as a view without targets.
-        - `rank`, `world`: of several processes that fill one store, each takes its turn of the blocks; the first must
-          have made the store before the others open it.
+        - `num_classes` of the logits, of which each view's `topk` most probable are stored; `epochs`: views per image.
+        - `image_size`: side of the rendered views in pixels; `seed` of the views; `encoding`: `log8` or `float16`.
+        - `teacher`: the store's record of the source of logits: JSON values, such as `name` and `class_names`.
+        - `damaged`: at an image that cannot be read `stop`, or `skip`, which stores a view without targets.
+        - `batch_size`, `workers`: views per batch, and loader processes.
+        - `rank`, `world`: of several processes that fill one store, each takes every `world`-th missing block; rank 0
+          must have created the store before the others open it.
 
-        **Raises:** `UsageError` for a wrong setting; `DistillError` if there is a store of something else.
+        **Raises:** `UsageError` for a wrong setting; `DistillError` if the store at that path has other settings.
         """
         catalog = dataset if isinstance(dataset, Catalog) else open_catalog(dataset)
         spec = view if isinstance(view, ViewSpec) else ViewSpec.from_json(dict(view))
         if not 1 <= topk <= num_classes:
             raise UsageError(f"topk={topk}: must be from 1 to {num_classes}, the number of classes")
-        about = {"kind": "external", "name": "unknown", **(teacher or {})}
+        record = {"kind": "external", "name": "unknown", **(teacher or {})}
         self.path = str(store)
         self.spec = logitstore.StoreSpec(
             num_samples=len(catalog),
@@ -103,14 +103,14 @@ class StoreFiller:
             rows_per_block=block_rows(rows_per_block, len(catalog)),
             store_seed=seed,
             view=spec.to_json(),
-            teacher=about | {"num_classes": num_classes, "image_size": image_size},
+            teacher=record | {"num_classes": num_classes, "image_size": image_size},
             data=provenance.data_record(catalog),
             software=provenance.software_record(spec),
         )
         if rank == 0:
             make_or_grow(self.path, self.spec, catalog, stored=check_present(self.path, self.spec), tail_model=None)
         elif check_present(self.path, self.spec) != epochs:
-            raise DistillError(f"{self.path} is not made yet: rank 0 makes it")
+            raise DistillError(f"{self.path} is not created yet: rank 0 does that")
         self._selection = Selection(kind="topk", topk=topk)
         self._damaged, self._group = damaged, spec.mix.group_size if spec.mix else 1
         self._batch_size, self._workers, self._rank, self._world = batch_size, workers, rank, world
@@ -134,35 +134,33 @@ class StoreFiller:
             self._writer = None
 
     def missing(self) -> list[tuple[int, int]]:
-        """(epoch, block) of each that is missing, and this rank's."""
-        missing = [(int(e), int(b)) for e, b in np.argwhere(~logitstore.open(self.path).done())]
-        return missing[self._rank :: self._world]
+        """(epoch, block) of every missing block that is this rank's."""
+        return missing_blocks(self.path)[self._rank :: self._world]
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        """The views of the missing blocks, in order; before the next batch `add` must have been called.
+        """The views of the missing blocks, in order; `add` must be called before the next batch.
 
         **Raises:** `DamagedImage` under `damaged="stop"`.
         """
         tasks = list_tasks(self.missing(), epochs_per_read=1)
         slices = list(list_slices(self.spec, tasks, self._batch_size, group=self._group))
         batches = load(self._dataset, slices, workers=self._workers)
-        for place, (batch,) in zip(slices, batches, strict=True):
+        for rows, (batch,) in zip(slices, batches, strict=True):
             if self._waiting:
                 raise DistillError("the last batch has no logits yet: call add(logits) once for each batch")
             if batch.damage and self._damaged == "stop":
                 raise DamagedImage(batch.damage[0].message)
-            self._waiting = place, batch.without_pixels()
-            yield ViewBatch(batch.pixels_bhwc.numpy(), place.epochs[0], batch.rows_b.numpy(), as_uint64(batch.seeds_b))
+            self._waiting = rows, batch.without_pixels()
+            yield ViewBatch(batch.pixels_bhwc.numpy(), rows.epochs[0], batch.rows_b.numpy(), as_uint64(batch.seeds_b))
 
     def add(self, logits: npt.NDArray[np.floating] | torch.Tensor) -> None:
-        """Takes the logits (b, C) of the batch that was given last, of any floating type, and writes the block where it
-        ends.
+        """Takes the logits of the last batch, (b, C) of any floating type; writes the block when it is complete.
 
         **Raises:** `UsageError` for another shape, and for logits that are not finite.
         """
         if not self._waiting or not self._writer:
-            raise DistillError("there is no batch to add logits of: iterate over the filler, in its `with` block")
-        place, batch = self._waiting
+            raise DistillError("no batch has been requested: iterate over the filler, in its `with` block")
+        rows, batch = self._waiting
         logits_bc = torch.as_tensor(logits)
         if logits_bc.shape != (len(batch), self.spec.num_classes):
             raise UsageError(
@@ -170,11 +168,11 @@ class StoreFiller:
             )
         if not logits_bc.isfinite().all():
             row = int(batch.rows_b[int((~logits_bc.isfinite()).any(dim=1).int().argmax())])
-            raise UsageError(f"a logit of epoch {place.epochs[0]} row {row} is not finite")
+            raise UsageError(f"a logit of epoch {rows.epochs[0]} row {row} is not finite")
         targets = select_targets(logits_bc, self._selection, seeds_b=as_uint64(batch.seeds_b))
         self._done.append((batch, leave_out_damaged(targets, batch)))
         self._waiting = None
-        if place.last:
-            block = finished_block(place.epochs[0], place.block, self._done, self.spec.proof_rows)
+        if rows.last:
+            block = finished_block(rows.epochs[0], rows.block, self._done, self.spec.proof_rows)
             self._done = []
             block.write(self._writer)

@@ -1,10 +1,10 @@
-"""The teacher pass over the blocks of a store that are missing.
+"""The teacher pass over the missing blocks of a store.
 
     block -> batches of views -> teacher -> targets on the device ->|queue|-> encoded and written by a thread
 
-A block's batches always begin at its first row and its result is written as a whole, so which process does a block,
-and how often the pass was stopped before, leaves no trace in the store. Nor does the number of epochs whose views are
-made from one decoding: the teacher is given the same batches.
+A block's batches always begin at its first row, and a block is written as a whole. So the store does not depend on
+which process computes a block, on how often the pass was stopped, or on how many epochs' views are made from one
+decoding: the teacher sees the same batches.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from distill.views import block_proof
 _QUEUED_BLOCKS = 2
 
 BlockTask = tuple[tuple[int, ...], int]
-"""Epochs, and the block that is missing in them: made from one decoding of its pictures."""
+"""Epochs, and the block that is missing in each of them: computed from one decoding of its images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,7 @@ class Block:
     block: int
     seeds: np.ndarray
     parts: list[SparseTargets]
+    """Of the block's batches, in order."""
     proof: int
 
     def write(self, writer: logitstore.Writer) -> None:
@@ -73,29 +74,29 @@ def run_teacher(
     progress: Progress,
     stop: Callable[[], str | None],
 ) -> None:
-    """Runs the teacher over the blocks of some tasks and writes each block when it is whole; ends early, between two
-    blocks, when `stop` gives a reason."""
+    """Runs the teacher over the blocks of some tasks and writes each block when it is complete; ends early, between two
+    blocks, when `stop` returns a reason."""
     selection = selection_of(spec)
     done: dict[int, list[tuple[Batch, SparseTargets]]] = {}
     group = dataset.spec.mix.group_size if dataset.spec.mix else 1
-    # Made twice, not targets: a full-size pass has millions of parts.
-    parts, indices = (list_slices(spec, tasks, batch_size, group=group) for _ in range(2))
+    # Generated twice instead of stored: a pass of full size has millions of slices.
+    slices, indices = (list_slices(spec, tasks, batch_size, group=group) for _ in range(2))
     loader = load(dataset, indices, workers=workers, prefetch=prefetch, pin=runtime.pin)
     with BackgroundWriter(writer) as pending:
-        for part, batches in zip(parts, loader, strict=True):
-            for epoch, batch in zip(part.epochs, batches, strict=True):
+        for rows, batches in zip(slices, loader, strict=True):
+            for epoch, batch in zip(rows.epochs, batches, strict=True):
                 damage_log.record(batch)
                 targets = classify(teacher, batch, selection, normalise=normalise, runtime=runtime)
                 done.setdefault(epoch, []).append((batch.without_pixels(), targets))
                 progress.advance(len(batch))
-                if part.last:
-                    pending.put(finished_block(epoch, part.block, done.pop(epoch), spec.proof_rows))
-            if part.last and stop():
+                if rows.last:
+                    pending.put(finished_block(epoch, rows.block, done.pop(epoch), spec.proof_rows))
+            if rows.last and stop():
                 break
 
 
 def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> list[BlockTask]:
-    """Groups missing (epoch, block) pairs: of each run of so many epochs, those of one block together, in order."""
+    """Groups missing (epoch, block) pairs: those of one block in each run of `epochs_per_read` epochs, in order."""
     tasks: dict[tuple[int, int], list[int]] = {}
     for epoch, block in sorted(missing):
         tasks.setdefault((epoch // epochs_per_read, block), []).append(epoch)
@@ -105,8 +106,8 @@ def list_tasks(missing: Sequence[tuple[int, int]], *, epochs_per_read: int) -> l
 def list_slices(
     spec: logitstore.StoreSpec, tasks: Sequence[BlockTask], batch_size: int, *, group: int = 1
 ) -> Iterator[BlockSlice]:
-    """The batches of some blocks, in order; of whole groups where `batch_size` holds one, so that both of a mixed pair
-    are in one batch."""
+    """The batches of some blocks, in order; of whole groups of rows where `batch_size` allows it, so that both
+    views of a mixed pair are in one batch."""
     step = batch_size - batch_size % group or batch_size
     for epochs, block in tasks:
         rows = spec.block_rows(block)
@@ -116,22 +117,22 @@ def list_slices(
 
 
 def selection_of(spec: logitstore.StoreSpec) -> Selection:
-    """What of a view goes to a store."""
-    return Selection(kind=spec.selection, topk=spec.topk, max_mass=spec.max_mass, draws=spec.draws)
+    """Which classes of a view a store has."""
+    return Selection(kind=spec.selection, topk=spec.topk, draws=spec.draws)
 
 
 @torch.inference_mode()
 def classify(
     teacher: ImageModel, batch: Batch, selection: Selection, *, normalise: Normalise, runtime: Runtime
 ) -> SparseTargets:
-    """The teacher's targets for a batch of images, on the device; none for a damaged image."""
+    """The teacher's targets for a batch of images, on the device; `no_targets` for a damaged image."""
     logits_bc = forward(teacher.net, batch.pixels_bhwc, normalise=normalise, accelerator=runtime.accelerator)
     targets = select_targets(logits_bc, selection, seeds_b=as_uint64(batch.seeds_b))
     return leave_out_damaged(targets, batch)
 
 
 def leave_out_damaged(targets: SparseTargets, batch: Batch) -> SparseTargets:
-    """The same, but no class, and all mass in the tail, for images that could not be read."""
+    """The targets, with no class and all mass in the tail for images that could not be read."""
     if batch.weights_b.all():
         return targets
     num_rows, topk = targets.indices.shape
@@ -158,9 +159,9 @@ def finished_block(epoch: int, block: int, done: list[tuple[Batch, SparseTargets
 
 
 class BackgroundWriter:
-    """Writes blocks from a thread, in the order they were put; an error there is raised at the next `put`.
+    """Writes blocks in a thread, in the order in which they were put; an error there is raised at the next `put`.
 
-    The thread starts with the first block, when the loader's processes are made: a fork copies no running thread.
+    The thread starts with the first block, when the loader's processes exist: a fork does not copy a running thread.
     """
 
     def __init__(self, writer: logitstore.Writer) -> None:
@@ -181,8 +182,8 @@ class BackgroundWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Waits until everything is written; after an error, only for the block being written: the others are done
-        again by the next run."""
+        """Waits until everything is written. After an error it waits only for the block that is being written; the next
+        run computes the others again."""
         if not self._thread.is_alive():
             return
         if error:
@@ -199,7 +200,7 @@ class BackgroundWriter:
     def _work(self) -> None:
         while (block := self._queue.get()) is not None:
             if self._error:
-                continue  # Keep taking, so that nobody waits for room in the queue.
+                continue  # Empties the queue, so that `put` does not block.
             try:
                 block.write(self._writer)
             except BaseException as error:

@@ -1,7 +1,8 @@
-"""Views: the only augmentation path, used alike by teacher and student pass.
+"""Views: the only augmentation path, the same in the teacher and the student pass.
 
-`draw` turns a seed into explicit parameters, `render` executes them on a picture's bytes. What comes before
-(seeds, order, reading files) and after (normalisation, on the device) belongs to others.
+    draw(spec, seed, image size) -> View          render(image bytes, View) -> uint8 pixels
+
+Seeds, order and file reading come before (`distill.data`), normalisation on the device after (`distill.runtime`).
 """
 
 from distill.views.decode import EncodedImage, decode, image_size

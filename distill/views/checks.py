@@ -1,4 +1,4 @@
-"""What the values of a spec must be: each check raises a UsageError that names the key and the value."""
+"""Checks of single values of a spec. Each raises a `UsageError` that names the key and the value."""
 
 from distill.errors import DistillError, UsageError
 
@@ -10,32 +10,35 @@ def check_version(version: object, *, of: str) -> None:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise UsageError(f"{of}: version must be a positive integer, got {version!r}")
     if version > VERSION:
-        raise DistillError(f"{of}: version {version} is newer than {VERSION}, the newest known here; update")
+        raise DistillError(
+            f"{of}: version {version} is newer than {VERSION}, the newest that this program reads; update"
+        )
 
 
-def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageError(f"view spec: {name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def within(name: str, pair: tuple[float, ...], *, least: float, most: float) -> None:
-    if len(pair) != 2 or not least <= pair[0] <= pair[1] <= most:
-        raise UsageError(f"view spec: {name} must lie in {least:g} .. {most:g}, smaller first, got {pair}")
+def check_range(name: str, pair: tuple[float, ...], *, low: float, high: float) -> None:
+    """For a pair low <= pair[0] <= pair[1] <= high; a single number is passed twice."""
+    if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
+        raise UsageError(f"view spec: {name} must lie in {low:g} .. {high:g}, smaller first, got {pair}")
 
 
-def several(name: str, values: object) -> tuple[object, ...]:
+def as_tuple(name: str, values: object) -> tuple[object, ...]:
     if not isinstance(values, list | tuple):
         raise UsageError(f"view spec: {name} needs a list of numbers, got {values!r}")
     return tuple(values)
 
 
-def number(name: str, value: object) -> float:
+def as_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"view spec: {name} needs numbers, got {value!r}")
     return float(value)
 
 
-def whole(name: str, value: object) -> int:
+def as_integer(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"view spec: {name} needs whole numbers, got {value!r}")
+        raise UsageError(f"view spec: {name} needs integers, got {value!r}")
     return value

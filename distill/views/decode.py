@@ -2,11 +2,11 @@
 
 JPEG and PNG are decoded by OpenCV (libjpeg-turbo, libpng), anything else by Pillow. Where simplejpeg is installed it
 decodes JPEGs, with the same pixels (it has libjpeg-turbo too): a tenth faster, as it can stop at the last row that is
-needed. A stored orientation (EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; 16-bit
-PNGs keep the upper 8 bits.
+needed. A stored orientation (EXIF) is ignored, as in the usual ImageNet pipelines; transparency is dropped; of 16-bit
+PNGs the upper 8 bits are taken.
 
-Decoders differ in what they make of a file that ends early; some fill the rest with grey and say nothing. So
-a file must end with its format's end marker, or pass Pillow's strict reading, before its pixels are believed.
+Decoders treat a file that ends early in different ways; some fill the rest with grey and report nothing. So a file must
+end with its format's end marker, or pass Pillow's strict reading.
 """
 
 import io
@@ -35,10 +35,10 @@ PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 class EncodedImage:
-    """An image file's bytes, its header, parsed once, and what has been decoded of it."""
+    """An image file: its bytes, its header, parsed once, and the pixels decoded so far."""
 
     def __init__(self, data: bytes, *, several_views: bool = False) -> None:
-        """**Arguments:** `several_views`: the image is decoded as a whole, once for all of them.
+        """**Arguments:** `several_views`: the image is decoded as a whole, once for all views.
 
         **Raises:** `DamagedImage` where the header cannot be read.
         """
@@ -54,7 +54,7 @@ class EncodedImage:
         """The image as uint8 (height, width, 3) RGB, C-contiguous; not to be written to.
 
         With a `factor` of 2, 4 or 8 a JPEG's sides are divided by it, rounded up; other formats have no factor but 1.
-        Where only the first `rows` rows are needed, the ones below them may be missing, and are not decoded.
+        Where only the first `rows` rows are needed, those below may be missing and are not decoded.
 
         **Raises:** `DamagedImage` where the file is not a whole image.
         """
@@ -73,10 +73,10 @@ class EncodedImage:
         if self.is_jpeg and factor == 1 and simplejpeg is not None:
             frame = self._frame
             try:
-                some = truncate_height(data, frame, rows=rows) if frame and rows is not None else data
-                return np.asarray(simplejpeg.decode_jpeg(some, "RGB", strict=False))
+                needed = truncate_height(data, frame, rows=rows) if frame and rows is not None else data
+                return np.asarray(simplejpeg.decode_jpeg(needed, "RGB", strict=False))
             except ValueError:
-                pass  # CMYK and other rarities; or damage, of which OpenCV has more to say.
+                pass  # CMYK and other rare kinds, or damage, which OpenCV describes better.
         flags = cv2.IMREAD_COLOR_RGB if factor == 1 else REDUCED[factor]
         try:
             pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -101,8 +101,7 @@ def decode(data: bytes, *, factor: int = 1, rows: int | None = None) -> np.ndarr
 
 
 def decode_rgba(data: bytes) -> np.ndarray:
-    """The image with its transparency, uint8 (height, width, 4), for those who lay it on a background before it is
-    packed. Raises DamagedImage."""
+    """The image with its transparency, uint8 (height, width, 4). **Raises:** `DamagedImage`."""
     return _read_strictly(bytes(data), mode="RGBA")
 
 
@@ -117,7 +116,7 @@ def _pillow_size(data: bytes) -> tuple[int, int]:
 
 
 def _read_strictly(data: bytes, *, mode: str = "RGB") -> np.ndarray:
-    """uint8 (height, width, channels of the mode) by Pillow, which refuses files that end early."""
+    """uint8 (height, width, channels of the mode), by Pillow, which refuses files that end early."""
     with _open(data) as image:
         try:
             return np.array(image.convert(mode))
@@ -131,4 +130,4 @@ def _open(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DamagedImage(f"these {len(data)} bytes are not an image that can be read: {error}") from error
+        raise DamagedImage(f"these {len(data)} bytes are not a readable image: {error}") from error

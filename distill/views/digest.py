@@ -1,8 +1,8 @@
-"""One number that says whether this machine and these libraries draw and render a spec's views as others do.
+"""A digest of a spec's views: equal on two machines that draw and render them alike.
 
-The teacher pass keeps it beside the ViewSpec; a student compares it at its start, before it has read any picture.
-It covers decoding, the resize, every operation that the spec can draw, and erasing, on pictures made here by integer
-arithmetic: about 20 milliseconds. Proofs of blocks (`proof.py`) show the same for real pictures.
+The teacher pass stores it beside the ViewSpec; a student compares it before it reads any image. It covers decoding, the
+resize, every operation that the spec can draw, and erasing, on synthetic images made by integer arithmetic, and takes
+about 20 milliseconds. Proofs of blocks (`proof.py`) do the same for real images.
 """
 
 from base64 import b64decode
@@ -18,16 +18,16 @@ from distill.views.proof import block_proof, pixel_digest
 from distill.views.random import WORD
 from distill.views.render import render
 from distill.views.spec import INTERPOLATIONS, ViewSpec
-from distill.views.view import MOVING, Box, Operation, View
+from distill.views.view import GEOMETRIC, Box, Operation, View
 
 SOURCE = (96, 128)
-"""Height and width of the synthetic picture."""
+"""Height and width of the synthetic image."""
 SIZE = 64
 WHOLE_VIEWS = 16
 CHOICES = 128
-"""Words tried on a policy: enough to meet each of up to 64 operations twice."""
+"""Policy words tried: enough to draw each of up to 64 operations twice."""
 STRIDE = 0x9E3779B97F4A7C15
-"""Odd, WORD over the golden ratio: its multiples spread evenly over all words."""
+"""WORD over the golden ratio, odd: its multiples are uniform over all words."""
 
 # 24 x 16 pixels, 4:2:0, made once.
 TINY_JPEG = (
@@ -42,41 +42,41 @@ TINY_JPEG = (
 
 def spec_digest(spec: ViewSpec) -> int:
     """The digest of a fixed set of renders of `spec`: uint64, never 0."""
-    picture = synthetic_picture(*SOURCE)
+    image = synthetic_image(*SOURCE)
     jpeg = b64decode(TINY_JPEG)
     whole = Box(top=0, left=0, height=SOURCE[0], width=SOURCE[1])
     pixels = [render(jpeg, draw(spec, seed, image_size(jpeg)), size=SIZE >> 4 * (seed % 2)) for seed in range(4)]
     plain = replace(spec, decode="exact", erase=1.0 if spec.erase else 0.0)
-    pixels += [render(picture, draw(plain, seed, SOURCE), size=SIZE) for seed in range(WHOLE_VIEWS)]
-    for way in INTERPOLATIONS if spec.interpolation == "random" else (spec.interpolation,):
-        view = View(source=SOURCE, crop=whole, interpolation=way)
-        pixels += [render(picture, view, size=size) for size in (SIZE, 3 * SIZE)]
+    pixels += [render(image, draw(plain, seed, SOURCE), size=SIZE) for seed in range(WHOLE_VIEWS)]
+    for name in INTERPOLATIONS if spec.interpolation == "random" else (spec.interpolation,):
+        view = View(source=SOURCE, crop=whole, interpolation=name)
+        pixels += [render(image, view, size=size) for size in (SIZE, 3 * SIZE)]
     for operation in drawable(spec):
         view = View(source=SOURCE, crop=whole, interpolation=INTERPOLATIONS[0], operations=(operation,))
-        pixels.append(render(picture, view, size=SIZE))
-    return block_proof([pixel_digest(each) for each in pixels])
+        pixels.append(render(image, view, size=SIZE))
+    return block_proof([pixel_digest(rendered) for rendered in pixels])
 
 
 def drawable(spec: ViewSpec) -> Iterator[Operation]:
-    """Every operation that the policy of `spec` can choose, with two of its amounts and each allowed interpolation."""
+    """Every operation that the policy of `spec` can draw, with two of its amounts and each allowed interpolation."""
     seen: dict[str, set[float]] = {}
     for number in range(CHOICES if spec.policy else 0):
-        # Choices in even steps, always applied, strength and sign spread over their ranges.
+        # Operations in equal steps, always applied, strength and sign over their whole ranges.
         words = [number * WORD // CHOICES, 0, number * STRIDE % WORD, number % 2 * WORD // 2, 0, 0, 0, 0]
-        chosen = spec.policy.choose(words) if spec.policy else None
-        if chosen is None or len(seen.setdefault(chosen[0], set())) == 2 or chosen[1] in seen[chosen[0]]:
+        drawn = spec.policy.choose(words) if spec.policy else None
+        if drawn is None or len(seen.setdefault(drawn[0], set())) == 2 or drawn[1] in seen[drawn[0]]:
             continue
-        name, amount = chosen
+        name, amount = drawn
         seen[name].add(amount)
-        if name not in MOVING:
+        if name not in GEOMETRIC:
             yield Operation(name=name, amount=amount)
             continue
-        for way in INTERPOLATIONS if spec.policy_interpolation == "random" else (spec.policy_interpolation,):
-            yield Operation(name=name, amount=amount, interpolation=way, fill=spec.fill)
+        for interpolation in INTERPOLATIONS if spec.policy_interpolation == "random" else (spec.policy_interpolation,):
+            yield Operation(name=name, amount=amount, interpolation=interpolation, fill=spec.fill)
 
 
-def synthetic_picture(height: int, width: int) -> np.ndarray:
-    """uint8 (height, width, 3): slopes, rings and speckle from integer arithmetic alone."""
+def synthetic_image(height: int, width: int) -> np.ndarray:
+    """uint8 (height, width, 3): gradients, rings and speckle, by integer arithmetic alone."""
     row, column = np.mgrid[:height, :width].astype(np.int64)
     slope = (row * 255 // max(1, height - 1) + column * 3) % 256
     rings = ((row - height // 2) ** 2 + (column - width // 3) ** 2) // 64 % 256
@@ -85,6 +85,6 @@ def synthetic_picture(height: int, width: int) -> np.ndarray:
 
 
 def view_digest(view: ViewSpec) -> str:
-    """Digest of a fixed set of synthetic pictures under a ViewSpec: equal wherever its views come out alike."""
+    """Digest of fixed synthetic images under a ViewSpec, mixing included: equal where all its views are equal."""
     digests = [spec_digest(view), *([mix_digest(view.mix)] if view.mix else [])]
     return "-".join(f"{digest:016x}" for digest in digests)

@@ -1,9 +1,8 @@
 """From a seed to the parameters of a view.
 
-`draw` is a pure function of (spec, seed, picture size). Each parameter reads the word at its own fixed
-position of stream (seed, PARAMETERS), listed below: a change to one parameter moves no other, and a parameter
-that a spec does not use leaves its words unread. Positions never change their meaning; new parameters take
-unused ones, or the end.
+`draw` is a pure function of (spec, seed, image size). Each parameter reads the word at a fixed position of stream
+(seed, PARAMETERS), listed below, so a change to one parameter shifts no other; words of parameters that a spec does
+not use are not read. Positions never change their meaning; new parameters take unused ones, or positions at the end.
 
     word            what
     0 + 4a          crop attempt a = 0..9: area, ratio, top, left
@@ -22,9 +21,9 @@ from itertools import permutations
 
 from distill.errors import DistillError
 from distill.views.randaugment import FACTOR_GRID
-from distill.views.random import chance, integer, log_uniform, to_grid, uniform, words
+from distill.views.random import bernoulli, integer, log_uniform, to_grid, uniform, words
 from distill.views.spec import INTERPOLATIONS, EvalSpec, Range, ViewSpec
-from distill.views.view import MOVING, RELATIVE, Box, Erase, Operation, View
+from distill.views.view import GEOMETRIC, RELATIVE, Box, Erase, Operation, View
 
 PARAMETERS = 0
 """Domain of the parameters' stream."""
@@ -42,16 +41,19 @@ RATIO_GRID = 1 << 16
 
 SNAP = 8
 """The largest reduction of decoding."""
-LEAST_SNAPPED = 8 * SNAP
+MIN_SNAPPED_SIDE = 8 * SNAP
 
 JITTERED = ("Brightness", "Contrast", "Color")
 JITTER_ORDERS = tuple(permutations(range(3)))
 
 
 def draw(spec: ViewSpec, seed: int, size: tuple[int, int]) -> View:
-    """The view of a picture of `size` (height, width) in pixels for `seed` (0 <= seed < 2**64)."""
+    """The view of an image of `size` (height, width) in pixels for `seed`, 0 <= seed < 2**64.
+
+    **Raises:** `DistillError` for an image without pixels; `ValueError` for a seed out of range.
+    """
     stream = words(seed, domain=PARAMETERS, count=ERASE_BOXES)
-    if chance(stream[ERASE], spec.erase):
+    if bernoulli(stream[ERASE], spec.erase):
         stream = words(seed, domain=PARAMETERS, count=NUM_WORDS)
     source = _checked(size)
     return View(
@@ -59,17 +61,17 @@ def draw(spec: ViewSpec, seed: int, size: tuple[int, int]) -> View:
         decode=spec.decode,
         crop=_crop(spec, stream, source),
         interpolation=_interpolation(spec.interpolation, stream[INTERPOLATION]),
-        flip=chance(stream[FLIP], spec.flip),
+        flip=bernoulli(stream[FLIP], spec.flip),
         operations=(*_policy_operations(spec, stream), *_jitter_operations(spec, stream)),
         erase=_erase_boxes(spec, stream),
     )
 
 
 def eval_view(spec: EvalSpec, size: tuple[int, int]) -> View:
-    """The evaluation view of a picture of `size` (height, width).
+    """The evaluation view of an image of `size` (height, width).
 
-    Resizing the shorter side to `size / crop` and cutting the central square, as timm's evaluation does, is
-    one crop of the source (its side is rounded to a whole pixel) and one resize.
+    timm resizes the shorter side to `size / crop` and crops the central square; this is one crop of the source, its
+    side rounded to an integer, and one resize.
     """
     height, width = source = _checked(size)
     if spec.full:
@@ -82,7 +84,7 @@ def eval_view(spec: EvalSpec, size: tuple[int, int]) -> View:
 def _checked(size: tuple[int, int]) -> tuple[int, int]:
     height, width = int(size[0]), int(size[1])
     if height < 1 or width < 1:
-        raise DistillError(f"a picture of height {height} and width {width} has no views")
+        raise DistillError(f"an image of height {height} and width {width} has no views")
     return height, width
 
 
@@ -90,8 +92,8 @@ def _whole(source: tuple[int, int]) -> Box:
     return Box(top=0, left=0, height=source[0], width=source[1])
 
 
-def _interpolation(choice: str, word: int) -> str:
-    return INTERPOLATIONS[integer(word, len(INTERPOLATIONS))] if choice == "random" else choice
+def _interpolation(setting: str, word: int) -> str:
+    return INTERPOLATIONS[integer(word, len(INTERPOLATIONS))] if setting == "random" else setting
 
 
 def _area_and_ratio(stream: list[int], at: int, *, area: Range, ratio: Range) -> tuple[float, float]:
@@ -103,28 +105,28 @@ def _area_and_ratio(stream: list[int], at: int, *, area: Range, ratio: Range) ->
 
 def _crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> Box:
     box = _random_crop(spec, stream, source) if spec.crop == "random" else _whole(source)
-    if spec.decode == "exact" or min(box.height, box.width) < LEAST_SNAPPED:
+    if spec.decode == "exact" or min(box.height, box.width) < MIN_SNAPPED_SIDE:
         return box
     (top, bottom), (left, right) = _snap(box.top, box.height, source[0]), _snap(box.left, box.width, source[1])
     return Box(top=top, left=left, height=bottom - top, width=right - left)
 
 
 def _snap(start: int, length: int, side: int) -> tuple[int, int]:
-    """Start and end on multiples of SNAP, which stay whole pixels when decoding reduces the picture."""
+    """Start and end rounded to multiples of SNAP, which are whole pixels at every reduction of decoding."""
     first, last = ((end + SNAP // 2) // SNAP * SNAP for end in (start, start + length))
     return first, side if start + length == side else min(last, side)
 
 
 def _random_crop(spec: ViewSpec, stream: list[int], source: tuple[int, int]) -> Box:
-    """Szegedy et al., "Going deeper with convolutions" (CVPR 2015), section 6: an area and a ratio that fit.
+    """Random resized crop (Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6).
 
-    When ten attempts do not fit, the largest central box whose ratio is allowed.
+    If none of ten draws of area and ratio fits into the image: the largest central box with an allowed ratio.
     """
     height, width = source
     for at in range(CROP, CROP + 4 * ATTEMPTS, 4):
-        share, ratio = _area_and_ratio(stream, at, area=spec.scale, ratio=spec.ratio)
-        box_height = max(1, round(math.sqrt(share * (height * width) / ratio)))
-        box_width = max(1, round(math.sqrt(share * (height * width) * ratio)))
+        fraction, ratio = _area_and_ratio(stream, at, area=spec.scale, ratio=spec.ratio)
+        box_height = max(1, round(math.sqrt(fraction * (height * width) / ratio)))
+        box_width = max(1, round(math.sqrt(fraction * (height * width) * ratio)))
         if box_height <= height and box_width <= width:
             top = integer(stream[at + 2], height - box_height + 1)
             left = integer(stream[at + 3], width - box_width + 1)
@@ -139,13 +141,13 @@ def _policy_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:
     operations = []
     for layer in range(spec.policy.layers if spec.policy else 0):
         in_layer = stream[LAYERS + layer * WORDS_PER_LAYER :][:WORDS_PER_LAYER]
-        chosen = spec.policy.choose(in_layer) if spec.policy else None
-        if chosen is None:
+        drawn = spec.policy.choose(in_layer) if spec.policy else None
+        if drawn is None:
             continue
-        name, amount = chosen
-        if name in MOVING:
-            how = _interpolation(spec.policy_interpolation, in_layer[INTERPOLATION_IN_LAYER])
-            operations.append(Operation(name=name, amount=amount, interpolation=how, fill=spec.fill))
+        name, amount = drawn
+        if name in GEOMETRIC:
+            interpolation = _interpolation(spec.policy_interpolation, in_layer[INTERPOLATION_IN_LAYER])
+            operations.append(Operation(name=name, amount=amount, interpolation=interpolation, fill=spec.fill))
         else:
             operations.append(Operation(name=name, amount=amount))
     return operations
@@ -155,22 +157,22 @@ def _jitter_operations(spec: ViewSpec, stream: list[int]) -> list[Operation]:
     if not any(spec.color_jitter):
         return []
     operations = []
-    for which in JITTER_ORDERS[integer(stream[JITTER_ORDER], len(JITTER_ORDERS))]:
-        width = spec.color_jitter[which]
-        factor = uniform(stream[JITTER + which], max(0.0, 1.0 - width), 1.0 + width)
+    for index in JITTER_ORDERS[integer(stream[JITTER_ORDER], len(JITTER_ORDERS))]:
+        width = spec.color_jitter[index]
+        factor = uniform(stream[JITTER + index], max(0.0, 1.0 - width), 1.0 + width)
         if width:
-            operations.append(Operation(name=JITTERED[which], amount=to_grid(factor, FACTOR_GRID)))
+            operations.append(Operation(name=JITTERED[index], amount=to_grid(factor, FACTOR_GRID)))
     return operations
 
 
 def _erase_boxes(spec: ViewSpec, stream: list[int]) -> tuple[Erase, ...]:
-    """Zhong et al., "Random erasing data augmentation" (arXiv 1708.04896), in parts of the output's side."""
-    if not chance(stream[ERASE], spec.erase):
+    """Random erasing (Zhong et al., arXiv 1708.04896); boxes are relative to the output's side."""
+    if not bernoulli(stream[ERASE], spec.erase):
         return ()
-    least, most = spec.erase_count
-    count = least + integer(stream[ERASE_COUNT], most - least + 1)
+    low, high = spec.erase_count
+    count = low + integer(stream[ERASE_COUNT], high - low + 1)
     starts = (ERASE_BOXES + WORDS_PER_BOX * b for b in range(count))
-    boxes = [_erase_box(spec, stream, at=at, share=1 / count) for at in starts]
+    boxes = [_erase_box(spec, stream, at=at, scale=1 / count) for at in starts]
     return tuple(
         Erase(box=box, mode=spec.erase_mode, mean=spec.fill, std=spec.noise_std, key=stream[ERASE_KEYS + b])
         for b, box in enumerate(boxes)
@@ -178,11 +180,12 @@ def _erase_boxes(spec: ViewSpec, stream: list[int]) -> tuple[Erase, ...]:
     )
 
 
-def _erase_box(spec: ViewSpec, stream: list[int], *, at: int, share: float) -> Box | None:
+def _erase_box(spec: ViewSpec, stream: list[int], *, at: int, scale: float) -> Box | None:
+    """**Arguments:** `scale`: what the area is multiplied by."""
     for word in range(at, at + WORDS_PER_BOX, 4):
         area, ratio = _area_and_ratio(stream, word, area=spec.erase_area, ratio=spec.erase_ratio)
-        height = round(math.sqrt(area * share * ratio) * RELATIVE)
-        width = round(math.sqrt(area * share / ratio) * RELATIVE)
+        height = round(math.sqrt(area * scale * ratio) * RELATIVE)
+        width = round(math.sqrt(area * scale / ratio) * RELATIVE)
         if 0 < height < RELATIVE and 0 < width < RELATIVE:
             top = integer(stream[word + 2], RELATIVE - height + 1)
             left = integer(stream[word + 3], RELATIVE - width + 1)

@@ -1,8 +1,8 @@
-"""Erased boxes in uint8: normal noise made from integers, or a plain colour.
+"""Random erasing in uint8: normal noise made from integers, or a constant colour.
 
-Elsewhere erasing happens after normalisation, with noise of mean 0 and deviation 1. Here pixels stay uint8
-RGB until the device, so the noise has the mean and deviation of the data set's pixels, cut to 0..255, and two
-models with different statistics see the same picture.
+Elsewhere erasing happens after normalisation, with noise of mean 0 and standard deviation 1. Here pixels stay uint8
+RGB until the device, so the noise has the mean and standard deviation of the data set's pixels, clipped to 0..255, and
+two models with different statistics see the same image.
 """
 
 from functools import lru_cache
@@ -21,27 +21,27 @@ NOISE = 1
 def erase(pixels: Pixels, boxes: tuple[Erase, ...]) -> Pixels:
     """Overwrites the boxes in order, in place."""
     height, width = pixels.shape[:2]
-    for each in boxes:
-        rows = _span(each.box.top, each.box.height, height)
-        columns = _span(each.box.left, each.box.width, width)
+    for erased in boxes:
+        rows = edge_slice(erased.box.top, erased.box.height, height)
+        columns = edge_slice(erased.box.left, erased.box.width, width)
         patch = pixels[rows, columns]
         if patch.size:
-            patch[:] = _noise(each, patch.shape) if each.mode == "pixel" else each.mean
+            patch[:] = _noise(erased, patch.shape) if erased.mode == "pixel" else erased.mean
     return pixels
 
 
-def _span(start: int, length: int, side: int) -> slice:
+def edge_slice(start: int, length: int, side: int) -> slice:
     """Pixels of a box edge given in 1 / RELATIVE of `side`; both ends are rounded alike."""
     half = RELATIVE // 2
     return slice((start * side + half) // RELATIVE, ((start + length) * side + half) // RELATIVE)
 
 
-def _noise(each: Erase, shape: tuple[int, ...]) -> Pixels:
+def _noise(erased: Erase, shape: tuple[int, ...]) -> Pixels:
     """uint8 of `shape`: each byte of the stream (a word's lowest first) picks one of 256 quantiles."""
     count = int(np.prod(shape))
-    stream = raw_words(each.key, domain=NOISE, count=-(-count // 8)).astype("<u8", copy=False)
+    stream = raw_words(erased.key, domain=NOISE, count=-(-count // 8)).astype("<u8", copy=False)
     codes = stream.view(np.uint8)[:count].reshape(shape)
-    return np.asarray(cv2.LUT(codes, noise_table(each.mean, each.std)))
+    return np.asarray(cv2.LUT(codes, noise_table(erased.mean, erased.std)))
 
 
 @lru_cache(maxsize=16)

@@ -1,18 +1,18 @@
-"""The header of a JPEG: its size, and a copy whose header promises fewer rows.
+"""The header of a JPEG: the image size, and a copy of the file whose header states fewer rows.
 
-A decoder works from the top row down, so a file whose header promises fewer rows is decoded that far and no further,
-at the cost of those rows. One row of blocks more than needed is kept: the smooth upsampling of colour looks at it.
+A decoder works from the top row down, so a file whose header states fewer rows is decoded that far and no further, and
+at the cost of those rows. The copy has one row of blocks more than needed: smooth upsampling of chroma reads it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Start-of-frame markers carry the size; C4, C8 and CC in their midst mean other things.
+# Start-of-frame markers, which have the size; C4, C8 and CC among them mean other things.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
-_ROW_BY_ROW = frozenset((0xC0, 0xC1, 0xC2))
-"""Baseline, extended and progressive, all Huffman-coded."""
+_TRUNCATABLE = frozenset((0xC0, 0xC1, 0xC2))
+"""Baseline, extended and progressive, all Huffman-coded: decoded row by row."""
 _BLOCK = 8
 
 
@@ -31,7 +31,7 @@ class Frame:
 
 
 def parse_frame(data: bytes) -> Frame | None:
-    """The frame of a JPEG; None where none is found. Reads the segments in front of it and nothing else."""
+    """The frame of a JPEG; None where none is found. Reads only the segments before it."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -55,13 +55,13 @@ def parse_frame(data: bytes) -> Frame | None:
 
 
 def truncate_height(data: bytes, frame: Frame, *, rows: int) -> bytes | bytearray:
-    """The file with a header that promises `rows` rows and up to two rows of blocks more; `data` if it has no more."""
-    if frame.marker not in _ROW_BY_ROW or not frame.max_vertical_sampling:
+    """The file with a header that states `rows` rows and up to two rows of blocks more; `data` if it has no more."""
+    if frame.marker not in _TRUNCATABLE or not frame.max_vertical_sampling:
         return data
     unit = _BLOCK * frame.max_vertical_sampling
-    promised = -(-rows // unit) * unit + unit
-    if promised >= frame.height:
+    height = -(-rows // unit) * unit + unit
+    if height >= frame.height:
         return data
     shorter = bytearray(data)
-    shorter[frame.offset + 5 : frame.offset + 7] = promised.to_bytes(2)
+    shorter[frame.offset + 5 : frame.offset + 7] = height.to_bytes(2)
     return shorter

@@ -1,7 +1,7 @@
-"""The table of operations: what `render` does for each name in a view, and how to say it.
+"""The table of operations: for each name in a view the function that `render` calls, and its description.
 
-To add an operation: one function (picture, operation) -> picture in `ops_color.py` or `ops_geometry.py`, one row
-here, one test against the reference. A policy that shall draw it names it in its own table.
+To add an operation: one function (image, operation) -> image in `ops_color.py` or `ops_geometry.py`, one row here, one
+test against a reference, and its name in the table of each policy that draws it.
 """
 
 from collections.abc import Callable
@@ -15,61 +15,61 @@ from distill.views.view import Operation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How one operation is executed and said."""
+    """The function and the description of one operation."""
 
-    words: str
-    """With {amount}, as in str.format."""
-    change: Callable[[Pixels, Operation], Pixels]
-    """May write into the picture it is given."""
-    words_below_zero: str | None = None
-    """Of an operation with two directions: what a negative amount does, said with its size; null: as `words` say."""
+    text: str
+    """Description with {amount}, as in str.format."""
+    apply: Callable[[Pixels, Operation], Pixels]
+    """(image, operation) -> image; may write into the image."""
+    text_negative: str | None = None
+    """Description for negative amounts, with their absolute value; None: `text`."""
 
-    def said(self, amount: float) -> str:
-        """What is done to the picture, in words."""
-        if self.words_below_zero is not None and amount < 0:
-            return self.words_below_zero.format(amount=-amount)
-        return self.words.format(amount=amount)
+    def describe(self, amount: float) -> str:
+        """What the operation does at an amount, as text."""
+        if self.text_negative is not None and amount < 0:
+            return self.text_negative.format(amount=-amount)
+        return self.text.format(amount=amount)
 
 
 OPERATIONS: dict[str, Rule] = {
-    "AutoContrast": Rule(words="stretch each channel to 0..255", change=ops_color.auto_contrast),
-    "Equalize": Rule(words="equalise each channel's histogram", change=ops_color.equalize),
-    "Invert": Rule(words="invert", change=ops_color.invert),
-    "Posterize": Rule(words="keep the highest {amount:.0f} bits", change=ops_color.posterize),
-    "Solarize": Rule(words="invert values from {amount:.0f}", change=ops_color.solarize),
-    "SolarizeAdd": Rule(words="add {amount:.0f} to values below 128", change=ops_color.solarize_add),
-    "Brightness": Rule(words="brightness x {amount:.3f}", change=ops_color.brightness),
-    "Contrast": Rule(words="contrast x {amount:.3f}", change=ops_color.contrast),
-    "Color": Rule(words="saturation x {amount:.3f}", change=ops_color.color),
-    "GaussianBlur": Rule(words="blur by {amount:.4f} of the side", change=ops_color.gaussian_blur),
-    "Sharpness": Rule(words="sharpness x {amount:.3f}", change=ops_color.sharpness),
+    "AutoContrast": Rule(text="stretch each channel to 0..255", apply=ops_color.auto_contrast),
+    "Equalize": Rule(text="equalise each channel's histogram", apply=ops_color.equalize),
+    "Invert": Rule(text="invert", apply=ops_color.invert),
+    "Posterize": Rule(text="keep the highest {amount:.0f} bits", apply=ops_color.posterize),
+    "Solarize": Rule(text="invert values from {amount:.0f}", apply=ops_color.solarize),
+    "SolarizeAdd": Rule(text="add {amount:.0f} to values below 128", apply=ops_color.solarize_add),
+    "Brightness": Rule(text="brightness x {amount:.3f}", apply=ops_color.brightness),
+    "Contrast": Rule(text="contrast x {amount:.3f}", apply=ops_color.contrast),
+    "Color": Rule(text="saturation x {amount:.3f}", apply=ops_color.color),
+    "GaussianBlur": Rule(text="blur by {amount:.4f} of the side", apply=ops_color.gaussian_blur),
+    "Sharpness": Rule(text="sharpness x {amount:.3f}", apply=ops_color.sharpness),
     "Rotate": Rule(
-        words="rotate {amount:.2f} degrees counter-clockwise",
-        words_below_zero="rotate {amount:.2f} degrees clockwise",
-        change=ops_geometry.rotate,
+        text="rotate {amount:.2f} degrees counter-clockwise",
+        text_negative="rotate {amount:.2f} degrees clockwise",
+        apply=ops_geometry.rotate,
     ),
-    "ShearX": Rule(words="shear rows by {amount:+.4f}", change=ops_geometry.shear_x),
-    "ShearY": Rule(words="shear columns by {amount:+.4f}", change=ops_geometry.shear_y),
+    "ShearX": Rule(text="shear rows by {amount:+.4f}", apply=ops_geometry.shear_x),
+    "ShearY": Rule(text="shear columns by {amount:+.4f}", apply=ops_geometry.shear_y),
     "TranslateX": Rule(
-        words="move left by {amount:.4f} of the width",
-        words_below_zero="move right by {amount:.4f} of the width",
-        change=ops_geometry.translate_x,
+        text="move left by {amount:.4f} of the width",
+        text_negative="move right by {amount:.4f} of the width",
+        apply=ops_geometry.translate_x,
     ),
     "TranslateY": Rule(
-        words="move up by {amount:.4f} of the height",
-        words_below_zero="move down by {amount:.4f} of the height",
-        change=ops_geometry.translate_y,
+        text="move up by {amount:.4f} of the height",
+        text_negative="move down by {amount:.4f} of the height",
+        apply=ops_geometry.translate_y,
     ),
 }
 
 
 def apply(pixels: Pixels, operation: Operation) -> Pixels:
-    """The picture after `operation`; may write into `pixels`."""
-    return rule_of(operation).change(pixels, operation)
+    """The image after `operation`; may write into `pixels`."""
+    return rule_of(operation).apply(pixels, operation)
 
 
 def rule_of(operation: Operation) -> Rule:
-    """The row of `operation`; DistillError when this program has none."""
+    """The row of `operation`. **Raises:** `DistillError` for an unknown name."""
     if operation.name not in OPERATIONS:
-        raise DistillError(f"a view asks for an operation unknown here: {operation.name!r}")
+        raise DistillError(f"unknown operation {operation.name!r} in a view")
     return OPERATIONS[operation.name]

@@ -1,9 +1,9 @@
-"""Operations that change colours and leave pixels in place, true to Pillow's `ImageOps` and `ImageEnhance`.
+"""Colour operations, with the results of Pillow's `ImageOps` and `ImageEnhance`.
 
-Arithmetic on whole pictures where it is exact: byte logic and saturating sums by numpy run ten times faster than a
-table look-up. Blends need no care for the last bit either: factors are multiples of 1/1024, so in float32 each
-product and sum of `cv2.addWeighted` is exact, fused or not, and only the final rounding remains. Tables, made of
-integers or of single float64 steps, are left where the picture decides (auto contrast, equalise).
+Where arithmetic on whole images is exact it is used: byte logic and saturating sums in numpy run ten times faster than
+a look-up table. Blends are exact too: factors are multiples of 1/1024, so in float32 each product and sum of
+`cv2.addWeighted` is exact, fused or not, and only the final rounding remains. Look-up tables, made of integers or of
+single float64 steps, serve the operations that depend on the image's histogram (auto contrast, equalise).
 """
 
 import cv2
@@ -22,7 +22,7 @@ LEVELS = np.arange(256, dtype=np.int64)
 IDENTITY = LEVELS.astype(np.uint8)
 
 ROUND_DOWN = 0.5 / FACTOR_GRID - 0.5
-"""Added to a multiple of 1 / FACTOR_GRID, makes rounding to nearest a rounding down, as Pillow does."""
+"""Added to a multiple of 1 / FACTOR_GRID, it makes rounding to nearest a rounding down, which is Pillow's."""
 
 
 # --- Byte by byte, in place ---
@@ -35,27 +35,27 @@ def invert(pixels: Pixels, operation: Operation) -> Pixels:
 
 
 def posterize(pixels: Pixels, operation: Operation) -> Pixels:
-    """Keeps the highest `amount` bits; 0 bits make a black picture."""
-    kept = 256 - (1 << (8 - int(operation.amount))) & 255
-    np.bitwise_and(pixels, np.uint8(kept), out=pixels)
+    """Keeps the highest `amount` bits; 0 bits make a black image."""
+    mask = 256 - (1 << (8 - int(operation.amount))) & 255
+    np.bitwise_and(pixels, np.uint8(mask), out=pixels)
     return pixels
 
 
 def solarize(pixels: Pixels, operation: Operation) -> Pixels:
-    """Inverts values of `amount` and above; above 255 there are none."""
-    least = int(operation.amount)
-    if least > 255:
+    """Inverts values from `amount` on; none if it is above 255."""
+    threshold = int(operation.amount)
+    if threshold > 255:
         return pixels
-    chosen = np.greater_equal(pixels, np.uint8(max(0, least))).view(np.uint8)
-    np.bitwise_xor(pixels, np.negative(chosen, out=chosen), out=pixels)
+    mask = np.greater_equal(pixels, np.uint8(max(0, threshold))).view(np.uint8)
+    np.bitwise_xor(pixels, np.negative(mask, out=mask), out=pixels)
     return pixels
 
 
 def solarize_add(pixels: Pixels, operation: Operation) -> Pixels:
     """Adds `amount` (0..128) to values below 128."""
-    chosen = np.less(pixels, np.uint8(128)).view(np.uint8)
-    chosen *= np.uint8(int(operation.amount))
-    np.add(pixels, chosen, out=pixels)
+    mask = np.less(pixels, np.uint8(128)).view(np.uint8)
+    mask *= np.uint8(int(operation.amount))
+    np.add(pixels, mask, out=pixels)
     return pixels
 
 
@@ -63,12 +63,12 @@ def solarize_add(pixels: Pixels, operation: Operation) -> Pixels:
 
 
 def brightness(pixels: Pixels, operation: Operation) -> Pixels:
-    """Blends from black (0) over the picture (1) onwards."""
+    """Blends black (factor 0) with the image (factor 1); factors above 1 extrapolate."""
     return _blend_with_grey(0, pixels, operation.amount)
 
 
 def contrast(pixels: Pixels, operation: Operation) -> Pixels:
-    """Blends from the mean grey (0) over the picture (1) onwards."""
+    """Blends the mean grey (factor 0) with the image (factor 1)."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     total = int(cv2.sumElems(grey)[0])
     mean = (2 * total + grey.size) // (2 * grey.size)
@@ -76,13 +76,13 @@ def contrast(pixels: Pixels, operation: Operation) -> Pixels:
 
 
 def color(pixels: Pixels, operation: Operation) -> Pixels:
-    """Blends from grey (0) over the picture (1) onwards."""
+    """Blends the greyscale image (factor 0) with the image (factor 1)."""
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return _blend(grey, pixels, operation.amount)
 
 
 def sharpness(pixels: Pixels, operation: Operation) -> Pixels:
-    """Blends from smooth (0) over the picture (1) onwards; smooth is a 3 x 3 mean with fivefold centre."""
+    """Blends a smoothed image (factor 0) with the image (factor 1). Smoothing: a 3 x 3 mean, its centre weighted 5."""
     height, width = pixels.shape[:2]
     if height < 3 or width < 3:
         return pixels
@@ -96,28 +96,28 @@ def sharpness(pixels: Pixels, operation: Operation) -> Pixels:
 
 
 def gaussian_blur(pixels: Pixels, operation: Operation) -> Pixels:
-    """Blurs with a deviation of `amount` times the height. Pillow's own blur comes near to it by three box means."""
-    deviation = operation.amount * pixels.shape[0]
-    if deviation <= 0:
+    """Gaussian blur, its standard deviation `amount` times the height. Pillow approximates it by three box means."""
+    std = operation.amount * pixels.shape[0]
+    if std <= 0:
         return pixels
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), deviation, borderType=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), std, borderType=cv2.BORDER_REPLICATE))
 
 
-# --- A table that the picture decides ---
+# --- By a table from the image's histogram ---
 
 
 def auto_contrast(pixels: Pixels, operation: Operation) -> Pixels:
-    """Stretches each channel's least and greatest value to 0 and 255."""
-    low = pixels.min(axis=0).min(axis=0)  # in two steps: numpy takes the long axis at full speed
+    """Stretches each channel's minimum and maximum to 0 and 255."""
+    low = pixels.min(axis=0).min(axis=0)  # In two steps, which numpy vectorises.
     high = pixels.max(axis=0).max(axis=0)
-    tables = [_stretch_table(int(least), int(most)) for least, most in zip(low, high, strict=True)]
+    tables = [_stretch_table(int(first), int(last)) for first, last in zip(low, high, strict=True)]
     return _look_up(pixels, tables)
 
 
 def equalize(pixels: Pixels, operation: Operation) -> Pixels:
     """Spreads each channel's values so that all grey levels are about equally frequent."""
     counts = [cv2.calcHist([pixels], [channel], None, [256], [0, 256]) for channel in range(3)]
-    return _look_up(pixels, [_equal_table(count.ravel().astype(np.int64)) for count in counts])
+    return _look_up(pixels, [_equalize_table(count.ravel().astype(np.int64)) for count in counts])
 
 
 def _look_up(pixels: Pixels, tables: list[Table]) -> Pixels:
@@ -126,24 +126,24 @@ def _look_up(pixels: Pixels, tables: list[Table]) -> Pixels:
 
 
 def _blend(start: Pixels, end: Pixels, factor: float) -> Pixels:
-    """start + factor * (end - start), cut to 0..255 and rounded down; into `end`."""
+    """start + factor * (end - start), clipped to 0..255 and rounded down; into `end`."""
     return np.asarray(cv2.addWeighted(end, factor, start, 1.0 - factor, ROUND_DOWN, dst=end))
 
 
 def _blend_with_grey(level: int, end: Pixels, factor: float) -> Pixels:
-    """The same with one grey level as the start."""
+    """The same, from one grey level."""
     return np.asarray(cv2.addWeighted(end, factor, end, 0.0, level * (1.0 - factor) + ROUND_DOWN, dst=end))
 
 
-def _stretch_table(least: int, most: int) -> Table:
-    if most <= least:
+def _stretch_table(low: int, high: int) -> Table:
+    if high <= low:
         return IDENTITY
-    scale = 255.0 / (most - least)
-    offset = -least * scale
+    scale = 255.0 / (high - low)
+    offset = -low * scale
     return np.asarray(np.clip(np.trunc(LEVELS * scale + offset), 0, 255), dtype=np.uint8)
 
 
-def _equal_table(counts: np.ndarray) -> Table:
+def _equalize_table(counts: np.ndarray) -> Table:
     """Table from a channel's 256 counts (int64)."""
     used = counts[counts > 0]
     step = int(used.sum() - used[-1]) // 255

@@ -1,10 +1,10 @@
-"""Operations that move pixels, from output to source, in integers.
+"""Geometric operations: affine maps from output to source, in integers.
 
-OpenCV's own `warpAffine` and its cubic `remap` give other pixels on other CPUs; `remap` with an integer map and
-linear weights does not. So the map of a rotation or shear is made here: coefficients in 1/65536, coordinates in
-int32, weights in 1/32 pixel. A shift needs no map: all pixels share one weight, and a blend of two windows does.
-Pixel centres lie at half coordinates and a pixel whose source lies outside the picture gets the fill colour, with
-a sharp edge, both as in Pillow's `Image.transform`. Bicubic goes to Pillow itself: true to it and slow.
+OpenCV's own `warpAffine` and its cubic `remap` give other pixels on other CPUs; `remap` with an integer map and linear
+weights does not. So the map of a rotation or shear is computed here: coefficients in 1/65536, coordinates in int32,
+weights in 1/32 pixel. A translation needs no map: all pixels have the same weights, so it is a blend of two windows.
+Pixel centres are at half coordinates, and pixels whose source lies outside the image get the fill colour, with a sharp
+edge, both as in Pillow's `Image.transform`. Bicubic interpolation is Pillow's own: exact and slow.
 """
 
 import math
@@ -21,55 +21,55 @@ ONE = 1 << 16
 """Coefficients and coordinates are in 1 / ONE."""
 
 SUBPIXEL_BITS = 5
-"""`cv2.remap` weighs neighbours in 1/32 pixel."""
+"""`cv2.remap` has weights in 1/32 pixel."""
 
 SHIFT_BITS = 12
-"""Shifts are in 1 / 2**SHIFT_BITS pixel: the blend is exact in float32."""
+"""Translations are in 1 / 2**SHIFT_BITS pixel, so that the blend is exact in float32."""
 
 MAX_SIDE = 8192
-"""Largest picture whose coordinates fit into int32."""
+"""Largest side in pixels whose coordinates fit into int32."""
 
 Affine = tuple[int, int, int, int, int, int]
 """(a, b, c, d, e, f) in 1 / ONE: source x = a x + b y + c, source y = d x + e y + f (c, f in pixels)."""
 
 
 def rotate(pixels: Pixels, operation: Operation) -> Pixels:
-    """Turns counter-clockwise by `amount` degrees about the centre."""
+    """Rotates counter-clockwise by `amount` degrees about the centre."""
     height, width = pixels.shape[:2]
     cosine, sine = cosine_and_sine(operation.amount)
     c = ((ONE - cosine) * width + sine * height) // 2
     f = ((ONE - cosine) * height - sine * width) // 2
-    return _move(pixels, (cosine, -sine, c, sine, cosine, f), operation)
+    return _affine(pixels, (cosine, -sine, c, sine, cosine, f), operation)
 
 
 def shear_x(pixels: Pixels, operation: Operation) -> Pixels:
-    """Moves each row left by `amount` times its distance from the top."""
-    return _move(pixels, (ONE, _fixed(operation.amount), 0, 0, ONE, 0), operation)
+    """Shifts each row left by `amount` times its distance from the top."""
+    return _affine(pixels, (ONE, _fixed(operation.amount), 0, 0, ONE, 0), operation)
 
 
 def shear_y(pixels: Pixels, operation: Operation) -> Pixels:
-    """Moves each column up by `amount` times its distance from the left."""
-    return _move(pixels, (ONE, 0, 0, _fixed(operation.amount), ONE, 0), operation)
+    """Shifts each column up by `amount` times its distance from the left."""
+    return _affine(pixels, (ONE, 0, 0, _fixed(operation.amount), ONE, 0), operation)
 
 
 def translate_x(pixels: Pixels, operation: Operation) -> Pixels:
-    """Moves the picture left by `amount` times its width."""
+    """Shifts the image left by `amount` times its width."""
     shift = _fixed(operation.amount) * pixels.shape[1]
     if operation.interpolation == "bilinear":
-        return _shift(pixels, shift, axis=1, fill=operation.fill)
-    return _move(pixels, (ONE, 0, shift, 0, ONE, 0), operation)
+        return _translate(pixels, shift, axis=1, fill=operation.fill)
+    return _affine(pixels, (ONE, 0, shift, 0, ONE, 0), operation)
 
 
 def translate_y(pixels: Pixels, operation: Operation) -> Pixels:
-    """Moves the picture up by `amount` times its height."""
+    """Shifts the image up by `amount` times its height."""
     shift = _fixed(operation.amount) * pixels.shape[0]
     if operation.interpolation == "bilinear":
-        return _shift(pixels, shift, axis=0, fill=operation.fill)
-    return _move(pixels, (ONE, 0, 0, 0, ONE, shift), operation)
+        return _translate(pixels, shift, axis=0, fill=operation.fill)
+    return _affine(pixels, (ONE, 0, 0, 0, ONE, shift), operation)
 
 
 def cosine_and_sine(degrees: float) -> tuple[int, int]:
-    """In 1 / ONE. On the grid of angles none is near a tie, so the C library's last bit is harmless."""
+    """In 1 / ONE. On the grid of angles no value is near a rounding tie, so the C library's last bit has no effect."""
     angle = degrees * (math.pi / 180)
     return round(math.cos(angle) * ONE), round(math.sin(angle) * ONE)
 
@@ -78,27 +78,29 @@ def _fixed(number: float) -> int:
     return round(number * ONE)
 
 
-def _move(pixels: Pixels, affine: Affine, operation: Operation) -> Pixels:
+def _affine(pixels: Pixels, affine: Affine, operation: Operation) -> Pixels:
     if operation.interpolation == "bicubic":
-        return _move_bicubic(pixels, affine, operation.fill)
+        return _affine_bicubic(pixels, affine, operation.fill)
     if operation.interpolation == "bilinear":
-        return _move_bilinear(pixels, affine, operation.fill)
+        return _affine_bilinear(pixels, affine, operation.fill)
     raise ValueError(f"operation {operation.name} cannot interpolate by {operation.interpolation!r}")
 
 
-def _move_bicubic(pixels: Pixels, affine: Affine, fill: Colour) -> Pixels:
+def _affine_bicubic(pixels: Pixels, affine: Affine, fill: Colour) -> Pixels:
     matrix = tuple(number / ONE for number in affine)
-    picture = Image.fromarray(pixels)
-    moved = picture.transform(
-        picture.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC, fillcolor=fill
+    image = Image.fromarray(pixels)
+    output = image.transform(
+        image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC, fillcolor=fill
     )
-    return np.array(moved)
+    return np.array(output)
 
 
-def _move_bilinear(pixels: Pixels, affine: Affine, fill: Colour) -> Pixels:
+def _affine_bilinear(pixels: Pixels, affine: Affine, fill: Colour) -> Pixels:
     height, width = pixels.shape[:2]
     if max(height, width) > MAX_SIDE:
-        raise ValueError(f"pictures up to {MAX_SIDE} pixels a side can be moved, this one is {height} x {width}")
+        raise ValueError(
+            f"geometric operations take images of up to {MAX_SIDE} pixels per side, this one is {height} x {width}"
+        )
     a, b, c, d, e, f = affine
     x = _coordinates(a, b, c, height=height, width=width)
     y = _coordinates(d, e, f, height=height, width=width)
@@ -112,36 +114,36 @@ def _move_bilinear(pixels: Pixels, affine: Affine, fill: Colour) -> Pixels:
     mask = (1 << SUBPIXEL_BITS) - 1
     weights = (x >> 16 - SUBPIXEL_BITS & mask) | (y >> 16 - 2 * SUBPIXEL_BITS & mask << SUBPIXEL_BITS)
     pairs = whole.astype("<i4", copy=False).view("<i2").reshape(height, width, 2)  # x, y
-    moved = cv2.remap(pixels, pairs, weights.astype(np.uint16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.copyTo(_plain_picture(fill, height, width), outside.view(np.uint8), dst=moved))
+    output = cv2.remap(pixels, pairs, weights.astype(np.uint16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.copyTo(_constant_image(fill, height, width), outside.view(np.uint8), dst=output))
 
 
-def _shift(pixels: Pixels, shift: int, *, axis: int, fill: Colour) -> Pixels:
-    """Output position i along `axis` shows source position i + shift / ONE, blended of its two neighbours."""
+def _translate(pixels: Pixels, shift: int, *, axis: int, fill: Colour) -> Pixels:
+    """Output position i along `axis` is source position i + shift / ONE, a blend of its two neighbours."""
     side = pixels.shape[axis]
     steps = (shift + (ONE >> SHIFT_BITS + 1)) >> 16 - SHIFT_BITS
-    whole, part = steps >> SHIFT_BITS, (steps & (1 << SHIFT_BITS) - 1) / (1 << SHIFT_BITS)
-    moved = _plain_picture(fill, *pixels.shape[:2]).copy()
-    source, target = (pixels, moved) if axis == 0 else (pixels.swapaxes(0, 1), moved.swapaxes(0, 1))
+    whole, weight = steps >> SHIFT_BITS, (steps & (1 << SHIFT_BITS) - 1) / (1 << SHIFT_BITS)
+    output = _constant_image(fill, *pixels.shape[:2]).copy()
+    source, target = (pixels, output) if axis == 0 else (pixels.swapaxes(0, 1), output.swapaxes(0, 1))
 
     first, last = max(0, -whole), min(side, side - 1 - whole)  # positions with both neighbours inside
     if first < last:
         near, far = source[first + whole : last + whole], source[first + whole + 1 : last + whole + 1]
-        near, far, into = (part_ if axis == 0 else part_.swapaxes(0, 1) for part_ in (near, far, target[first:last]))
+        near, far, into = (rows if axis == 0 else rows.swapaxes(0, 1) for rows in (near, far, target[first:last]))
         down = 0.5 / (1 << SHIFT_BITS) - 0.5  # Pillow rounds down
-        cv2.addWeighted(near, 1.0 - part, far, part, down, dst=into)
-    # Half a pixel beyond the outermost centres still lies inside; there is one neighbour only.
-    if part >= 0.5 and 0 <= -whole - 1 < side:
+        cv2.addWeighted(near, 1.0 - weight, far, weight, down, dst=into)
+    # Half a pixel beyond the outermost centres is still inside, with one neighbour only.
+    if weight >= 0.5 and 0 <= -whole - 1 < side:
         target[-whole - 1] = source[0]
-    if part < 0.5 and 0 <= side - 1 - whole < side:
+    if weight < 0.5 and 0 <= side - 1 - whole < side:
         target[side - 1 - whole] = source[side - 1]
-    return moved
+    return output
 
 
 def _coordinates(per_x: int, per_y: int, start: int, *, height: int, width: int) -> np.ndarray:
-    """per_x * (column + 1/2) + per_y * (row + 1/2) + start, in 1 / ONE: int32 that spreads to (height, width).
+    """per_x * (column + 1/2) + per_y * (row + 1/2) + start, in 1 / ONE: int32, broadcastable to (height, width).
 
-    One column or one row where all are alike.
+    One row or one column where all are equal.
     """
     along = ((2 * np.arange(width if per_x else 1, dtype=np.int64) + 1) * per_x // 2).astype(np.int32)
     down = ((2 * np.arange(height if per_y else 1, dtype=np.int64) + 1) * per_y // 2 + start).astype(np.int32)
@@ -149,12 +151,12 @@ def _coordinates(per_x: int, per_y: int, start: int, *, height: int, width: int)
 
 
 @lru_cache(maxsize=8)
-def _plain_picture(colour: Colour, height: int, width: int) -> Pixels:
-    """Read-only, kept: copying it under a mask is a hundred times faster than spreading a colour with numpy."""
-    picture = np.empty((height, width, 3), dtype=np.uint8)
-    picture[:] = colour
-    picture.flags.writeable = False
-    return picture
+def _constant_image(colour: Colour, height: int, width: int) -> Pixels:
+    """Read-only and cached: copying it under a mask is a hundred times faster than assigning a colour with numpy."""
+    image = np.empty((height, width, 3), dtype=np.uint8)
+    image[:] = colour
+    image.flags.writeable = False
+    return image
 
 
 def _outside(coordinates: np.ndarray, side: int) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Digests of rendered pixels, and the versions of what decides them.
+"""Digests of rendered pixels, and the versions of the libraries that decide them.
 
-A digest shows whether two machines rendered the same pixels; it is no protection against forgery. 0 stands
-for "nothing there" in a store, so no digest is ever 0.
+A digest shows whether two machines rendered the same pixels; it is no protection against forgery. In a store 0 means
+that there is no block, so no digest is ever 0.
 """
 
 import platform
@@ -50,7 +50,7 @@ def software() -> dict[str, str]:
 
 
 def _libjpeg() -> str:
-    """What OpenCV says of the JPEG library it was built with, such as 'libjpeg-turbo 3.1.2-70'."""
+    """The JPEG library that OpenCV was built with, such as 'libjpeg-turbo 3.1.2-70'."""
     line = re.search(r"^\s*JPEG:\s*(.*)$", cv2.getBuildInformation(), flags=re.MULTILINE)
-    named = re.search(r"(libjpeg\S*).*?\(ver ([^)]*)\)", line[1]) if line else None
-    return f"{named[1]} {named[2]}" if named else "unknown"
+    version = re.search(r"(libjpeg\S*).*?\(ver ([^)]*)\)", line[1]) if line else None
+    return f"{version[1]} {version[2]}" if version else "unknown"

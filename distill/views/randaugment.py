@@ -1,8 +1,7 @@
-"""RandAugment as explicit numbers: how often, how strong, which operations, and what strength means for each.
+"""RandAugment: probability, strength, operations, and the amount of each operation at a strength.
 
 Cubuk et al., "RandAugment" (arXiv 1909.13719), with the increasing-severity operations and the random strength that
-timm's names such as `rand-m9-mstd0.5-inc1` stand for. This file turns a layer's random words into an operation and
-its amount.
+timm's names such as `rand-m9-mstd0.5-inc1` stand for. A layer's random words become an operation and its amount.
 """
 
 import re
@@ -10,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distill.errors import UsageError
-from distill.views.checks import number, several, whole, within
-from distill.views.random import chance, integer, normal, to_grid
+from distill.views.checks import as_integer, as_number, as_tuple, check_range
+from distill.views.random import bernoulli, integer, normal, to_grid
 
 MAX_LAYERS = 8
 STRENGTH = 10.0
@@ -83,13 +82,13 @@ INCREASING: dict[str, tuple[str, AmountOf]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandAugment:
-    """`layers` operations, each chosen freely from `operations`, applied or not."""
+    """`layers` operations, each drawn from `operations` with replacement and applied with probability `prob`."""
 
     kind: str = "randaugment"
     layers: int = 2
-    """Operations chosen for a view."""
+    """Operations drawn per view."""
     prob: float = 0.5
-    """Chance that a chosen operation is applied."""
+    """Probability that a drawn operation is applied."""
     magnitude: float = 9.0
     """Mean strength."""
     magnitude_std: float = 0.5
@@ -99,11 +98,11 @@ class RandAugment:
     """Names of `INCREASING`, equally likely."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "operations", several("policy.operations", self.operations))
+        object.__setattr__(self, "operations", as_tuple("policy.operations", self.operations))
         for name in ("prob", "magnitude", "magnitude_std", "magnitude_max"):
-            object.__setattr__(self, name, number(f"policy.{name}", getattr(self, name)))
-        within("policy.layers", (whole("policy.layers", self.layers),) * 2, least=1, most=MAX_LAYERS)
-        within("policy.prob", (self.prob, self.prob), least=0.0, most=1.0)
+            object.__setattr__(self, name, as_number(f"policy.{name}", getattr(self, name)))
+        check_range("policy.layers", (as_integer("policy.layers", self.layers),) * 2, low=1, high=MAX_LAYERS)
+        check_range("policy.prob", (self.prob, self.prob), low=0.0, high=1.0)
         if not (0 <= self.magnitude <= self.magnitude_max <= 2 * STRENGTH and 0 <= self.magnitude_std <= 100):
             raise UsageError(
                 "view policy: 0 <= magnitude <= magnitude_max <= 20, 0 <= magnitude_std <= 100 must hold, "
@@ -111,40 +110,40 @@ class RandAugment:
             )
         unknown = [name for name in self.operations if name not in INCREASING]
         if unknown or not self.operations:
-            raise UsageError(f"view policy: unknown operations {unknown}; known are {', '.join(INCREASING)}")
+            raise UsageError(f"view policy: unknown operations {unknown}; the operations are {', '.join(INCREASING)}")
 
     def choose(self, words: list[int]) -> tuple[str, float] | None:
-        """Operation to render and its amount from a layer's words, None where the layer is not applied."""
+        """Operation to render and its amount, from a layer's words; None where the layer is not applied."""
         choice, applied, strength, sign = words[:4]
-        if not chance(applied, self.prob):
+        if not bernoulli(applied, self.prob):
             return None
         name, amount_of = INCREASING[self.operations[integer(choice, len(self.operations))]]
-        wanted = self.magnitude + self.magnitude_std * normal(strength)
-        return name, amount_of(min(max(wanted, 0.0), self.magnitude_max), chance(sign, 0.5))
+        magnitude = self.magnitude + self.magnitude_std * normal(strength)
+        return name, amount_of(min(max(magnitude, 0.0), self.magnitude_max), bernoulli(sign, 0.5))
 
     @classmethod
     def parse(cls, name: str) -> "RandAugment":
-        """The policy of a name like `rand-m9-mstd0.5-inc1`; a part that is not understood is refused.
+        """The policy of a name like `rand-m9-mstd0.5-inc1`.
 
-        Parts: m strength, n layers, p chance, mstd, mmax, inc1 (required: only the increasing operations
-        exist here).
+        Parts: m magnitude, n layers, p probability, mstd, mmax, inc1 (required: only the increasing operations
+        exist here). **Raises:** `UsageError` for any other part.
         """
         head, *parts = name.split("-")
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         for part in parts:
             match = re.fullmatch(r"(m|n|p|mstd|mmax|inc)(\d+(?:\.\d+)?)", part)
-            if match is None or match[1] in found:
-                raise UsageError(f"view policy {name!r}: the part {part!r} is not understood")
-            found[match[1]] = float(match[2])
-        if head != "rand" or found.get("inc") != 1:
+            if match is None or match[1] in values:
+                raise UsageError(f"view policy {name!r}: unknown part {part!r}")
+            values[match[1]] = float(match[2])
+        if head != "rand" or values.get("inc") != 1:
             raise UsageError(f"view policy {name!r}: must start with 'rand-' and contain 'inc1', or be 'none'")
-        layers = found.get("n", 2.0)
+        layers = values.get("n", 2.0)
         if layers != int(layers):
-            raise UsageError(f"view policy {name!r}: n must be a whole number")
+            raise UsageError(f"view policy {name!r}: n must be an integer")
         return cls(
             layers=int(layers),
-            prob=found.get("p", 0.5),
-            magnitude=found.get("m", STRENGTH),
-            magnitude_std=found.get("mstd", 0.0),
-            magnitude_max=found.get("mmax", STRENGTH),
+            prob=values.get("p", 0.5),
+            magnitude=values.get("m", STRENGTH),
+            magnitude_std=values.get("mstd", 0.0),
+            magnitude_max=values.get("mmax", STRENGTH),
         )

@@ -1,15 +1,13 @@
-"""The random stream behind every view: 64-bit words of Philox, and numbers derived from them by our own
-arithmetic.
+"""The random stream of every view: 64-bit words of Philox, and numbers derived from them by arithmetic of our own.
 
-`words` asks numpy for nothing but raw Philox4x64-10 words (Salmon et al., "Parallel random numbers: as easy
-as 1, 2, 3", SC 2011), so no library's change of a sampling method can change a view. Each parameter of a view
-reads the word at a fixed position (the table is in `draw.py`); nothing is "consumed", so a new parameter
-shifts no other.
+`words` takes only raw Philox4x64-10 words from numpy (Salmon et al., "Parallel random numbers: as easy
+as 1, 2, 3", SC 2011), so a changed sampling method in a library cannot change a view. Each parameter of a view
+reads the word at a fixed position (the table is in `draw.py`), so a new parameter shifts no other.
 
-Why the numbers are the same on every machine: integers use integer arithmetic; uniforms are 53 bits times a power of
+The numbers are the same on every machine: integers use integer arithmetic; uniforms are 53 bits times a power of
 two; logarithms come from `decimal`, whose `ln` is correctly rounded by definition; all else is single float64
-additions, multiplications, divisions and square roots, which IEEE 754 rounds correctly. On top of that every derived
-number is rounded to a fixed grid before it is used.
+additions, multiplications, divisions and square roots, which IEEE 754 rounds correctly. Besides, every derived number
+is rounded to a fixed grid before it is used.
 """
 
 import math
@@ -39,8 +37,9 @@ _generators = threading.local()
 def words(seed: int, *, count: int, domain: int = 0) -> list[int]:
     """The first `count` words of stream (seed, domain), each in [0, 2**64).
 
-    `seed` and `domain` are the two 64-bit halves of the Philox key; different domains are independent
-    streams.
+    `seed` and `domain` are the two 64-bit halves of the Philox key; different domains are independent streams.
+
+    **Raises:** `ValueError` for a seed or domain outside that range.
     """
     if not (0 <= seed < WORD and 0 <= domain < WORD):
         raise ValueError(f"seed and domain are unsigned 64-bit integers, got {seed} and {domain}")
@@ -69,8 +68,8 @@ def integer(word: int, count: int) -> int:
     return (word * count) >> 64
 
 
-def chance(word: int, probability: float) -> bool:
-    """True with `probability`; never for 0, always for 1."""
+def bernoulli(word: int, probability: float) -> bool:
+    """True with the given probability; never for 0, always for 1."""
     return uniform(word) < probability
 
 
@@ -104,7 +103,7 @@ def log(number: float) -> float:
 
 
 def normal_quantile(probability: float) -> float:
-    """The number below which a standard normal falls with `probability` (0 < p < 1), right to about 1e-7.
+    """The quantile of a standard normal for 0 < probability < 1, with a relative error of about 1e-7.
 
     Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37
     (1988), the seven-figure variant PPND7.

@@ -1,7 +1,7 @@
 """From bytes and a view to pixels: decode, crop, antialiased resize, flip, operations, erase; all in uint8.
 
-Teacher and student pass both end here and must get equal pixels on any CPU. Each step uses a primitive whose
-result does not depend on the instruction set in use (`tests/distill/views/test_stability.py` holds it there).
+Both passes call it and must get equal pixels on any CPU. So each step uses a primitive whose result does not depend on
+the instruction set in use; `tests/distill/views/test_stability.py` tests that.
 """
 
 import cv2
@@ -14,17 +14,17 @@ from distill.views.erase import erase
 from distill.views.ops import apply
 from distill.views.view import View
 
-# Pictures are small and loader workers many: OpenCV's own threads would only get in their way.
+# The parallelism is that of the loader's workers: threads of OpenCV would compete with them.
 cv2.setNumThreads(0)
 
 
 def render(image: bytes | np.ndarray | EncodedImage, view: View, *, size: int = 224) -> np.ndarray:
     """The view's pixels: uint8 (size, size, 3) RGB, C-contiguous, own memory.
 
-    **Arguments:** `image`: an image file's bytes, the same with its header parsed, or the pixels already decoded: uint8
-    (height, width, 3) RGB.
+    **Arguments:** `image`: an image file's bytes, an `EncodedImage`, or decoded pixels, uint8 (height, width, 3) RGB;
+    `size`: of the output, in pixels.
 
-    **Raises:** `DamagedImage`, or `DistillError` where the image has another size than the view was drawn for.
+    **Raises:** `DamagedImage`, or `DistillError` where the view was drawn for another image size.
     """
     image = EncodedImage(image) if isinstance(image, bytes | bytearray | memoryview) else image
     window = _window(image, view, size=size)
@@ -40,12 +40,12 @@ def reduction(view: View, *, size: int) -> int:
     """1, 2, 4 or 8: the largest factor that leaves the crop at least `size` high and wide."""
     if view.decode == "exact":
         return 1
-    least = min(view.crop.height, view.crop.width)
-    return max(factor for factor in (1, *REDUCED) if factor == 1 or least >= factor * size)
+    side = min(view.crop.height, view.crop.width)
+    return max(factor for factor in (1, *REDUCED) if factor == 1 or side >= factor * size)
 
 
 def _window(image: np.ndarray | EncodedImage, view: View, *, size: int) -> np.ndarray:
-    """The decoded crop, uint8 (h, w, 3), a part of the decoded image."""
+    """The decoded crop, uint8 (h, w, 3), a slice of the decoded image."""
     crop, factor = view.crop, reduction(view, size=size)
     if isinstance(image, np.ndarray):
         if factor > 1:
@@ -68,11 +68,11 @@ def resize(window: np.ndarray, *, size: int, interpolation: str) -> np.ndarray:
     """uint8 (h, w, 3) to uint8 (size, size, 3), C-contiguous, always new memory.
 
     torch's antialiased uint8 resize: Pillow's filters with 16-bit integer weights, width first; at most 2 grey
-    levels from Pillow's when that goes the same way.
+    levels from Pillow's where that resizes the width first too.
     """
     if window.shape[:2] == (size, size):
         return np.array(window, order="C")
-    # A batch axis in front and channels last in memory is the layout that torch's fast path looks for.
+    # torch's fast path needs a batch axis and channels last in memory.
     pixels_bchw = torch.from_numpy(np.require(window, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
     resized_bchw = torch.nn.functional.interpolate(
         pixels_bchw, size=(size, size), mode=interpolation, antialias=True, align_corners=False

@@ -1,9 +1,7 @@
-"""ViewSpec and EvalSpec: every choice that decides a picture's views, as plain values that travel with a
-store.
+"""ViewSpec and EvalSpec: everything that decides how views are drawn, as plain values.
 
 The teacher pass writes the ViewSpec into the store; the student pass takes it from there. So the JSON form is
-part of the store's format: a key that this program does not know, or a newer version, is refused by name and
-never ignored.
+part of the store's format: an unknown key or a newer version is refused by name and never ignored.
 """
 
 from collections.abc import Mapping
@@ -11,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from distill.errors import UsageError
-from distill.views.checks import VERSION, check_version, number, one_of, several, whole, within
+from distill.views.checks import VERSION, as_integer, as_number, as_tuple, check_range, check_version, choice
 from distill.views.mix import MixSpec, mix_of
 from distill.views.policies import Policy, policy_of
 from distill.views.view import Colour
@@ -30,65 +28,65 @@ class ViewSpec:
     decode: str = "exact"
     """'exact', or 'dct': JPEGs whose crop is twice the output or more are decoded at 1/2, 1/4 or 1/8."""
     crop: str = "random"
-    """'random': random resized crop (scale, ratio); 'full': the whole picture."""
+    """'random': random resized crop (scale, ratio); 'full': the whole image."""
     scale: Range = (0.08, 1.0)
-    """Area of the random crop as a share of the picture's, uniform."""
+    """Area of the random crop as a fraction of the image's, uniform."""
     ratio: Range = (3 / 4, 4 / 3)
     """Width / height of the random crop; its logarithm is uniform."""
     interpolation: str = "bicubic"
     """Of the resize: 'bilinear', 'bicubic', or 'random' for either."""
     flip: float = 0.5
-    """Chance of a horizontal flip."""
+    """Probability of a horizontal flip."""
     policy: Policy | None = None
     """None or 'none', 'trivialaugment-wide', 'three-augment', a name such as 'rand-m9-mstd0.5-inc1', or a policy."""
     policy_interpolation: str = "bilinear"
-    """Of operations that move pixels: 'bilinear' (fast), 'bicubic' (Pillow's own), or 'random' for either."""
+    """Of geometric operations: 'bilinear' (fast), 'bicubic' (Pillow's own), or 'random' for either."""
     color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Brightness, contrast, saturation: factor uniform in [max(0, 1 - x), 1 + x], random order."""
     erase: float = 0.0
-    """Chance that a view has erased boxes."""
+    """Probability that a view has erased boxes."""
     erase_area: Range = (0.02, 1 / 3)
-    """Area of a box as a share of the output (divided by the number of boxes), uniform."""
+    """Area of a box as a fraction of the output's (divided by the number of boxes), uniform."""
     erase_ratio: Range = (0.3, 10 / 3)
     """Height / width of a box; its logarithm is uniform."""
     erase_count: tuple[int, int] = (1, 1)
-    """Least and most boxes."""
+    """Minimum and maximum number of boxes."""
     erase_mode: str = "pixel"
     """'pixel': normal noise around `fill` with `noise_std`; 'const': `fill`."""
     fill: Colour = (124, 116, 104)
-    """RGB that comes in where pixels are moved away, and the mean of erased boxes (ImageNet's mean)."""
+    """RGB of pixels taken from outside the image, and mean of erased boxes (ImageNet's mean)."""
     noise_std: Colour = (58, 57, 57)
     """Standard deviation of the noise in erased boxes, in grey levels (ImageNet's)."""
     mix: MixSpec | None = None
-    """How views are mixed with one another; None: they are not."""
+    """How views are mixed with one another; None: not mixed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policy", policy_of(self.policy))
         object.__setattr__(self, "mix", mix_of(self.mix))
         for name in ("scale", "ratio", "color_jitter", "erase_area", "erase_ratio"):
-            values = several(name, getattr(self, name))
-            object.__setattr__(self, name, tuple(number(name, value) for value in values))
+            values = as_tuple(name, getattr(self, name))
+            object.__setattr__(self, name, tuple(as_number(name, value) for value in values))
         for name in ("erase_count", "fill", "noise_std"):
-            values = several(name, getattr(self, name))
-            object.__setattr__(self, name, tuple(whole(name, value) for value in values))
+            values = as_tuple(name, getattr(self, name))
+            object.__setattr__(self, name, tuple(as_integer(name, value) for value in values))
         for name in ("flip", "erase"):
-            object.__setattr__(self, name, number(name, getattr(self, name)))
+            object.__setattr__(self, name, as_number(name, getattr(self, name)))
         self._check()
 
     def _check(self) -> None:
         check_version(self.version, of="ViewSpec")
-        one_of("decode", self.decode, ("exact", "dct"))
-        one_of("crop", self.crop, ("random", "full"))
-        one_of("interpolation", self.interpolation, (*INTERPOLATIONS, "random"))
-        one_of("policy_interpolation", self.policy_interpolation, (*INTERPOLATIONS, "random"))
-        one_of("erase_mode", self.erase_mode, ("pixel", "const"))
-        within("scale", self.scale, least=1e-6, most=1.0)
-        within("ratio", self.ratio, least=1e-3, most=1e3)
-        within("erase_area", self.erase_area, least=0.0, most=1.0)
-        within("erase_ratio", self.erase_ratio, least=1e-3, most=1e3)
-        within("erase_count", self.erase_count, least=1, most=MAX_ERASE_COUNT)
+        choice("decode", self.decode, ("exact", "dct"))
+        choice("crop", self.crop, ("random", "full"))
+        choice("interpolation", self.interpolation, (*INTERPOLATIONS, "random"))
+        choice("policy_interpolation", self.policy_interpolation, (*INTERPOLATIONS, "random"))
+        choice("erase_mode", self.erase_mode, ("pixel", "const"))
+        check_range("scale", self.scale, low=1e-6, high=1.0)
+        check_range("ratio", self.ratio, low=1e-3, high=1e3)
+        check_range("erase_area", self.erase_area, low=0.0, high=1.0)
+        check_range("erase_ratio", self.erase_ratio, low=1e-3, high=1e3)
+        check_range("erase_count", self.erase_count, low=1, high=MAX_ERASE_COUNT)
         for name in ("flip", "erase"):
-            within(name, (getattr(self, name),) * 2, least=0.0, most=1.0)
+            check_range(name, (getattr(self, name),) * 2, low=0.0, high=1.0)
         if len(self.color_jitter) != 3 or not all(0 <= amount <= 8 for amount in self.color_jitter):
             raise UsageError(f"view spec: color_jitter needs three numbers in 0 .. 8, got {self.color_jitter}")
         for name in ("fill", "noise_std"):
@@ -97,34 +95,34 @@ class ViewSpec:
                 raise UsageError(f"view spec: {name} needs three integers from 0 to 255, got {colour}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers. `mix` is there only where views are mixed."""
+        """Plain dicts, lists, strings and numbers. The key `mix` is absent where views are not mixed."""
         return {key: _plain(value) for key, value in asdict(self).items() if key != "mix" or value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ViewSpec":
         """The spec of `to_json`, or of a YAML file; missing keys take their defaults.
 
-        Raises UsageError naming each unknown key, DistillError on a newer version.
+        **Raises:** `UsageError` naming each unknown key; `DistillError` for a newer version.
         """
-        return cls(**_known(values, cls, of="ViewSpec"))
+        return cls(**_checked(values, cls, of="ViewSpec"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalSpec:
-    """The view for evaluation: no randomness."""
+    """The evaluation view: no randomness."""
 
     version: int = VERSION
     crop: float = 0.875
-    """Side of the central square as a share of the picture's shorter side."""
+    """Side of the central square as a fraction of the image's shorter side."""
     interpolation: str = "bicubic"
     full: bool = False
-    """The whole picture, resized to a square."""
+    """The whole image, resized to a square."""
 
     def __post_init__(self) -> None:
         check_version(self.version, of="EvalSpec")
-        object.__setattr__(self, "crop", number("crop", self.crop))
-        within("crop", (self.crop, self.crop), least=0.01, most=1.0)
-        one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        object.__setattr__(self, "crop", as_number("crop", self.crop))
+        check_range("crop", (self.crop, self.crop), low=0.01, high=1.0)
+        choice("interpolation", self.interpolation, INTERPOLATIONS)
         if not isinstance(self.full, bool):
             raise UsageError(f"view spec: full must be true or false, got {self.full!r}")
 
@@ -135,16 +133,16 @@ class EvalSpec:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "EvalSpec":
         """The spec of `to_json`, or of a YAML file; unknown keys and newer versions are refused."""
-        return cls(**_known(values, cls, of="EvalSpec"))
+        return cls(**_checked(values, cls, of="EvalSpec"))
 
 
-def _known(values: Mapping[str, Any], kind: type, *, of: str) -> dict[str, Any]:
+def _checked(values: Mapping[str, Any], kind: type, *, of: str) -> dict[str, Any]:
     version = values.get("version", VERSION)
     check_version(version, of=of)
     names = [field.name for field in fields(kind)]
     unknown = sorted(str(key) for key in values if key not in names)
     if unknown:
-        raise UsageError(f"{of}: unknown keys {', '.join(unknown)}; known are {', '.join(names)}")
+        raise UsageError(f"{of}: unknown keys {', '.join(unknown)}; the keys are {', '.join(names)}")
     return dict(values)
 
 

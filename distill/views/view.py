@@ -1,6 +1,6 @@
-"""What a view is: explicit, printable parameters, made by `draw` and executed by `render`.
+"""The value `View`: explicit, printable parameters, made by `draw` and executed by `render`.
 
-A view knows the size of its source picture (the crop is in source pixels) but not the size of its output:
+A view knows the size of its source image (the crop is in source pixels) but not the size of its output:
 shifts and erase boxes are relative to the output, so the same view can be rendered at 384 for a teacher and
 at 224 for a student.
 """
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 RELATIVE = 1 << 16
 """Erase boxes are in 1/65536 of the output's side."""
 
-MOVING = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
-"""Operations that move pixels: they interpolate, and need a colour for what comes in from outside."""
+GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+"""Geometric operations: they interpolate, and need a colour for pixels taken from outside the image."""
 
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A rectangle; its unit is said where it is used."""
+    """A rectangle; the field that holds it says in which unit."""
 
     top: int
     left: int
@@ -28,15 +28,15 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One operation on the resized picture; `ops.OPERATIONS` says what `name` does with `amount`."""
+    """One operation on the resized image: `name` is a key of `ops.OPERATIONS`, `amount` its parameter."""
 
     name: str
     amount: float = 0.0
-    """The operation's own parameter (degrees, bits, factor, share of the side), on a grid of its own."""
+    """Degrees, bits, a factor or a fraction of the side, depending on the operation, on a fixed grid."""
     interpolation: str = ""
-    """'bilinear' or 'bicubic'; empty for operations that move no pixels."""
+    """'bilinear' or 'bicubic'; empty for operations that are not geometric."""
     fill: Colour = (0, 0, 0)
-    """RGB of what comes in from outside; used only by operations that move pixels."""
+    """RGB of pixels taken from outside the image; of geometric operations only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,10 @@ class Erase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One augmented rendering of one picture; a pure function of (spec, seed, picture size)."""
+    """One augmented rendering of one image; a pure function of (spec, seed, image size)."""
 
     source: tuple[int, int]
-    """(height, width) of the picture that the view was drawn for."""
+    """(height, width) of the image that the view was drawn for."""
     crop: Box
     """In source pixels."""
     interpolation: str

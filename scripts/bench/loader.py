@@ -66,7 +66,7 @@ def loader_rows(
         folder = Path(temporary)
         _repeat(pool, folder / "images", rows)
         pack(folder / "images", folder / "data", rows_per_shard=512, labelled=False)
-        pack(folder / "images", folder / "small", rows_per_shard=512, labelled=False, smaller=Recode(max_side=MAX_SIDE))
+        pack(folder / "images", folder / "small", rows_per_shard=512, labelled=False, recode=Recode(max_side=MAX_SIDE))
         catalog, small = open_catalog(folder / "data"), open_catalog(folder / "small")
         timm_data = _TimmFiles(sorted((folder / "images").iterdir()))
         rates: dict[str, list[float]] = {}

@@ -17,7 +17,7 @@ from distill.views.erase import erase
 from distill.views.ops import OPERATIONS, apply
 from distill.views.randaugment import INCREASING
 from distill.views.render import resize
-from distill.views.view import MOVING, View
+from distill.views.view import GEOMETRIC, View
 from scripts.bench.transforms import SIZE, views_spec
 
 Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
@@ -97,7 +97,7 @@ def operation_rows(files: Sequence[bytes]) -> Table:
 
         def ours(index: int, operation: str = operation, cases: list = cases) -> np.ndarray:
             square, amount = cases[index]
-            interpolation = "bilinear" if operation in MOVING else ""
+            interpolation = "bilinear" if operation in GEOMETRIC else ""
             one = Operation(name=operation, amount=amount, interpolation=interpolation, fill=FILL)
             return apply(square.copy(), one)
 

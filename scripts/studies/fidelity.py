@@ -32,6 +32,7 @@ from torch import Tensor
 
 import logitstore
 from distill.targets.selection import Selection, select_targets
+from distill.targets.sparse import SparseTargets
 from distill.teacher.learned_tail import TailSums
 from logitstore.tools.describe import describe_store
 
@@ -45,12 +46,14 @@ class Case:
     selection: Selection
     tail: str = "none"
     encoding: str = "log8"
+    max_mass: float = 1.0
+    """Below 1: no classes after those that reach this mass together."""
 
     @property
     def name(self) -> str:
         selection = self.selection
         size = f"{selection.draws} draws" if selection.kind == "sample" else f"{selection.kind} {selection.topk}"
-        mass = f", mass {selection.max_mass:g}" if selection.max_mass < 1 else ""
+        mass = f", mass {self.max_mass:g}" if self.max_mass < 1 else ""
         return f"{size}{mass}" + (f", {self.tail}" if self.tail != "none" else "")
 
 
@@ -64,10 +67,22 @@ def cases(sizes: list[int]) -> list[Case]:
         ]
         all_cases.append(Case(selection=Selection(kind="hybrid", topk=topk)))
     for mass in (0.9, 0.99):
-        all_cases.append(Case(selection=Selection(kind="topk", topk=max(sizes), max_mass=mass), tail="learned"))
+        all_cases.append(Case(selection=Selection(kind="topk", topk=max(sizes)), tail="learned", max_mass=mass))
     for draws in (12, 25, 50, 100, 200):
         all_cases.append(Case(selection=Selection(kind="sample", topk=draws, draws=draws), encoding="counts"))
     return all_cases
+
+
+def end_at_mass(targets: SparseTargets, max_mass: float) -> SparseTargets:
+    """Top-k targets without the classes after those that reach `max_mass` together, whose mass goes to the tail."""
+    if max_mass == 1:
+        return targets
+    probs_bk = targets.logprobs.double().exp()
+    past_bk = probs_bk.cumsum(dim=1) - probs_bk >= max_mass
+    rest_b = targets.logprobs.masked_fill(~past_bk, -torch.inf).logsumexp(dim=1)
+    return SparseTargets(
+        targets.indices, targets.logprobs.masked_fill(past_bk, -torch.inf), targets.tail.logaddexp(rest_b)
+    )
 
 
 def write_and_read(
@@ -77,9 +92,10 @@ def write_and_read(
     targets = select_targets(
         logprobs_nc, case.selection, seeds_b=np.arange(len(logprobs_nc), dtype=np.uint64) + np.uint64(seed << 32)
     )
+    targets = end_at_mass(targets, case.max_mass)
     spec = logitstore.StoreSpec(
         num_samples=len(logprobs_nc), num_epochs=1, num_classes=logprobs_nc.shape[1], topk=case.selection.topk,
-        selection=case.selection.kind, max_mass=case.selection.max_mass, draws=case.selection.draws,
+        selection=case.selection.kind, max_mass=case.max_mass, draws=case.selection.draws,
         encoding=case.encoding,
     )  # fmt: skip
     path = folder / "case.zarr"
@@ -157,7 +173,7 @@ def tail_models(fitted: Tensor, topk: int) -> dict[str, logitstore.TailModel]:
     ):
         sums = TailSums(groups)
         for part in fitted.split(1024):
-            sums.add(part, Selection(kind="topk", topk=topk))
+            sums.add(part, topk=topk)
         models[name] = sums.model()
     return models
 
@@ -201,7 +217,7 @@ def evaluate(
     near = students["near"].mean(axis=0)
     redrawn = float(degrees(near - mean / drawings, near - full.mean(axis=0)))
     line = case.selection.kind + (f", {case.tail}" if case.tail != "none" else "")
-    line += " at a mass" if case.selection.max_mass < 1 else ""
+    line += " at a mass" if case.max_mass < 1 else ""
     facts = {"name": case.name, "line": line, "bytes": size, "classes": classes}
     return facts | figures(stored, full, students) | {"redrawn_near": redrawn}
 

@@ -22,6 +22,7 @@ from distill.runtime import processes
 from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
 from distill.student import loop, setup
+from distill.student.evaluator import make_evaluator
 from tests.programs import student_words
 
 # Settings beside those of `student_words`. Every global batch is the same whatever the number of processes.
@@ -72,7 +73,8 @@ def train(config: TrainStudentConfig, runtime: Runtime, *, damaged: bool) -> dic
     order = setup.make_order(config, catalog, runtime, replay)
     plan = setup.make_plan(config, order, runtime, replay)
     training = setup.make_training(config, runtime, num_classes)
-    evaluator = setup.make_evaluator(config, runtime, num_classes)
+    damage_log = setup.make_damage_log(config, runtime)
+    evaluator = make_evaluator(config, runtime, num_classes, normalise=plan.normalise, damage_log=damage_log)
     assert evaluator
     reductions = count_reductions(training)
     gradients: list[dict[str, torch.Tensor]] = []
@@ -86,7 +88,7 @@ def train(config: TrainStudentConfig, runtime: Runtime, *, damaged: bool) -> dic
     with unreadable(DAMAGED if damaged else ()):
         loop.train(
             training, plan, load(dataset, order.indices(0, plan.total_steps), workers=0), runtime=runtime,
-            damage_log=setup.make_damage_log(config, runtime), log=lines.append, save=lambda: None,
+            damage_log=damage_log, log=lines.append, save=lambda: None,
             evaluate=None, stop=lambda: None, progress=Progress("", total=1, unit="", shown=False),
         )  # fmt: skip
     return {
@@ -119,7 +121,7 @@ def count_reductions(training: loop.Training) -> list[int]:
 
 @contextmanager
 def unreadable(rows: tuple[int, ...]) -> Iterator[None]:
-    """While it lasts, the pictures of these rows cannot be read."""
+    """While it lasts, the images of these rows cannot be read."""
     read = distill.data.shards.ShardReader.read
     distill.data.shards.ShardReader.read = (  # type: ignore[method-assign]
         lambda self, row: read(self, row)[:40] if row in rows else read(self, row)

@@ -76,7 +76,7 @@ def test_a_partial_step_takes_the_rest_of_the_epoch(alone: dict[str, Any], sever
         assert found["partial"]["parts"] == 7  # Three steps of 48 rows, and one of 6 rows in a single part.
 
 
-def test_evaluation_counts_every_picture_once(alone: dict[str, Any], several: dict[str, Any]) -> None:
+def test_evaluation_counts_every_image_once(alone: dict[str, Any], several: dict[str, Any]) -> None:
     for case in many_processes.CASES:
         ours, theirs = several[case]["scores"], alone[case]["scores"]
         assert ours["num_images"] == theirs["num_images"] == 150

@@ -9,7 +9,7 @@ import pytest
 import logitstore
 from distill.config.block_share import BlockShare, parse_block_share
 from distill.errors import DistillError, Stopped, UsageError
-from tests.distill.test_teacher_pass import content
+from tests.distill.test_save_logits import content
 from tests.programs import call, run, spawn, teacher_words
 
 

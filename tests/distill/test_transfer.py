@@ -224,7 +224,7 @@ def test_a_stopped_fine_tuning_goes_on(data_path: Path, val_path: Path, teacher_
 
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     call("transfer", arguments(undisturbed))
-    with pytest.raises(Stopped, match=r"its time limit, after step . of 4\. The same command goes on from there"):
+    with pytest.raises(Stopped, match=r"its time limit, after step . of 4\. The same command continues from there"):
         call("transfer", arguments(stopped, "run.time_limit:0.01s"))
     assert set(json.loads((stopped / "tiny_vit.json").read_text())["scores"]) == {"knn"}
     call("transfer", arguments(stopped))

@@ -1,8 +1,8 @@
-"""Which class each image of a flat archive is of, from the lists that ImageNet's validation set comes with.
+"""The class of each image of a flat archive, from the lists that come with ImageNet's validation set.
 
 - its development kit, ILSVRC2012_devkit_t12.tar.gz or the folder unpacked: numbers in the order of the images, and
-  meta.mat, which says what they mean (they are not in the order of the WordNet ids). Needs scipy;
-- two columns, image and WordNet id: LOC_val_solution.csv of the competition's site, or any such text;
+  meta.mat, which maps them to WordNet ids (they are not in the order of the ids). Needs scipy;
+- two columns, image and WordNet id: LOC_val_solution.csv of the competition's site, or another such text;
 - one column of WordNet ids in the order of the images, such as imagenet_2012_validation_synset_labels.txt.
 """
 
@@ -21,9 +21,9 @@ _WORDNET = re.compile(r"n\d{8}")
 
 
 def classes_by_name(path: Path, names: Sequence[str]) -> list[str]:
-    """The class of each image; names are in any order, and "the order of the images" is that of their sorted names.
+    """The class of each image, for names in any order. "The order of the images" is that of their sorted names.
 
-    **Raises:** `DistillError` for a list that is of something else.
+    **Raises:** `DistillError` for a list that does not fit the images.
     """
     try:
         if path.is_dir() or path.name.endswith((".tar.gz", ".tgz", ".tar")):
@@ -35,26 +35,26 @@ def classes_by_name(path: Path, names: Sequence[str]) -> list[str]:
     if rows and rows[0][0] == "ImageId":
         rows = rows[1:]
     classes = [row[0] if len(row) == 1 else row[1] for row in rows]
-    wrong = next((text for text in classes if not _WORDNET.fullmatch(text)), None)
-    if wrong is not None:
+    invalid = next((text for text in classes if not _WORDNET.fullmatch(text)), None)
+    if invalid is not None:
         raise DistillError(
-            f"{path}: {wrong!r} is no WordNet id such as n01440764. Bare numbers mean other classes in every list: "
-            "take one with WordNet ids, or the development kit, which says what its numbers mean"
+            f"{path}: {invalid!r} is not a WordNet id such as n01440764. Bare numbers have other meanings in every "
+            "list: use one with WordNet ids, or the development kit, which defines its numbers"
         )
     if all(len(row) == 1 for row in rows):
         return _in_order(classes, names, path)
     by_name = {PurePosixPath(row[0]).stem: of for row, of in zip(rows, classes, strict=True)}
     missing = [name for name in names if PurePosixPath(name).stem not in by_name]
     if missing:
-        raise DistillError(f"{path} says no class for {missing[0]} ({len(missing)} such images)")
+        raise DistillError(f"{path} has no class for {missing[0]} ({len(missing)} such images)")
     return [by_name[PurePosixPath(name).stem] for name in names]
 
 
 def _in_order(classes: Sequence[str], names: Sequence[str], path: Path) -> list[str]:
     if len(classes) != len(names):
         raise DistillError(f"{path} has classes of {len(classes)} images, the archive has {len(names)}")
-    place = {name: n for n, name in enumerate(sorted(names))}
-    return [classes[place[name]] for name in names]
+    position = {name: n for n, name in enumerate(sorted(names))}
+    return [classes[position[name]] for name in names]
 
 
 def _of_devkit(path: Path) -> list[str]:
@@ -62,9 +62,7 @@ def _of_devkit(path: Path) -> list[str]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise DistillError(
-            f"meta.mat in {path} needs scipy: pip install scipy, or take a list of WordNet ids"
-        ) from None
+        raise DistillError(f"meta.mat in {path} needs scipy: pip install scipy, or use a list of WordNet ids") from None
     files = _unpacked(path)
     synsets = loadmat(io.BytesIO(files[_META]), squeeze_me=True)["synsets"]
     names = {int(number): str(name) for number, name in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
@@ -73,15 +71,15 @@ def _of_devkit(path: Path) -> list[str]:
 
 def _unpacked(path: Path) -> dict[str, bytes]:
     """The two files of a development kit."""
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     if path.is_dir():
-        found = {file.name: file.read_bytes() for name in (_NUMBERS, _META) for file in path.rglob(name)}
+        files = {file.name: file.read_bytes() for name in (_NUMBERS, _META) for file in path.rglob(name)}
     else:
         with tarfile.open(path) as tar:
             for member in tar:
                 if (name := PurePosixPath(member.name).name) in (_NUMBERS, _META) and (file := tar.extractfile(member)):
-                    found[name] = file.read()
+                    files[name] = file.read()
     for name in (_NUMBERS, _META):
-        if name not in found:
-            raise DistillError(f"{path} is no development kit of ILSVRC2012: it has no {name}")
-    return found
+        if name not in files:
+            raise DistillError(f"{path} is not the development kit of ILSVRC2012: it has no {name}")
+    return files

@@ -1,4 +1,4 @@
-"""A part of an open file as a file of its own, such as a tar inside a tar."""
+"""A byte range of an open file as a file, such as a tar inside a tar."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from typing import BinaryIO
 
 
-class Window(io.RawIOBase):
-    """Reads bytes begin .. begin + size - 1 of a file by positioned reads; does not close it."""
+class FileWindow(io.RawIOBase):
+    """Bytes begin .. begin + size - 1 of a file, by positioned reads; closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO, begin: int, size: int) -> None:
-        self._file, self._begin, self._size, self._at = file.fileno(), begin, size, 0
+        self._file, self._begin, self._size, self._position = file.fileno(), begin, size, 0
 
     def readable(self) -> bool:
         return True
@@ -20,14 +20,14 @@ class Window(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        return self._position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._size - self._at)
-        data = os.pread(self._file, left if size is None or size < 0 else min(size, left), self._begin + self._at)
-        self._at += len(data)
+        left = max(0, self._size - self._position)
+        data = os.pread(self._file, left if size is None or size < 0 else min(size, left), self._begin + self._position)
+        self._position += len(data)
         return data

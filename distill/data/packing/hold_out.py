@@ -1,7 +1,7 @@
-"""Which pictures of a folder are kept from training, so that a student can be scored on pictures it has not seen.
+"""Rows held out of training, so that a student can be evaluated on images that it was not trained on.
 
-Of each class a share is held out, chosen by a hash of each picture's key: other files coming or going move few of the
-choices, and the same folder is parted alike wherever it is packed.
+A fraction of each class is held out, chosen by a hash of each image's key: adding or removing files changes few of the
+choices, and the same folder is split alike wherever it is packed.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from distill.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldOut:
-    """A part of the pictures that is packed elsewhere."""
+    """A fraction of the images that is packed into another folder."""
 
     target: Path
-    """Its folder, new or empty."""
-    share: float = 0.1
-    """Of each class, 0 < share < 1; at least one picture of a class that has two."""
+    """The folder, new or empty."""
+    fraction: float = 0.1
+    """Of each class, 0 < fraction < 1; at least one image of a class that has two."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise UsageError(f"the share held out must lie between 0 and 1, not {self.share:g}")
+        if not 0 < self.fraction < 1:
+            raise UsageError(f"--share {self.fraction:g}: the fraction held out must lie between 0 and 1")
 
 
-def held_out(keys: Keys, labels: npt.NDArray[np.int32], *, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """(N,) bool: the rows held out. Of n pictures of a class share * n, rounded, of a class of one none.
+def held_out(keys: Keys, labels: npt.NDArray[np.int32], *, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """(N,) bool: the rows held out. Of n images of a class fraction * n, rounded; of a class of one none.
 
-    **Arguments:** one entry a picture in `keys` and `labels`. `seed` decides which.
+    **Arguments:** `keys` and `labels` have one entry per image; `seed` decides which are held out.
     """
     hashes = np.fromiter((xxhash.xxh3_64_intdigest(keys[n], seed) for n in range(len(keys))), np.uint64, len(keys))
     held = np.zeros(len(keys), np.bool_)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        count = min(max(1, round(share * len(rows))), len(rows) - 1)
+        count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
         held[rows[np.argsort(hashes[rows], kind="stable")[:count]]] = True
     return held

@@ -2,17 +2,16 @@
 
     folder/class/image.jpg, or archives  ->  shuffled once  ->  shard-000000.tar ...  +  catalog/
 
-`listing` says what there is, and one order of all images is drawn from the seed. Then each process packs whole shards
-(`shard_writing`): it reads an image, decodes it to see that it can be, and puts its bytes into the tar unchanged (or
-shrunk and re-encoded, where asked to), beside a `.cls` member (the label) and a `.json` member (key, label and class
-name), so that a shard explains itself to any webdataset reader. What cannot be decoded is listed in `unreadable.tsv`.
-The catalog comes last. A packing that was stopped goes on where it was when it is asked for again.
+`listing` lists the images, and the seed gives one order of all of them. Then each process packs whole shards
+(`shard_writing`): it reads an image, decodes it to verify it, and writes its bytes into the tar unchanged (or shrunk
+and re-encoded: `recode`), with a `.cls` member (the label) and a `.json` member (key, label and class name), so that a
+shard is complete for any webdataset reader. Images that cannot be decoded are listed in `unreadable.tsv`. The catalog
+is written last. A packing that was stopped is resumed by the same call.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import shutil
 from collections import deque
@@ -24,14 +23,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from distill.data.catalog import FOLDER, Keys, Shard, write_catalog
 from distill.data.order import permutation
 from distill.data.packing.hold_out import HoldOut, held_out
 from distill.data.packing.listing import Listing, list_source
 from distill.data.packing.recode import Recode
-from distill.data.packing.shard_writing import RECORDS, Done, Task, pack_shard
+from distill.data.packing.shard_writing import RECORDS, PackedShard, ShardTask, pack_shard
+from distill.data.packing.unfinished import begin_or_resume, can_pack_into
 from distill.errors import DamagedImage, DistillError, UsageError
 
 _PACKING = 3
@@ -39,7 +38,7 @@ _PACKING = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """What a packing did."""
+    """The result of a packing."""
 
     num_rows: int
     num_classes: int
@@ -47,20 +46,20 @@ class Packed:
     size_bytes: int
     fingerprint: str
     unreadable: tuple[tuple[str, str], ...]
-    """Key and reason of each file left out."""
+    """Key and reason of each file that was left out."""
     num_transparent: int
-    """Pictures packed whose transparency is dropped when they are read."""
+    """Images whose transparency is dropped when they are read."""
     held_out: Packed | None = None
-    """The part that was packed elsewhere."""
+    """The data set of the rows held out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """The images that go into one folder."""
+class _Split:
+    """The images of one data set: all, or those for training or held out."""
 
     target: Path
     rows: npt.NDArray[np.int64]
-    """Of the listing, in the order in which they are packed."""
+    """Of the listing, in the order of packing."""
     options: dict[str, Any]
     """For the catalog."""
 
@@ -75,124 +74,97 @@ def pack(
     labelled: bool = True,
     classes: Path | None = None,
     damaged: str = "skip",
-    smaller: Recode | None = None,
+    recode: Recode | None = None,
     hold_out: HoldOut | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Packed:
-    """Packs every JPEG and PNG of `source` into `target`, which must be empty or new, or of the same packing.
+    """Packs every JPEG and PNG of `source` into `target`, a new or empty folder, or one of the same unfinished packing.
 
-    **Arguments:** `source`: a folder of class folders, an archive, or a folder of archives (`listing`). `labelled`: the
-    first folder of an image's key is its class, classes are numbered in sorted order; otherwise all labels are -1.
-    `classes`: a file that says the class of each image of a flat archive. `damaged`: `skip` leaves out what cannot be
-    decoded, or an archive's part behind a fault; `stop` ends without a catalog after all shards, and the same packing
-    with `skip` then ends at once. `smaller`: how to shrink and re-encode; not at all by default. `hold_out`: a share of
-    each class that is packed elsewhere, with the same numbers of classes. `progress(files done, files in all)` is
-    called as shards are finished.
+    **Arguments**
 
-    **Raises:** `DistillError` for a missing or empty source, a target that holds something else, a full disk;
-    `DamagedImage` under `stop`.
+    - `source`: a folder of class folders, an archive, or a folder of archives (`listing`).
+    - `seed`: of the order of all images.
+    - `labelled`: the first folder of an image's key is its class, and classes are numbered in sorted order; else all
+      labels are -1. `classes`: a file with the class of each image of a flat archive.
+    - `damaged`: `skip` leaves out images that cannot be decoded, and the part of an archive behind a fault; `stop`
+      ends without a catalog after all shards are written, and the same packing with `skip` then only adds the catalog.
+    - `recode`: how to shrink and re-encode images; None: not at all.
+    - `hold_out`: a fraction of each class that is packed into another folder, with the same class numbers.
+    - `progress`: called with (files done, files in total) after every shard.
+
+    **Raises:** `DistillError` for a missing or empty source, a target with other content, a full disk; `DamagedImage`
+    under `stop`.
     """
     if rows_per_shard < 1:
         raise UsageError(f"rows per shard must be at least 1, not {rows_per_shard}")
     for folder in (target, hold_out.target) if hold_out else (target,):
-        if folder.exists() and not _may_go_on(folder):
+        if not can_pack_into(folder):
             raise DistillError(f"{folder} is not empty: nothing is overwritten; name a new folder or remove that one")
     listing = list_source(source, labelled=labelled, classes=classes, workers=workers)
     if listing.faults and damaged == "stop":
         raise DamagedImage(
-            f"{_listed(listing.faults)}. Fetch the archives again, or pass --damaged skip to pack the rest"
+            f"{_first_of(listing.faults)}. Fetch the archives again, or pass --damaged skip to pack the rest"
         )
-    smaller = smaller or Recode()
-    options: dict[str, Any] = {"seed": seed, "rows_per_shard": rows_per_shard} | smaller.options()
-    parts = _parts(listing, target, hold_out, options)
+    recode = recode or Recode()
+    options: dict[str, Any] = {"seed": seed, "rows_per_shard": rows_per_shard} | recode.options()
+    splits = _make_splits(listing, target, hold_out, options)
     try:
-        packed = _pack_parts(listing, parts, smaller=smaller, workers=workers, damaged=damaged, progress=progress)
+        packed = _pack_splits(listing, splits, recode=recode, workers=workers, damaged=damaged, progress=progress)
         return replace(packed[0], held_out=packed[1] if hold_out else None)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DistillError(
-                f"the disk is full while packing into {target}: make room, and the same command goes on"
+                f"the disk is full while packing into {target}: free some space, and the same command resumes it"
             ) from None
         raise
 
 
-def _parts(listing: Listing, target: Path, hold_out: HoldOut | None, options: dict[str, Any]) -> list[_Part]:
-    """Which images go where: all into the target, or a share of each class elsewhere."""
+def _make_splits(listing: Listing, target: Path, hold_out: HoldOut | None, options: dict[str, Any]) -> list[_Split]:
+    """All images in the target, or a fraction of each class in the other folder."""
     order = permutation(len(listing.keys), key=(options["seed"], _PACKING))
     if hold_out is None:
-        return [_Part(target=target, rows=order, options=options)]
+        return [_Split(target=target, rows=order, options=options)]
     if target.resolve() == hold_out.target.resolve():
-        raise UsageError(f"{target} is to hold both parts: name another folder for the pictures held out")
-    held = held_out(listing.keys, listing.labels, share=hold_out.share, seed=options["seed"])[order]
+        raise UsageError(f"{target} cannot contain both data sets: name another folder for the images held out")
+    held = held_out(listing.keys, listing.labels, fraction=hold_out.fraction, seed=options["seed"])[order]
     if not held.any():
-        raise DistillError("no class has two pictures, of which one could be held out")
-    options = options | {"hold_out": hold_out.share}
+        raise DistillError("no class has two images, of which one could be held out")
+    options = options | {"hold_out": hold_out.fraction}
     return [
-        _Part(target=target, rows=order[~held], options=options | {"part": "training"}),
-        _Part(target=hold_out.target, rows=order[held], options=options | {"part": "held out"}),
+        _Split(target=target, rows=order[~held], options=options | {"part": "training"}),
+        _Split(target=hold_out.target, rows=order[held], options=options | {"part": "held out"}),
     ]
 
 
-def _pack_parts(
-    listing: Listing, parts: list[_Part], *, smaller: Recode, workers: int, damaged: str,
+def _pack_splits(
+    listing: Listing, splits: list[_Split], *, recode: Recode, workers: int, damaged: str,
     progress: Callable[[int, int], None] | None,
 ) -> list[Packed]:  # fmt: skip
-    """Writes the shards of all parts, then their catalogs: a packing killed before goes on in every part."""
-    for part in parts:
-        _begin(part.target, listing, part.options)
-    written, unreadable, before = [], [], 0
-    for part in parts:
-        tasks = _tasks(part, listing, smaller)
-        done = list(_packed(tasks, workers, len(listing.keys), progress, before=before))
-        before += len(part.rows)
-        faults = listing.faults if part is parts[0] else ()
-        unreadable.append(faults + tuple(entry for shard in done for entry in shard.unreadable))
-        written.append(done)
-        _list_unreadable(part.target, unreadable[-1])
-    for part, entries in zip(parts, unreadable, strict=True):
+    """Writes the shards of all splits, then their catalogs, so that a packing that was killed is resumed in each."""
+    for split in splits:
+        begin_or_resume(split.target, listing, split.options)
+    written, unreadable, num_done = [], [], 0
+    for split in splits:
+        tasks = _tasks(split, listing, recode)
+        shards = list(_packed(tasks, workers, len(listing.keys), progress, num_done=num_done))
+        num_done += len(split.rows)
+        faults = listing.faults if split is splits[0] else ()
+        unreadable.append(faults + tuple(entry for shard in shards for entry in shard.unreadable))
+        written.append(shards)
+        _list_unreadable(split.target, unreadable[-1])
+    for split, entries in zip(splits, unreadable, strict=True):
         if entries and damaged == "stop":
             raise DamagedImage(
-                f"{_listed(entries)}; {part.target / 'unreadable.tsv'} lists them. The same command with --damaged "
-                "skip leaves them out, and does nothing twice"
+                f"{_first_of(entries)}; {split.target / 'unreadable.tsv'} lists them. The same command with --damaged "
+                "skip leaves them out, and packs no shard again"
             )
     return [
-        _finish(part.target, done, listing.class_names, part.options, entries)
-        for part, done, entries in zip(parts, written, unreadable, strict=True)
+        _finish(split.target, shards, listing.class_names, split.options, entries)
+        for split, shards, entries in zip(splits, written, unreadable, strict=True)
     ]
 
 
-def _may_go_on(target: Path) -> bool:
-    """Whether a folder is empty, or holds a packing that has not ended."""
-    return target.is_dir() and (not any(target.iterdir()) or (target / RECORDS / "request.json").exists())
-
-
-def _begin(target: Path, listing: Listing, options: dict[str, Any]) -> None:
-    """Notes what is packed, or holds it against what the target's packing was begun with.
-
-    **Raises:** `DistillError` where the two differ.
-    """
-    digest = xxhash.xxh3_128(listing.keys.text)
-    digest.update(listing.keys.offsets.tobytes())
-    digest.update(listing.labels.tobytes())
-    wanted = {"images": len(listing.keys), "keys": digest.hexdigest(), **options}
-    file = target / RECORDS / "request.json"
-    if file.exists():
-        begun = json.loads(file.read_text())
-        different = [f"{name}: {begun.get(name)}, now {wanted.get(name)}" for name in sorted(begun | wanted)
-                     if begun.get(name) != wanted.get(name)]  # fmt: skip
-        if different:
-            raise DistillError(
-                f"{target} holds a packing of something else that has not ended ({'; '.join(different)}): name a new "
-                "folder or remove that one"
-            )
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name("request.json.part")
-    part.write_text(json.dumps(wanted))
-    part.rename(file)
-
-
-def _listed(entries: tuple[tuple[str, str], ...]) -> str:
+def _first_of(entries: tuple[tuple[str, str], ...]) -> str:
     key, reason = entries[0]
     return f"{len(entries)} could not be read: the first is {key}: {reason}"
 
@@ -202,76 +174,76 @@ def _list_unreadable(target: Path, entries: tuple[tuple[str, str], ...]) -> None
         (target / "unreadable.tsv").write_text("".join(f"{key}\t{reason}\n" for key, reason in entries))
 
 
-def _tasks(part: _Part, listing: Listing, smaller: Recode) -> Iterator[Task]:
-    rows_per_shard = part.options["rows_per_shard"]
-    for shard, first in enumerate(range(0, len(part.rows), rows_per_shard)):
-        rows = part.rows[first : first + rows_per_shard]
-        yield Task(
-            tar=part.target / f"shard-{shard:06d}.tar",
+def _tasks(split: _Split, listing: Listing, recode: Recode) -> Iterator[ShardTask]:
+    rows_per_shard = split.options["rows_per_shard"]
+    for shard, first in enumerate(range(0, len(split.rows), rows_per_shard)):
+        rows = split.rows[first : first + rows_per_shard]
+        yield ShardTask(
+            tar=split.target / f"shard-{shard:06d}.tar",
             first=first,
-            images=listing.images.part(rows),
+            images=listing.images.subset(rows),
             keys=tuple(listing.keys[n] for n in rows),
             labels=tuple(int(listing.labels[n]) for n in rows),
             class_names=listing.class_names,
-            recode=smaller,
+            recode=recode,
         )
 
 
 def _packed(
-    tasks: Iterator[Task], workers: int, num_files: int, progress: Callable[[int, int], None] | None, *, before: int
-) -> Iterator[Done]:
-    """Runs the tasks, in processes when there are several workers, and yields their results in order."""
-    finished = before
-    for done in _in_processes(tasks, workers) if workers > 1 else map(pack_shard, tasks):
-        finished += len(done.keys) + len(done.unreadable)
+    tasks: Iterator[ShardTask], workers: int, num_files: int, progress: Callable[[int, int], None] | None, *,
+    num_done: int,
+) -> Iterator[PackedShard]:  # fmt: skip
+    """Runs the tasks, in processes where there are several workers, and yields their results in order."""
+    for shard in _in_processes(tasks, workers) if workers > 1 else map(pack_shard, tasks):
+        num_done += len(shard.keys) + len(shard.unreadable)
         if progress:
-            progress(finished, num_files)
-        yield done
+            progress(num_done, num_files)
+        yield shard
 
 
-def _in_processes(tasks: Iterator[Task], workers: int) -> Iterator[Done]:
-    """Results in the order of the tasks, with no more than two tasks a worker waiting."""
+def _in_processes(tasks: Iterator[ShardTask], workers: int) -> Iterator[PackedShard]:
+    """Results in the order of the tasks; at most two tasks per worker are pending."""
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        waiting: deque[Future[Done]] = deque()
+        pending: deque[Future[PackedShard]] = deque()
         for task in tasks:
-            waiting.append(pool.submit(pack_shard, task))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(pack_shard, task))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _finish(
-    target: Path, done: list[Done], class_names: tuple[str, ...], options: dict[str, Any],
+    target: Path, shards: list[PackedShard], class_names: tuple[str, ...], options: dict[str, Any],
     unreadable: tuple[tuple[str, str], ...],
 ) -> Packed:  # fmt: skip
-    """Drops empty shards, writes the catalog, then removes the records."""
-    for shard in done:
+    """Removes empty shards, writes the catalog, then removes the records."""
+    for shard in shards:
         if not len(shard.keys):
             shard.tar.unlink(missing_ok=True)
-    done = [shard for shard in done if len(shard.keys)]
-    if not done:
+    shards = [shard for shard in shards if len(shard.keys)]
+    if not shards:
         raise DistillError(f"none of the files could be decoded: {target / 'unreadable.tsv'} lists them")
-    shutil.rmtree(target / FOLDER, ignore_errors=True)  # Of a packing that was killed at its very end.
-    shards = [Shard(name=s.tar.name, num_rows=len(s.keys), size_bytes=s.tar.stat().st_size) for s in done]
+    shutil.rmtree(target / FOLDER, ignore_errors=True)  # From a packing that was killed at its very end.
+    entries = [Shard(name=s.tar.name, num_rows=len(s.keys), size_bytes=s.tar.stat().st_size) for s in shards]
     fingerprint = write_catalog(
         target,
-        keys=Keys.of(shard.keys[n] for shard in done for n in range(len(shard.keys))),
-        labels=np.concatenate([shard.labels for shard in done]),
-        offsets=np.concatenate([shard.offsets for shard in done]),
-        sizes=np.concatenate([shard.sizes for shard in done]),
-        digests=np.concatenate([shard.digests for shard in done]),
+        keys=Keys.of(shard.keys[n] for shard in shards for n in range(len(shard.keys))),
+        labels=np.concatenate([shard.labels for shard in shards]),
+        offsets=np.concatenate([shard.offsets for shard in shards]),
+        sizes=np.concatenate([shard.sizes for shard in shards]),
+        digests=np.concatenate([shard.digests for shard in shards]),
         class_names=class_names,
-        shards=shards,
+        shards=entries,
         options=options,
     )
     shutil.rmtree(target / RECORDS)
     return Packed(
-        num_rows=sum(shard.num_rows for shard in shards),
+        num_rows=sum(entry.num_rows for entry in entries),
         num_classes=len(class_names),
-        num_shards=len(shards),
-        size_bytes=sum(shard.size_bytes for shard in shards),
+        num_shards=len(entries),
+        size_bytes=sum(entry.size_bytes for entry in entries),
         fingerprint=fingerprint,
         unreadable=unreadable,
-        num_transparent=sum(shard.num_transparent for shard in done),
+        num_transparent=sum(shard.num_transparent for shard in shards),
     )

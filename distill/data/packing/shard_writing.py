@@ -1,9 +1,9 @@
-"""Writes one tar shard, whole or not at all, and keeps what the catalog needs of it until the catalog is made.
+"""Writes one tar shard atomically, and a record of its rows for the catalog, which is written last.
 
     keys, labels, bytes  ->  shard-000000.tar  +  .packing/shard-000000.npz
 
-The tar and then its record appear under their names only when they are whole, so a packing that was killed goes on
-where it was: a shard that has its record is done.
+The tar and then its record get their names only when they are complete. So a packing that was killed is resumed: a
+shard with a record is done.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ import webdataset
 import xxhash
 
 from distill.data.catalog import Keys
-from distill.data.packing.listing import Images
+from distill.data.packing.listing import ImageSource
 from distill.data.packing.recode import Recode, is_transparent, recode
 from distill.errors import DamagedImage
 from distill.views.decode import PNG_START
+from logitstore.storage.atomic import atomic_path
 
 RECORDS = ".packing"
-"""Folder of the records, in the data set's folder, while it is packed."""
+"""Folder of the records in the data set's folder, until its packing has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class ShardTask:
     """One shard to write."""
 
     tar: Path
     first: int
-    images: Images
+    """Position of its first image in the order of packing."""
+    images: ImageSource
     keys: tuple[bytes, ...]
     labels: tuple[int, ...]
     class_names: tuple[str, ...]
@@ -43,8 +45,8 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """One shard written; arrays have an entry for each image in it."""
+class PackedShard:
+    """One written shard; `keys` and the arrays have one entry per image."""
 
     tar: Path
     keys: Keys
@@ -53,23 +55,30 @@ class Done:
     sizes: npt.NDArray[np.uint32]
     digests: npt.NDArray[np.uint64]
     unreadable: tuple[tuple[str, str], ...]
-    """Key and reason of each image left out."""
+    """Key and reason of each image that was left out."""
     num_transparent: int
     """Images whose transparency is dropped when they are read."""
 
 
-def pack_shard(task: Task) -> Done:
-    """Writes one tar, unless that was done before, then reads its index back to learn where each image lies."""
+def pack_shard(task: ShardTask) -> PackedShard:
+    """Writes one tar and its record, unless that was done before."""
     record = task.tar.parent / RECORDS / f"{task.tar.stem}.npz"
     if record.exists():
         return _load(record, task.tar)
+    with atomic_path(task.tar, unique=False) as temporary:
+        shard = _write_tar(task, temporary)
+    _save(shard, record)
+    return shard
+
+
+def _write_tar(task: ShardTask, path: Path) -> PackedShard:
+    """Writes the tar to `path`, and reads the offset of each image back from it."""
     keys: list[bytes] = []
     labels: list[int] = []
     digests: list[int] = []
     unreadable: list[tuple[str, str]] = []
     num_transparent = 0
-    part = task.tar.with_name(f"{task.tar.name}.part")
-    with webdataset.TarWriter(str(part), encoder=False, mtime=0.0) as tar:
+    with webdataset.TarWriter(str(path), encoder=False, mtime=0.0) as tar:
         for n, (key, label) in enumerate(zip(task.keys, task.labels, strict=True)):
             try:
                 text = key.decode()
@@ -87,38 +96,33 @@ def pack_shard(task: Task) -> Done:
             keys.append(key)
             labels.append(label)
             digests.append(xxhash.xxh3_64_intdigest(data))
-    places = _image_places(part)
-    done = Done(
+    ranges = _image_ranges(path)
+    return PackedShard(
         tar=task.tar,
         keys=Keys.of(keys),
         labels=np.array(labels, np.int32),
-        offsets=np.array([offset for offset, _ in places], np.uint64),
-        sizes=np.array([size for _, size in places], np.uint32),
+        offsets=np.array([offset for offset, _ in ranges], np.uint64),
+        sizes=np.array([size for _, size in ranges], np.uint32),
         digests=np.array(digests, np.uint64),
         unreadable=tuple(unreadable),
         num_transparent=num_transparent,
     )
-    part.rename(task.tar)
-    _save(done, record)
-    return done
 
 
-def _save(done: Done, record: Path) -> None:
-    part = record.with_name(f"{record.name}.part")
-    with part.open("wb") as file:
+def _save(shard: PackedShard, record: Path) -> None:
+    with atomic_path(record, unique=False) as temporary, temporary.open("wb") as file:
         np.savez(
-            file, text=np.frombuffer(done.keys.text, np.uint8), key_offsets=done.keys.offsets, labels=done.labels,
-            offsets=done.offsets, sizes=done.sizes, digests=done.digests,
-            unreadable=np.frombuffer(json.dumps(done.unreadable).encode(), np.uint8),
-            num_transparent=done.num_transparent,
+            file, text=np.frombuffer(shard.keys.text, np.uint8), key_offsets=shard.keys.offsets, labels=shard.labels,
+            offsets=shard.offsets, sizes=shard.sizes, digests=shard.digests,
+            unreadable=np.frombuffer(json.dumps(shard.unreadable).encode(), np.uint8),
+            num_transparent=shard.num_transparent,
         )  # fmt: skip
-    part.rename(record)
 
 
-def _load(record: Path, tar: Path) -> Done:
+def _load(record: Path, tar: Path) -> PackedShard:
     with np.load(record) as file:
         unreadable = json.loads(file["unreadable"].tobytes())
-        return Done(
+        return PackedShard(
             tar=tar,
             keys=Keys(file["text"].tobytes(), file["key_offsets"]),
             labels=file["labels"],
@@ -132,16 +136,16 @@ def _load(record: Path, tar: Path) -> Done:
 
 def _members(position: int, key: str, label: int, data: bytes, class_names: tuple[str, ...]) -> dict[str, str | bytes]:
     suffix = "png" if data.startswith(PNG_START) else "jpg"
-    about: dict[str, str | int] = {"key": key, "label": label}
+    entry: dict[str, str | int] = {"key": key, "label": label}
     members: dict[str, str | bytes] = {"__key__": f"{position:09d}", suffix: data}
     if label >= 0:
-        about["class"] = class_names[label]
+        entry["class"] = class_names[label]
         members["cls"] = str(label).encode()
-    members["json"] = json.dumps(about).encode()
+    members["json"] = json.dumps(entry).encode()
     return members
 
 
-def _image_places(path: Path) -> list[tuple[int, int]]:
+def _image_ranges(path: Path) -> list[tuple[int, int]]:
     """Offset and size of each image in a tar, in order."""
     with tarfile.open(path) as tar:
         return [(member.offset_data, member.size) for member in tar if member.name.endswith((".jpg", ".png"))]

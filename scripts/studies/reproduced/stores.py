@@ -21,6 +21,7 @@ from distill.data.seeds import DerivedSeeds
 from distill.targets.selection import Selection, select_targets
 from distill.teacher.learned_tail import TailSums
 from logitstore.tools.describe import describe_store
+from scripts.studies.fidelity import end_at_mass
 from scripts.studies.reproduced.images import data_path
 from scripts.studies.reproduced.settings import VIEWS, Pass, Store, fingerprint, teacher_arguments
 
@@ -54,8 +55,8 @@ def is_made(path: Path) -> bool:
 def make_store(work: Path, store: Store) -> None:
     """Writes `store` from its pass; resumes where it was stopped."""
     origin, path = logitstore.open(pass_path(work, store.of)), store_path(work, store)
-    selection = Selection(kind=store.selection, topk=store.topk, max_mass=store.max_mass, draws=store.draws)
-    learned = learn_tail(origin, selection) if store.tail == "learned" else None
+    selection = Selection(kind=store.selection, topk=store.topk, draws=store.draws)
+    learned = learn_tail(origin, topk=store.topk) if store.tail == "learned" else None
     spec = replace(
         origin.spec, num_epochs=store.epochs, topk=store.topk, selection=store.selection, max_mass=store.max_mass,
         draws=store.draws, encoding=store.encoding, tail_groups=origin.spec.num_classes if learned else 0,
@@ -74,7 +75,7 @@ def make_store(work: Path, store: Store) -> None:
                 base = OTHER_SEED if store.unmatched else 0
                 source = DerivedSeeds(base=base, num_samples=spec.num_samples)
                 seeds = source.seeds(np.full(len(rows), epoch), np.arange(rows.start, rows.stop))
-            targets = select_targets(logprobs_bc, selection, seeds_b=seeds)
+            targets = end_at_mass(select_targets(logprobs_bc, selection, seeds_b=seeds), store.max_mass)
             writer.write(
                 epoch, block, seeds=seeds, indices=targets.indices.numpy(), logprobs=targets.logprobs.numpy(),
                 tail=targets.tail.numpy(), proof=origin.proof(origin_epoch, block),
@@ -94,11 +95,11 @@ def dense(store: logitstore.Store, epoch: int, rows: range) -> tuple[torch.Tenso
     return torch.from_numpy(logprobs_bc), stored.seeds
 
 
-def learn_tail(origin: logitstore.Store, selection: Selection) -> logitstore.TailModel:
+def learn_tail(origin: logitstore.Store, *, topk: int) -> logitstore.TailModel:
     """Learns the tail from all views of epoch 0, as a teacher pass does."""
     sums = TailSums(torch.arange(origin.spec.num_classes))
     for block in range(origin.spec.num_blocks):
-        sums.add(dense(origin, 0, origin.spec.block_rows(block))[0], selection)
+        sums.add(dense(origin, 0, origin.spec.block_rows(block))[0], topk=topk)
     return sums.model()
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
 
 import distill.config.command
 from distill import train_student
 from distill.config import TrainStudentConfig
 from distill.errors import DistillError
 from distill.runs import run_dir
+from distill.student import setup
+from distill.targets.losses import soft_target_loss
+from distill.targets.sparse import SparseTargets
 from scripts.studies.reproduced import scoring, stores
 from scripts.studies.reproduced.images import data_path
 from scripts.studies.reproduced.online import train_online
@@ -40,8 +48,14 @@ def arguments_of(work: Path, cell: Training) -> list[str]:
         *arguments,
         f"store.path={stores.store_path(work, cell.store)}",
         f"store.check={check}",
-        f"loss.tail={cell.tail}",
+        f"loss.tail={'uniform' if cell.tail == 'dropped' else cell.tail}",
     ]
+
+
+def dropped_tail_loss(logits_bc: Tensor, targets: SparseTargets, **settings: Any) -> Tensor:
+    """The loss with the top-k scaled to sum to 1 and no mass outside."""
+    no_tail_b = torch.full_like(targets.tail, -torch.inf)
+    return soft_target_loss(logits_bc, targets._replace(tail=no_tail_b), **settings)
 
 
 def train_cell(work: Path, cell: Training) -> dict[str, Any]:
@@ -51,7 +65,8 @@ def train_cell(work: Path, cell: Training) -> dict[str, Any]:
     if cell.online:
         train_online(config, scoring.build(cell.online))
     else:
-        train_student.main(config)
+        with patch.object(setup, "soft_target_loss", dropped_tail_loss) if cell.tail == "dropped" else nullcontext():
+            train_student.main(config)
     folder = run_path(work, cell)
     weights = folder / run_dir.WEIGHTS
     if not weights.exists():

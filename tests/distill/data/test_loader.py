@@ -1,4 +1,4 @@
-"""Loader workers: what they make arrives in order, and they end with the process that made them."""
+"""Loader workers: their items arrive in order, and they end with the process that started them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("end", "code", "said"),
+    ("end", "code", "message"),
     [
         ("sys.exit(3)", 3, ""),
         ("raise ValueError('x') from None", 1, "ValueError: x"),
@@ -41,15 +41,14 @@ if __name__ == "__main__":
         ("sys.exit('stopped')", 1, "stopped"),
     ],
 )
-def test_a_process_ends_though_its_loader_is_not_exhausted(end: str, code: int, said: str) -> None:
-    """Workers are deaf to the SIGTERM with which a process that ends would end them; that they are ended is no fault,
-    and not spoken of."""
+def test_a_process_ends_though_its_loader_is_not_exhausted(end: str, code: int, message: str) -> None:
+    """Workers ignore the SIGTERM that a process sends them at its end; that they are killed is not reported."""
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(end=end)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.stdout == "0 10\n"
     assert done.returncode == code
-    assert done.stderr.strip().rpartition("\n")[2] == said
+    assert done.stderr.strip().rpartition("\n")[2] == message
 
 
 class Numbers(torch.utils.data.Dataset[int]):
@@ -62,23 +61,23 @@ def test_workers_that_hang_when_they_start_are_replaced(
     hanging: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker of each try hangs, another one each time; in the first tries or in all."""
-    begin = distill.data.loader._begin
+    start = distill.data.loader._start_worker
 
-    def hangs(begun: Any, worker: int) -> None:
+    def hangs(started: Any, worker: int) -> None:
         with (tmp_path / "starts").open("a") as file:
             file.write(f"{worker}\n")
         tries = (tmp_path / "starts").read_text().split().count(str(worker))
         if tries <= hanging and worker == tries % 2:
             time.sleep(600)
-        begin(begun, worker)
+        start(started, worker)
 
-    monkeypatch.setattr(distill.data.loader, "_begin", hangs)
+    monkeypatch.setattr(distill.data.loader, "_start_worker", hangs)
     monkeypatch.setattr(distill.data.loader, "START_SECONDS", 1.0)
     items = load(Numbers(), iter(range(100)), workers=2)
     if hanging < 3:
         assert list(items) == [index * 10 for index in range(100)]
     else:
-        with pytest.raises(DistillError, match="did not begin within 1 s, 3 times"):
+        with pytest.raises(DistillError, match="did not start within 1 s, 3 times"):
             next(items)
     assert multiprocessing.active_children() == []
     assert (tmp_path / "starts").read_text().split().count("1") == min(hanging + 1, 3)

@@ -110,7 +110,7 @@ def test_a_partial_step_leaves_the_others_as_they_are() -> None:
             ours, theirs = whole.batch(epoch * 9 + step), plain.batch(epoch * 8 + step)
             assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
         assert sorted(epoch_rows(plain, epoch) + whole.batch(epoch * 9 + 8)[1].tolist()) == list(range(200))
-    with pytest.raises(UsageError, match=r"train\.partial_step does not go with train\.repeats"):
+    with pytest.raises(UsageError, match=r"train\.partial_step cannot be used with train\.repeats"):
         Order(starts=starts, seed=3, batch_size=24, partial=True, repeats=2)
 
 

@@ -1,4 +1,4 @@
-"""Pictures for the tests of views, made at run time from the free photographs that scikit-image ships."""
+"""Images for the tests of views, made at run time from the free photographs that scikit-image ships."""
 
 import io
 from pathlib import Path
@@ -32,7 +32,7 @@ def squares(photographs) -> list[np.ndarray]:
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     plain = np.full((224, 224, 3), 77, dtype=np.uint8)
     slope = np.broadcast_to(np.arange(16, 240, dtype=np.uint8)[:, None, None], (224, 224, 3))
-    cut = [np.ascontiguousarray(picture[40:264, 60:284]) for picture in photographs]
+    cut = [np.ascontiguousarray(image[40:264, 60:284]) for image in photographs]
     return [*cut, noise, plain, np.ascontiguousarray(slope)]
 
 
@@ -41,15 +41,15 @@ def jpeg_folder(photographs, tmp_path_factory) -> Path:
     """A folder of JPEGs of many sizes, colour, grey, progressive and 4:4:4."""
     folder = tmp_path_factory.mktemp("jpegs")
     for number, (height, width) in enumerate(JPEG_SIZES * 2):
-        picture = cv2.resize(photographs[number % 3], (width, height), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(photographs[number % 3], (width, height), interpolation=cv2.INTER_AREA)
         if number % 5 == 4:
-            picture = picture[..., 1]
+            image = image[..., 1]
         options: dict[str, Any] = {
             "quality": 70 + 2 * number,
             "progressive": number % 3 == 0,
             "subsampling": 2 * (number % 2),
         }
-        (folder / f"{number:02d}.jpg").write_bytes(encode(picture, **options))
+        (folder / f"{number:02d}.jpg").write_bytes(encode(image, **options))
     return folder
 
 

@@ -1,7 +1,7 @@
-"""Draws and renders fixed views and prints what came out, as JSON; run as a program of its own.
+"""Draws and renders fixed views and prints the results as JSON; run as a separate process.
 
-    python tests/distill/views/report.py golden                  # what golden.json keeps
-    python tests/distill/views/report.py digests FOLDER COUNT    # digests of views of the pictures in FOLDER
+    python tests/distill/views/report.py golden                  # the content of golden.json
+    python tests/distill/views/report.py digests FOLDER COUNT    # digests of views of the images in FOLDER
 
 `test_golden.py` compares the first with the kept file, `test_stability.py` the second between processes that may use
 different CPU instructions. Rewrite golden.json only with a new version of the specs: every stored seed depends on it.
@@ -30,7 +30,7 @@ from distill.views import (
     render,
     spec_digest,
 )
-from distill.views.digest import TINY_JPEG, synthetic_picture
+from distill.views.digest import TINY_JPEG, synthetic_image
 from distill.views.randaugment import INCREASING
 from distill.views.random import integer, normal, uniform, words
 
@@ -62,13 +62,13 @@ def golden() -> dict[str, object]:
         for name, spec in SPECS.items()
         for seed, size in zip(SEEDS, SIZES * len(SEEDS), strict=False)
     ]
-    picture = synthetic_picture(120, 160)
+    image = synthetic_image(120, 160)
     digests = {
-        name: [pixel_digest(render(picture, draw(spec, seed, (120, 160)), size=96)) for seed in range(12)]
+        name: [pixel_digest(render(image, draw(spec, seed, (120, 160)), size=96)) for seed in range(12)]
         for name, spec in SPECS.items()
     }
     every_operation = [
-        pixel_digest(render(picture, draw(replace(EVERYTHING, policy=only(name)), 7, (120, 160)), size=64))
+        pixel_digest(render(image, draw(replace(EVERYTHING, policy=only(name)), 7, (120, 160)), size=64))
         for name in INCREASING
     ]
     return {
@@ -80,7 +80,7 @@ def golden() -> dict[str, object]:
         "digests": digests,
         "operations": every_operation,
         "spec digests": {name: f"{spec_digest(spec):016x}" for name, spec in SPECS.items()},
-        "evaluation": pixel_digest(render(picture, eval_view(EvalSpec(), (120, 160)), size=64)),
+        "evaluation": pixel_digest(render(image, eval_view(EvalSpec(), (120, 160)), size=64)),
         "jpeg": [pixel_digest(decode(b64decode(TINY_JPEG), factor=factor)) for factor in (1, 2, 4, 8)],
     }
 

@@ -13,12 +13,12 @@ from distill.errors import DamagedImage
 from distill.views import decode, image_size
 from distill.views.jpeg import parse_frame, truncate_height
 
-PICTURE = np.ascontiguousarray(skimage.data.astronaut()[:120, :170])
+IMAGE = np.ascontiguousarray(skimage.data.astronaut()[:120, :170])
 
 
-def encode(picture: Image.Image, kind: str, **options) -> bytes:
+def encode(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -29,11 +29,11 @@ def rotated_by_exif() -> Image.Exif:
 
 
 def transparent() -> Image.Image:
-    alpha = np.random.default_rng(0).integers(0, 256, PICTURE.shape[:2], dtype=np.uint8)
-    return Image.fromarray(np.dstack([PICTURE, alpha]))
+    alpha = np.random.default_rng(0).integers(0, 256, IMAGE.shape[:2], dtype=np.uint8)
+    return Image.fromarray(np.dstack([IMAGE, alpha]))
 
 
-RGB = Image.fromarray(PICTURE)
+RGB = Image.fromarray(IMAGE)
 GREY_16 = (np.arange(120 * 170, dtype=np.uint16) * 3).reshape(120, 170)
 FILES = {
     "jpeg": encode(RGB, "JPEG"),
@@ -65,21 +65,21 @@ def test_decoding_is_pillows(kind):
 
 def test_cmyk_is_close_to_the_colours_it_was_made_of():
     data = encode(RGB.convert("CMYK"), "JPEG", quality=95)
-    assert np.abs(decode(data).astype(int) - PICTURE).mean() < 3
+    assert np.abs(decode(data).astype(int) - IMAGE).mean() < 3
     assert image_size(data) == (120, 170)
 
 
 def test_sixteen_bits_keep_the_upper_eight():
     grey = encode(Image.fromarray(GREY_16), "PNG")
     assert (decode(grey) == (GREY_16 >> 8).astype(np.uint8)[..., None]).all()
-    colour = cv2.imencode(".png", PICTURE[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
-    assert (decode(colour) == PICTURE).all()
+    colour = cv2.imencode(".png", IMAGE[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    assert (decode(colour) == IMAGE).all()
     assert image_size(grey) == image_size(colour) == (120, 170)
 
 
 def test_other_formats_are_read_by_pillow():
     data = encode(RGB, "BMP")
-    assert (decode(data) == PICTURE).all()
+    assert (decode(data) == IMAGE).all()
     assert image_size(data) == (120, 170)
 
 
@@ -109,7 +109,7 @@ def test_truncated_pngs_are_damaged(share):
 
 
 def test_a_decoder_that_fills_in_silently_is_not_believed(monkeypatch):
-    """OpenCV before 5 returns a picture, grey below the cut, for a JPEG that ends early."""
+    """OpenCV before 5 returns an image, grey below the cut, for a JPEG that ends early."""
     monkeypatch.setattr(import_module("distill.views.decode"), "simplejpeg", None)
     monkeypatch.setattr(cv2, "imdecode", lambda data, flags: np.full((120, 170, 3), 128, dtype=np.uint8))
     assert decode(FILES["jpeg"]).shape == (120, 170, 3)
@@ -128,7 +128,7 @@ def test_a_flipped_byte_in_a_png_is_damage():
 @pytest.mark.parametrize(
     "data", [b"", b"\xff", b"hello, I am a text file\n" * 20, b"\xff\xd8\xff", FILES["jpeg"][:20], FILES["png"][:20]]
 )
-def test_what_is_no_picture_is_damaged(data):
+def test_what_is_no_image_is_damaged(data):
     with pytest.raises(DamagedImage):
         decode(data)
     with pytest.raises(DamagedImage):

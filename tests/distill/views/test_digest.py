@@ -10,7 +10,7 @@ from distill.views import Operation, RandAugment, TrivialAugment, ViewSpec, spec
 from distill.views.digest import drawable
 from distill.views.ops_color import Pixels
 from distill.views.randaugment import INCREASING
-from distill.views.view import MOVING
+from distill.views.view import GEOMETRIC
 
 SPEC = ViewSpec(policy=RandAugment(), erase=0.25)
 
@@ -24,8 +24,8 @@ def test_every_operation_is_covered():
     names = {operation for operation, _ in INCREASING.values()}
     rare = ViewSpec(policy=RandAugment(prob=0.001), policy_interpolation="random")
     assert {each.name for each in drawable(rare)} == names
-    moving = {(each.name, each.interpolation) for each in drawable(rare) if each.name in MOVING}
-    assert moving == {(name, way) for name in MOVING for way in ("bilinear", "bicubic")}
+    geometric = {(each.name, each.interpolation) for each in drawable(rare) if each.name in GEOMETRIC}
+    assert geometric == {(name, way) for name in GEOMETRIC for way in ("bilinear", "bicubic")}
     assert {each.name for each in drawable(ViewSpec(policy="three-augment"))} == {"Color", "Solarize", "GaussianBlur"}
     assert {each.name for each in drawable(ViewSpec(policy=TrivialAugment(operations=("Identity", "Rotate"))))} == {
         "Rotate"
@@ -39,11 +39,11 @@ def test_one_wrong_grey_level_in_one_operation_is_seen(name, monkeypatch):
     rule = ops.OPERATIONS[name]
 
     def wrong(pixels: Pixels, operation: Operation) -> Pixels:
-        changed = np.array(rule.change(pixels, operation))
+        changed = np.array(rule.apply(pixels, operation))
         changed[0, 0, 0] ^= 1
         return changed
 
-    monkeypatch.setitem(ops.OPERATIONS, name, ops.Rule(words=rule.words, change=wrong))
+    monkeypatch.setitem(ops.OPERATIONS, name, ops.Rule(text=rule.text, apply=wrong))
     assert spec_digest(SPEC) != before
     assert spec_digest(ViewSpec()) == spec_digest(replace(SPEC, policy=None, erase=0.0))
 

@@ -19,7 +19,7 @@ from torchvision.transforms import ColorJitter
 from distill.errors import DistillError
 from distill.views import EvalSpec, RandAugment, ViewSpec, draw, eval_view
 from distill.views.randaugment import INCREASING
-from distill.views.view import MOVING, RELATIVE
+from distill.views.view import GEOMETRIC, RELATIVE
 
 SIZE = (375, 500)
 FULL = ViewSpec(policy=RandAugment(), color_jitter=(0.4, 0.4, 0.4), erase=0.5, erase_count=(1, 4))
@@ -59,7 +59,7 @@ def test_parameters_do_not_shift_each_other():
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(1, 3000), st.integers(1, 3000))
-def test_every_view_lies_inside_the_picture(seed, height, width):
+def test_every_view_lies_inside_the_image(seed, height, width):
     view = draw(FULL, seed, (height, width))
     crop = view.crop
     assert min(crop.height, crop.width) >= 1
@@ -71,7 +71,7 @@ def test_every_view_lies_inside_the_picture(seed, height, width):
         assert 0 <= erased.box.left <= RELATIVE - erased.box.width
 
 
-def test_a_picture_without_pixels_is_refused():
+def test_an_image_without_pixels_is_refused():
     with pytest.raises(DistillError, match="height 0"):
         draw(ViewSpec(), 1, (0, 5))
 
@@ -79,8 +79,8 @@ def test_a_picture_without_pixels_is_refused():
 @pytest.mark.parametrize("size", [SIZE, (600, 150), (100, 1000)])
 def test_crops_are_distributed_as_timms(size):
     random.seed(1)
-    picture = Image.new("L", (size[1], size[0]))
-    theirs = [RandomResizedCropAndInterpolation.get_params(picture, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(4000)]
+    image = Image.new("L", (size[1], size[0]))
+    theirs = [RandomResizedCropAndInterpolation.get_params(image, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(4000)]
     crops = [draw(ViewSpec(), seed, size).crop for seed in range(4000)]
     ours = [(crop.top, crop.left, crop.height, crop.width) for crop in crops]
     features = {
@@ -127,7 +127,7 @@ def test_erased_boxes_are_distributed_as_timms():
         assert found < LARGEST_DISTANCE, name
 
 
-def test_chances():
+def test_probabilities():
     views = [draw(replace(FULL, erase=0.25), seed, SIZE) for seed in range(4000)]
     assert sum(view.flip for view in views) / 4000 == pytest.approx(0.5, abs=0.03)
     assert sum(bool(view.erase) for view in views) / 4000 == pytest.approx(0.25, abs=0.03)
@@ -221,13 +221,13 @@ def test_interpolation_is_explicit():
     spec = ViewSpec(interpolation="random", policy=RandAugment(prob=1.0), policy_interpolation="random", fill=(1, 2, 3))
     views = [draw(spec, seed, SIZE) for seed in range(400)]
     assert {view.interpolation for view in views} == {"bilinear", "bicubic"}
-    moving = [each for view in views for each in view.operations if each.name in MOVING]
-    assert {each.interpolation for each in moving} == {"bilinear", "bicubic"}
-    assert {each.fill for each in moving} == {(1, 2, 3)}
-    assert {each.interpolation for view in views for each in view.operations if each.name not in MOVING} == {""}
+    geometric = [each for view in views for each in view.operations if each.name in GEOMETRIC]
+    assert {each.interpolation for each in geometric} == {"bilinear", "bicubic"}
+    assert {each.fill for each in geometric} == {(1, 2, 3)}
+    assert {each.interpolation for view in views for each in view.operations if each.name not in GEOMETRIC} == {""}
 
 
-def test_full_crop_is_the_whole_picture():
+def test_full_crop_is_the_whole_image():
     crop = draw(ViewSpec(crop="full"), 5, SIZE).crop
     assert (crop.top, crop.left, crop.height, crop.width) == (0, 0, 375, 500)
 

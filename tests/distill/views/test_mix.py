@@ -20,7 +20,7 @@ from distill.views import (
     pair_order,
 )  # fmt: skip
 from distill.views import mix as mix_module
-from distill.views.mix import SHARE_GRID, symmetric_beta
+from distill.views.mix import BETA_GRID, symmetric_beta
 from distill.views.random import words
 from distill.views.view import RELATIVE, Box
 
@@ -34,24 +34,24 @@ def ks_distance(sample: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 2.5, 16.0])
-def test_shares_have_the_beta_distribution(alpha: float) -> None:
+def test_weights_have_the_beta_distribution(alpha: float) -> None:
     ours = np.array([symmetric_beta(words(seed, count=132, domain=2)[4:], alpha) for seed in range(4000)])
-    theirs = np.round(np.random.default_rng(0).beta(alpha, alpha, 100_000) * SHARE_GRID)
+    theirs = np.round(np.random.default_rng(0).beta(alpha, alpha, 100_000) * BETA_GRID)
     assert ks_distance(ours, theirs) < 1.63 * np.sqrt(1 / 4000 + 1 / 100_000)  # 1 % level
 
 
 def test_the_kinds_come_as_often_as_asked() -> None:
     spec = MixSpec(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.75, switch_prob=0.4)
     kinds = [mixing.kind if (mixing := draw_mix(spec, seed)) else "none" for seed in range(4000)]
-    for kind, chance in (("none", 0.25), ("cutmix", 0.3), ("mixup", 0.45)):
-        assert kinds.count(kind) / 4000 == pytest.approx(chance, abs=4 * np.sqrt(chance * (1 - chance) / 4000))
+    for kind, prob in (("none", 0.25), ("cutmix", 0.3), ("mixup", 0.45)):
+        assert kinds.count(kind) / 4000 == pytest.approx(prob, abs=4 * np.sqrt(prob * (1 - prob) / 4000))
     only = MixSpec(mixup_alpha=0, cutmix_alpha=1.0, switch_prob=0.0)
     always = [draw_mix(only, seed) for seed in range(50)]
     assert {mixing.kind if mixing else "none" for mixing in always} == {"cutmix"}
 
 
 def test_cutmix_boxes_are_as_timm_draws_them() -> None:
-    """Centre uniform, sides sqrt(1 - share), clipped: the mean of the covered part against a simulation of that."""
+    """Centre uniform, sides sqrt(1 - beta), clipped: the covered area against a simulation."""
     random = np.random.default_rng(1)
     spec = MixSpec(mixup_alpha=0, cutmix_alpha=1.0)
     ours = np.array([1 - own_weight(mixing, size=224) for seed in range(4000) if (mixing := draw_mix(spec, seed))])
@@ -81,18 +81,18 @@ def test_partners_are_spread_over_the_group() -> None:
 def test_mixup_rounds_half_up_and_mirrors() -> None:
     random = np.random.default_rng(2)
     a, b = (random.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(2))
-    for share in (0, 1, 77, 128, 255, 256):
-        mixing = Mixing(kind="mixup", share=share)
-        exact = (a.astype(float) * share + b.astype(float) * (256 - share)) / 256
+    for weight in (0, 1, 77, 128, 255, 256):
+        mixing = Mixing(kind="mixup", weight=weight)
+        exact = (a.astype(float) * weight + b.astype(float) * (256 - weight)) / 256
         assert np.array_equal(mix_pixels(a, b, mixing), np.floor(exact + 0.5))
-        assert own_weight(mixing, size=16) == share / 256
-    assert np.array_equal(mix_pixels(a, b, Mixing(kind="mixup", share=256)), a)
+        assert own_weight(mixing, size=16) == weight / 256
+    assert np.array_equal(mix_pixels(a, b, Mixing(kind="mixup", weight=256)), a)
 
 
 @given(top=st.integers(0, RELATIVE), left=st.integers(0, RELATIVE), sides=st.tuples(*[st.integers(0, RELATIVE)] * 2))
-def test_a_cutmix_share_is_the_part_of_pixels_that_stay(top: int, left: int, sides: tuple[int, int]) -> None:
+def test_a_cutmix_weight_is_the_fraction_of_pixels_outside_the_box(top: int, left: int, sides: tuple[int, int]) -> None:
     box = Box(top=top, left=left, height=min(sides[0], RELATIVE - top), width=min(sides[1], RELATIVE - left))
-    mixing = Mixing(kind="cutmix", share=256, box=box)
+    mixing = Mixing(kind="cutmix", box=box)
     own, other = np.zeros((33, 33, 3), np.uint8), np.full((33, 33, 3), 255, np.uint8)
     mixed = mix_pixels(own, other, mixing)
     assert (mixed == 0).mean() == pytest.approx(own_weight(mixing, size=33))
@@ -107,17 +107,17 @@ def test_a_box_covers_the_same_part_at_another_size() -> None:
 
 
 def test_known_draws() -> None:
-    """Holds the draws still: a change would silently part students from their stores."""
+    """The draws are fixed: a change would separate students from their stores without an error."""
     spec = MixSpec()
     assert [describe_mix(draw_mix(spec, seed), size=224) for seed in (0, 1, 2, 3)] == KNOWN
     assert pair_order(5, length=8).tolist() == KNOWN_ORDER
 
 
 KNOWN = [
-    "cutmix: 88.3% x 79.4% of the output at left 11.7%, top 0.0% from the other, 29.8% of its own is left",
-    "cutmix: 52.7% x 52.6% of the output at left 47.3%, top 0.0% from the other, 72.2% of its own is left",
-    "cutmix: 65.4% x 89.6% of the output at left 34.6%, top 10.4% from the other, 41.5% of its own is left",
-    "mixup: 91.0% of its own, 9.0% of the other",
+    "cutmix: 88.3% x 79.4% of the output at left 11.7%, top 0.0% from the partner's image, 29.8% its own",
+    "cutmix: 52.7% x 52.6% of the output at left 47.3%, top 0.0% from the partner's image, 72.2% its own",
+    "cutmix: 65.4% x 89.6% of the output at left 34.6%, top 10.4% from the partner's image, 41.5% its own",
+    "mixup: 91.0% its own image, 9.0% the partner's",
 ]
 KNOWN_ORDER = [5, 7, 6, 1, 4, 2, 0, 3]
 
@@ -128,8 +128,8 @@ def test_a_digest_is_of_everything_that_mixing_does(monkeypatch: pytest.MonkeyPa
     assert right == mix_digest(MixSpec(group_size=8)) != mix_digest(MixSpec(group_size=8, mixup_alpha=1.0))
     for name, other in (
         ("pair_order", lambda seed, length: np.arange(length)),
-        ("_span", lambda start, length, side: slice(start * side >> 16, (start + length) * side >> 16)),
-        ("SHARE", 255),
+        ("edge_slice", lambda start, length, side: slice(start * side >> 16, (start + length) * side >> 16)),
+        ("WEIGHT_STEPS", 255),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(mix_module, name, other)
@@ -140,14 +140,14 @@ def test_specs_travel_and_are_checked() -> None:
     spec = ViewSpec(mix=MixSpec(mixup_alpha=0.2, group_size=16))
     assert ViewSpec.from_json(spec.to_json()) == spec
     assert "mix" not in ViewSpec().to_json()
-    for wrong, what in (
+    for wrong, message in (
         ({"alpha": 1.0}, "unknown keys alpha"),
         ({"group_size": 7}, "even"),
         ({"prob": 1.5}, r"mix\.prob"),
         ({"mixup_alpha": 0, "cutmix_alpha": 0}, "one of them above 0"),
         ({"mixup_alpha": "much"}, "needs numbers"),
     ):
-        with pytest.raises(UsageError, match=what):
+        with pytest.raises(UsageError, match=message):
             ViewSpec.from_json({"mix": wrong})
     with pytest.raises(UsageError, match="mix must be null"):
         ViewSpec.from_json({"mix": "cutmix"})

@@ -77,7 +77,7 @@ def test_three_augment_is_deits():
     random.seed(0)
     theirs: list[float] = []
     ((solarize,), (grey,), (blur,)) = auto_augment_policy_3a({"translate_const": 100, "img_mean": (0, 0, 0)})
-    blur.aug_fn = lambda picture, factor, **more: theirs.append(random.uniform(0.1, 2.0 * factor))
+    blur.aug_fn = lambda image, factor, **more: theirs.append(random.uniform(0.1, 2.0 * factor))
     for _ in range(2000):
         blur(None)
     assert solarize.level_fn(5, {}) == (128,)

@@ -7,7 +7,7 @@ import pytest
 
 from distill.views.random import (
     NORMAL_GRID,
-    chance,
+    bernoulli,
     exp,
     integer,
     log,
@@ -69,8 +69,8 @@ def test_integer_known_answers():
 
 
 def test_chance_at_its_ends():
-    assert not chance(0, 0.0)
-    assert chance(MASK, 1.0)
+    assert not bernoulli(0, 0.0)
+    assert bernoulli(MASK, 1.0)
 
 
 def test_normal_known_answers():

@@ -42,24 +42,24 @@ def test_resize_is_pillows(photographs, name, shape):
     height, width = shape
     window = np.ascontiguousarray(photographs[2][50 : 50 + height, 60 : 60 + width])
     how = Image.Resampling[name.upper()]
-    picture = Image.fromarray(window)
+    image = Image.fromarray(window)
     found = resize(window, size=224, interpolation=name).astype(int)
 
-    # torch resizes the width first and rounds; so does Pillow, but for pictures where it finds height first cheaper.
-    width_first = np.abs(found - np.asarray(picture.resize((224, height), how).resize((224, 224), how)))
+    # torch resizes the width first and rounds; so does Pillow, but for images where it finds height first cheaper.
+    width_first = np.abs(found - np.asarray(image.resize((224, height), how).resize((224, 224), how)))
     assert width_first.max() <= 2
     assert width_first.mean() <= 0.05
-    direct = np.abs(found - np.asarray(picture.resize((224, 224), how)))
+    direct = np.abs(found - np.asarray(image.resize((224, 224), how)))
     assert direct.max() <= (10 if shape == (300, 31) else 2)
     assert direct.mean() <= 0.3
 
 
 def test_crop_and_flip_without_anything_else(photographs):
-    picture = photographs[0]
-    view = View(source=picture.shape[:2], crop=Box(top=30, left=50, height=64, width=64), interpolation="bicubic")
-    assert (render(picture, view, size=64) == picture[30:94, 50:114]).all()
+    image = photographs[0]
+    view = View(source=image.shape[:2], crop=Box(top=30, left=50, height=64, width=64), interpolation="bicubic")
+    assert (render(image, view, size=64) == image[30:94, 50:114]).all()
     flipped = View(source=view.source, crop=view.crop, interpolation="bicubic", flip=True)
-    assert (render(picture, flipped, size=64) == picture[30:94, 50:114][:, ::-1]).all()
+    assert (render(image, flipped, size=64) == image[30:94, 50:114][:, ::-1]).all()
 
 
 def test_bytes_and_decoded_pixels_render_alike(jpeg):
@@ -72,35 +72,35 @@ def test_bytes_and_decoded_pixels_render_alike(jpeg):
         assert (render(decode(jpeg), view) == pixels).all()
 
 
-def test_the_given_picture_is_never_written_to(photographs):
-    picture = photographs[1].copy()
-    kept = picture.copy()
+def test_the_given_image_is_never_written_to(photographs):
+    image = photographs[1].copy()
+    original = image.copy()
     for seed in range(40):
         spec = ViewSpec(crop="full", flip=0.0, policy=RandAugment(prob=1.0), erase=1.0)
-        rendered = render(picture, draw(spec, seed, picture.shape[:2]), size=224)
-        assert not np.shares_memory(rendered, picture)
-    square = np.ascontiguousarray(picture[:224, :224])
+        rendered = render(image, draw(spec, seed, image.shape[:2]), size=224)
+        assert not np.shares_memory(rendered, image)
+    square = np.ascontiguousarray(image[:224, :224])
     render(square, whole(224, 224, erase=draw(ViewSpec(erase=1.0), 1, (224, 224)).erase), size=224)
-    assert (picture == kept).all()
-    assert (square == kept[:224, :224]).all()
+    assert (image == original).all()
+    assert (square == original[:224, :224]).all()
 
 
-def test_read_only_pictures_are_fine(photographs):
-    picture = photographs[0].copy()
-    picture.flags.writeable = False
-    view = draw(SPEC, 3, picture.shape[:2])
-    assert (render(picture, view) == render(photographs[0], view)).all()
+def test_read_only_images_are_fine(photographs):
+    image = photographs[0].copy()
+    image.flags.writeable = False
+    view = draw(SPEC, 3, image.shape[:2])
+    assert (render(image, view) == render(photographs[0], view)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (3, 700), (2, 2)])
-def test_tiny_and_long_pictures(shape):
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+def test_tiny_and_long_images(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for seed in range(10):
-        assert render(picture, draw(SPEC, seed, shape), size=32).shape == (32, 32, 3)
-    assert render(picture, eval_view(EvalSpec(), shape), size=32).shape == (32, 32, 3)
+        assert render(image, draw(SPEC, seed, shape), size=32).shape == (32, 32, 3)
+    assert render(image, eval_view(EvalSpec(), shape), size=32).shape == (32, 32, 3)
 
 
-def test_another_picture_is_refused(jpeg):
+def test_another_image_is_refused(jpeg):
     with pytest.raises(DistillError, match="height 10 and width 20, this one has 300 and 400"):
         render(jpeg, draw(ViewSpec(), 1, (10, 20)))
     with pytest.raises(DistillError, match="float32"):
@@ -112,10 +112,10 @@ def test_replay_at_another_size(photographs):
     spec = ViewSpec(policy=RandAugment(), erase=0.5, erase_mode="const", scale=(0.3, 1.0))
     means = []
     for seed in range(120):
-        picture = photographs[seed % 3]
-        view = draw(spec, seed, picture.shape[:2])
-        halved = cv2.resize(render(picture, view, size=384), (192, 192), interpolation=cv2.INTER_AREA)
-        small = render(picture, view, size=192)
+        image = photographs[seed % 3]
+        view = draw(spec, seed, image.shape[:2])
+        halved = cv2.resize(render(image, view, size=384), (192, 192), interpolation=cv2.INTER_AREA)
+        small = render(image, view, size=192)
         means.append(np.abs(halved.astype(int) - small).mean())
     other = render(photographs[0], draw(spec, 1000, photographs[0].shape[:2]), size=192)
     unlike = np.abs(other.astype(int) - render(photographs[0], draw(spec, 1001, photographs[0].shape[:2]), size=192))
@@ -127,16 +127,16 @@ def test_replay_at_another_size(photographs):
 @pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "trivialaugment-wide", "three-augment"])
 @pytest.mark.parametrize(("teacher", "student"), [(384, 224), (384, 128), (260, 224), (260, 128)])
 def test_a_student_of_another_size_sees_what_the_teacher_saw(photographs, policy, teacher, student):
-    """The teacher's picture, scaled down, is the student's: the draw knows no output size."""
+    """The teacher's image, scaled down, is the student's: the draw knows no output size."""
     spec = ViewSpec(policy=policy, color_jitter=(0.3, 0.3, 0.3), erase=0.5, erase_mode="const", scale=(0.2, 1.0))
     means, unlike = [], []
     for seed in range(40):
-        picture = photographs[seed % 3]
-        view = draw(spec, seed, picture.shape[:2])
-        large = resize(render(picture, view, size=teacher), size=student, interpolation="bilinear").astype(int)
-        means.append(np.abs(large - render(picture, view, size=student)).mean())
-        other = draw(spec, seed + 1000, picture.shape[:2])
-        unlike.append(np.abs(large - render(picture, other, size=student)).mean())
+        image = photographs[seed % 3]
+        view = draw(spec, seed, image.shape[:2])
+        large = resize(render(image, view, size=teacher), size=student, interpolation="bilinear").astype(int)
+        means.append(np.abs(large - render(image, view, size=student)).mean())
+        other = draw(spec, seed + 1000, image.shape[:2])
+        unlike.append(np.abs(large - render(image, other, size=student)).mean())
     assert np.median(means) < 3.5
     assert max(means) < 16
     assert np.median(unlike) > 25
@@ -146,11 +146,11 @@ def test_evaluation_is_close_to_timms(photographs):
     from timm.data import create_transform
 
     transform = create_transform(224, interpolation="bicubic", crop_pct=0.875, use_prefetcher=True)
-    # Where 0.875 of the shorter side is a whole number the pictures are the same but for the crop's edge; else the
+    # Where 0.875 of the shorter side is a whole number the images are the same but for the crop's edge; else the
     # crop is rounded, a shift of up to half a source pixel (chelsea's 262.5).
-    for picture, most in zip(photographs, (0.05, 5.0, 0.05), strict=True):
-        expected = np.asarray(transform(Image.fromarray(picture))).transpose(1, 2, 0).astype(int)
-        ours = render(picture, eval_view(EvalSpec(), picture.shape[:2]), size=224).astype(int)
+    for image, most in zip(photographs, (0.05, 5.0, 0.05), strict=True):
+        expected = np.asarray(transform(Image.fromarray(image))).transpose(1, 2, 0).astype(int)
+        ours = render(image, eval_view(EvalSpec(), image.shape[:2]), size=224).astype(int)
         assert np.abs(ours - expected).mean() < most
 
 
@@ -187,12 +187,12 @@ def test_noise_table_is_monotone_and_cut():
     assert (table[0], table[-1]) == (pytest.approx([0, 0, 0]), pytest.approx([255, 255, 255]))
 
 
-def test_views_are_said_in_words():
+def test_views_are_described():
     spec = ViewSpec(policy=RandAugment(prob=1.0, operations=("Rotate", "Invert"), layers=4), erase=1.0)
     view = draw(spec, 1, (375, 500))
     lines = describe(view)
     assert len(lines) == 4 + len(view.operations) + len(view.erase)
-    assert lines[0] == "picture: 500 x 375 pixels (width x height)"
+    assert lines[0] == "image: 500 x 375 pixels (width x height)"
     assert f"{view.crop.width} x {view.crop.height} at left {view.crop.left}, top {view.crop.top}" in lines[1]
     assert any(line.startswith("Rotate: rotate ") and "bilinear" in line for line in lines)
     assert f"{view.erase[0].key:#018x}" in lines[-1]
@@ -202,11 +202,11 @@ def test_dct_decoding_is_close_to_exact_decoding(photographs):
     """Crops of at least twice the output come from a smaller decoding, up to half a pixel aside."""
     spec = ViewSpec(scale=(0.3, 1.0), flip=0.0)
     reduced = 0
-    for number, picture in enumerate(photographs):
-        data = encode(picture, quality=90)
+    for number, image in enumerate(photographs):
+        data = encode(image, quality=90)
         for seed in range(30):
             size = (48, 96, 128)[seed % 3]
-            view = draw(replace(spec, decode="dct"), 100 * number + seed, picture.shape[:2])
+            view = draw(replace(spec, decode="dct"), 100 * number + seed, image.shape[:2])
             exact = render(data, replace(view, decode="exact"), size=size)
             assert exact.shape == render(data, view, size=size).shape
             difference = np.abs(render(data, view, size=size).astype(int) - exact)
@@ -223,12 +223,12 @@ def test_dct_decoding_is_close_to_exact_decoding(photographs):
 
 
 def test_dct_decoding_needs_the_file_and_leaves_other_formats_alone(photographs):
-    picture = photographs[0]
-    view = draw(ViewSpec(crop="full", decode="dct"), 3, picture.shape[:2])
+    image = photographs[0]
+    view = draw(ViewSpec(crop="full", decode="dct"), 3, image.shape[:2])
     assert reduction(view, size=64) == 8
     with pytest.raises(DistillError, match="needs the image's file"):
-        render(picture, view, size=64)
-    exact = render(picture, replace(view, decode="exact"), size=64)
-    assert (render(encode(picture, "PNG"), view, size=64) == exact).all()
+        render(image, view, size=64)
+    exact = render(image, replace(view, decode="exact"), size=64)
+    assert (render(encode(image, "PNG"), view, size=64) == exact).all()
     with pytest.raises(DistillError, match="drawn for an image of height 100"):
-        render(encode(picture), draw(ViewSpec(crop="full", decode="dct"), 3, (100, 200)), size=20)
+        render(encode(image), draw(ViewSpec(crop="full", decode="dct"), 3, (100, 200)), size=20)

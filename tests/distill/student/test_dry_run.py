@@ -15,7 +15,7 @@ from distill.config.command import load, run_program
 from distill.config.durations import as_clock, parse_seconds
 from distill.errors import DistillError, UsageError
 from distill.runtime.measure import size_bytes
-from tests.programs import call, student_words, teacher_words
+from tests.programs import call, student_words
 
 
 def dry_run(program: str, words: list[str]) -> None:
@@ -49,22 +49,6 @@ def test_a_dry_run_names_what_the_run_would_stumble_over(
         dry_run("train_student", [*words, "optim.lr=1"])
     assert stop.value.code == 1
     assert "optim.lr: 0.002 there, 1.0 now" in capfd.readouterr().err
-
-
-def test_a_dry_run_of_a_teacher_counts_what_is_missing_and_writes_nothing(
-    data_path: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
-    dry_run("save_logits", words)
-    assert "for the 300 views that the store lacks" in capfd.readouterr().out
-    assert list(tmp_path.iterdir()) == []
-    call("save_logits", [*words, "store.epochs=1"])
-    (tmp_path / "t.zarr" / "proofs" / "c" / "0" / "2").unlink()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    dry_run("save_logits", words)
-    assert "for the 172 views that the store lacks" in capfd.readouterr().out  # 150, and a block of 22.
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_size_of_a_nested_state() -> None:

@@ -1,4 +1,4 @@
-"""The student pass: the same pictures as the teacher, the same losses however it is run, stopped or divided."""
+"""The student pass: the same images as the teacher, the same losses however it is run, stopped or divided."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 import logitstore
-from distill.errors import DistillError
+from distill.errors import DistillError, UsageError
 from distill.runs.checkpoint import list_checkpoints
 from distill.runs.metric_log import read_metrics
 from tests.programs import break_off, call, kill_at_work, run, student_words, teacher_words
@@ -71,7 +71,7 @@ def test_evaluate_gives_the_scores_that_the_run_gave(
     assert f"top-1 {summary['top1']:.2f} %" in capsys.readouterr().out
 
 
-def test_the_student_is_given_the_pictures_that_the_teacher_was_given(
+def test_the_student_is_given_the_images_that_the_teacher_was_given(
     store_path: Path, data_path: Path, tmp_path: Path
 ) -> None:
     teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
@@ -247,3 +247,19 @@ def test_a_run_stopped_just_before_its_end_is_finished(
     assert summary["top1"] == first["top1"]
     tensors, expected = (load_file(folder / "student.safetensors") for folder in (tmp_path / "run", reference))
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def test_a_student_trains_with_repeats(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
+    store = tmp_path / "t.zarr"
+    call("save_logits", teacher_words(data_path, teacher_weights, store), views=tmp_path / "teacher")
+    words = student_words(
+        data_path, tmp_path / "run", f"store.path={store}", "train.repeats=2", "train.batch_size=30", "train.epochs=2",
+        "data.workers=2",
+    )  # fmt: skip
+    call("train_student", words, views=tmp_path / "student")
+    student = (tmp_path / "student.rank0").read_text().splitlines()
+    assert sorted(student) == sorted((tmp_path / "teacher.rank0").read_text().splitlines())
+    rows = [int(line.split()[1]) for line in student]
+    assert rows[::2] == rows[1::2]
+    with pytest.raises(UsageError, match="the store has 2 epochs"):
+        call("train_student", [*words, "train.repeats=3"])

@@ -62,15 +62,15 @@ def test_odd_files_are_packed_and_damaged_ones_listed(tmp_path: Path) -> None:
     source = tmp_path / "images"
     (source / "a").mkdir(parents=True)
     (source / "b" / "inner").mkdir(parents=True)
-    picture = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)
-    Image.fromarray(picture).save(source / "a" / "grey.v1.JPG")
+    image = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)
+    Image.fromarray(image).save(source / "a" / "grey.v1.JPG")
     Image.new("CMYK", (30, 20), (10, 200, 30, 5)).save(source / "a" / "cmyk.jpeg")
-    Image.fromarray(picture).convert("P").save(source / "b" / "inner" / "palette.png")
+    Image.fromarray(image).convert("P").save(source / "b" / "inner" / "palette.png")
     Image.new("RGBA", (1, 1)).save(source / "b" / "ümläut one.png")
     whole = (source / "a" / "grey.v1.JPG").read_bytes()
     (source / "a" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (source / "a" / "empty.jpg").touch()
-    (source / "b" / "text.png").write_text("not a picture")
+    (source / "b" / "text.png").write_text("not an image")
     (source / "b" / "notes.txt").write_text("not an image file")
     packed = pack(source, tmp_path / "packed", rows_per_shard=3)
     assert packed.num_rows == 4
@@ -173,7 +173,7 @@ def test_shards_are_plain_tars(catalog: Catalog) -> None:
     assert cv2.imdecode(np.frombuffer(ShardReader(catalog).read(0), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-def test_pictures_can_be_shrunk_and_re_encoded(image_folder: Path, catalog: Catalog, tmp_path: Path) -> None:
+def test_images_can_be_shrunk_and_re_encoded(image_folder: Path, catalog: Catalog, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         pack_command, [str(image_folder), str(tmp_path / "small"), "--max-side", "40", "--workers", "1"]
     )
@@ -199,10 +199,10 @@ def test_pictures_can_be_shrunk_and_re_encoded(image_folder: Path, catalog: Cata
     assert 20 < shrunk < 150
 
 
-def test_a_quality_re_encodes_every_picture_that_gets_smaller(
+def test_a_quality_re_encodes_every_image_that_gets_smaller(
     image_folder: Path, catalog: Catalog, tmp_path: Path
 ) -> None:
-    pack(image_folder, tmp_path / "small", rows_per_shard=20, smaller=Recode(quality=30))
+    pack(image_folder, tmp_path / "small", rows_per_shard=20, recode=Recode(quality=30))
     small = open_catalog(tmp_path / "small")
     assert (small.sizes <= catalog.sizes).all()
     assert (small.sizes < catalog.sizes).mean() > 0.9

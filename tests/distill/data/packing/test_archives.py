@@ -17,7 +17,7 @@ import distill.data.packing.pack
 from distill.data.catalog import open_catalog
 from distill.data.packing.archives import archives_in
 from distill.data.packing.pack import pack
-from distill.data.packing.shard_writing import RECORDS, Done, Task, pack_shard
+from distill.data.packing.shard_writing import RECORDS, PackedShard, ShardTask, pack_shard
 from distill.data.shards import ShardReader
 from distill.errors import DamagedImage, DistillError
 from distill.pack import main as pack_command
@@ -159,7 +159,7 @@ def test_a_validation_archive_takes_its_classes_from_any_of_the_lists(tmp_path: 
         assert {catalog.key(row) for row in range(12)} == expected
         assert catalog.class_names == WORDNET
     (tmp_path / "numbers.txt").write_text("\n".join(["490"] * 12))
-    with pytest.raises(DistillError, match="Bare numbers mean other classes"):
+    with pytest.raises(DistillError, match="Bare numbers have other meanings"):
         pack(flat, tmp_path / "wrong", classes=tmp_path / "numbers.txt")
     (tmp_path / "short.txt").write_text("\n".join(labels[:-1]))
     with pytest.raises(DistillError, match="classes of 11 images, the archive has 12"):
@@ -167,7 +167,7 @@ def test_a_validation_archive_takes_its_classes_from_any_of_the_lists(tmp_path: 
     (tmp_path / "part.csv").write_text("\n".join(rows[:-2]))
     with pytest.raises(DistillError, match=r"no class for ILSVRC2012_val_.* \(2 such"):
         pack(flat, tmp_path / "wrong", classes=tmp_path / "part.csv")
-    with pytest.raises(DistillError, match="no development kit"):
+    with pytest.raises(DistillError, match="is not the development kit"):
         pack(flat, tmp_path / "wrong", classes=tmp_path / "all")
 
 
@@ -220,12 +220,12 @@ def test_a_zip_that_was_changed_is_noticed(folder: Path, tmp_path: Path) -> None
         pack(zips, tmp_path / "data", damaged="stop")
 
 
-def test_a_packing_that_was_killed_goes_on(
+def test_a_packing_that_was_killed_is_resumed(
     folder: Path, fingerprint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = tar_of_tars(folder, tmp_path), tmp_path / "data"
 
-    def dying(task: Task) -> Done:
+    def dying(task: ShardTask) -> PackedShard:
         if task.first == 40:
             raise KeyboardInterrupt
         return pack_shard(task)
@@ -234,9 +234,11 @@ def test_a_packing_that_was_killed_goes_on(
         patch.setattr(distill.data.packing.pack, "pack_shard", dying)
         with pytest.raises(KeyboardInterrupt):
             pack(source, target, rows_per_shard=20)
-    (target / "shard-000002.tar.part").write_bytes(b"half of one")
+    (target / "shard-000002.tar.tmp").write_bytes(b"half of one")
     first = (target / "shard-000000.tar").stat().st_mtime_ns
-    with pytest.raises(DistillError, match=r"packing of something else .*rows_per_shard: 20, now 10"):
+    with pytest.raises(
+        DistillError, match=r"unfinished packing of other images or options .*rows_per_shard: 20, now 10"
+    ):
         pack(source, target, rows_per_shard=10)
     assert pack(source, target, rows_per_shard=20).fingerprint == fingerprint
     assert (target / "shard-000000.tar").stat().st_mtime_ns == first
@@ -254,14 +256,14 @@ def test_what_cannot_be_packed_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DistillError, match="neither a folder nor an archive"):
         pack(tmp_path / "notes.txt", tmp_path / "out")
     (tmp_path / "bad.tar").write_bytes(os.urandom(5000))
-    with pytest.raises(DistillError, match="is damaged, or no tar"):
+    with pytest.raises(DistillError, match="is damaged, or not a tar"):
         pack(tmp_path / "bad.tar", tmp_path / "out")
-    picture = next(iter(files_of(folder)))
-    twice = tar_of({"one/n01440764/x.jpg": picture, "two/n01440764/x.jpg": picture}, tmp_path / "twice.tar")
-    with pytest.raises(DistillError, match=r"holds n01440764/x\.jpg twice"):
+    image = next(iter(files_of(folder)))
+    twice = tar_of({"one/n01440764/x.jpg": image, "two/n01440764/x.jpg": image}, tmp_path / "twice.tar")
+    with pytest.raises(DistillError, match=r"has n01440764/x\.jpg twice"):
         pack(twice, tmp_path / "out")
     with pytest.raises(DistillError, match="no image in"):
         pack(tar_of({"a.txt": b"text"}, tmp_path / "text.tar"), tmp_path / "out")
-    with pytest.raises(DistillError, match="--classes goes with archives"):
+    with pytest.raises(DistillError, match="--classes is for archives"):
         pack(folder, tmp_path / "out", classes=tmp_path / "notes.txt")
     assert not (tmp_path / "out").exists()

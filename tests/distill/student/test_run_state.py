@@ -1,4 +1,4 @@
-"""What a run writes as it goes: the best evaluation, the division of its steps, what it tells of itself at its end."""
+"""The files of a run: the best evaluation, the division of its steps, its summary."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from distill.evaluation.score import Scores
 from distill.runs import summary
 from distill.runs.checkpoint import list_checkpoints, load_checkpoint
 from distill.runs.metric_log import Best, MetricLog, read_metrics
-from distill.student.meter import Meter
 from tests.programs import break_off, call, run, student_words
 
 
 def words_of(data: Path, folder: Path, *more: str) -> list[str]:
-    """12 steps on labels, 3 an epoch."""
+    """12 steps on labels, 3 per epoch."""
     return student_words(data, folder, "view=crop_flip", "data.rows=60", "train.epochs=4", *more)
 
 
@@ -49,9 +48,9 @@ def test_the_best_checkpoint_stays_and_its_weights_are_written(
     call("train_student", words_of(data_path, folder, *more, "eval.weights=ema"))
     best = json.loads((folder / "best.json").read_text())
     assert best == {"step": 6, "top1": 60.0, "checkpoint": "checkpoints/step-00000006.pt"}
-    kept = list_checkpoints(folder / "checkpoints")
-    assert [path.name for path in kept] == ["step-00000006.pt", "step-00000012.pt"]
-    state, weights = load_checkpoint(kept[0]), load_file(folder / "best.safetensors")
+    checkpoints = list_checkpoints(folder / "checkpoints")
+    assert [path.name for path in checkpoints] == ["step-00000006.pt", "step-00000012.pt"]
+    state, weights = load_checkpoint(checkpoints[0]), load_file(folder / "best.safetensors")
     assert all(torch.equal(weights[name], state["average"][name]) for name in weights)
     assert any(not torch.equal(weights[name], state["model"][name]) for name in weights)
     assert "Best top-1: 60.00 % after step 6." in (folder / "summary.md").read_text()
@@ -84,37 +83,8 @@ def test_of_equal_evaluations_the_first_is_the_best(tmp_path: Path) -> None:
     assert MetricLog(tmp_path / "metrics.jsonl", resume_step=1).best == Best(1, 10.0)
 
 
-def test_an_interval_cut_in_two_gives_the_line_of_a_whole_one() -> None:
-    class Alone:
-        class accelerator:
-            @staticmethod
-            def reduce(tensor: torch.Tensor, reduction: str) -> torch.Tensor:
-                return tensor
-
-    runtime: Any = Alone()
-    generator = torch.Generator().manual_seed(0)
-    steps = [torch.randn(8, 3, generator=generator) for _ in range(5)]
-
-    def feed(meter: Meter, numbers: range) -> None:
-        for number in numbers:
-            meter.add(steps[number], torch.arange(8) % 3 - 1, None)
-            meter.add_step(number, steps[number].sum(), steps[number].norm())
-
-    whole, first, second = Meter(), Meter(), Meter()
-    feed(whole, range(5))
-    feed(first, range(3))
-    first.flush(runtime)
-    second.restore(json.loads(json.dumps(first.state())))
-    feed(second, range(3, 5))
-    expected = whole.read(runtime)
-    assert second.read(runtime) == expected
-    assert expected["grad_norm"] > 0
-    feed(whole, range(2))
-    assert whole.read(runtime) != expected
-
-
 def stopped_run(data: Path, folder: Path, *more: str, views: Path | None = None) -> list[str]:
-    """A run of one process and 32 rows a step that was stopped after 5 steps. **Returns:** its words."""
+    """A run of one process and 32 rows per step that was stopped after 5 steps. **Returns:** its words."""
     words = words_of(data, folder, "data.rows=150", "train.batch_size=32", *more)
     step = distill.student.loop._step
 
@@ -133,7 +103,7 @@ def stopped_run(data: Path, folder: Path, *more: str, views: Path | None = None)
 def test_steps_of_another_size_are_refused(data_path: Path, tmp_path: Path) -> None:
     words = stopped_run(data_path, tmp_path / "run")
     for word in ("train.batch_size=16", "train.accumulate=2"):
-        with pytest.raises(DistillError, match=r"32 rows a step .*Choose train\.batch_size and train\.accumulate"):
+        with pytest.raises(DistillError, match=r"steps of 32 rows .*Choose train\.batch_size and train\.accumulate"):
             call("train_student", [*words, word])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,11 +51,11 @@ def test_the_store_holds_what_the_teacher_says_of_each_view(
     for epoch in range(2):
         stored = store.read(epoch=epoch, rows=slice(None))
         assert len(np.unique(stored.seeds)) == len(catalog)
-        pictures = []
+        images = []
         for row in range(len(catalog)):
             data = shards.read(row)
-            pictures.append(render(data, draw(spec, int(stored.seeds[row]), image_size(data)), size=32))
-        pixels = torch.from_numpy(np.stack(pictures))
+            images.append(render(data, draw(spec, int(stored.seeds[row]), image_size(data)), size=32))
+        pixels = torch.from_numpy(np.stack(images))
         inputs = (pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
         with torch.inference_mode():
             probs = teacher.net(inputs).softmax(dim=1)
@@ -210,3 +211,23 @@ def test_processes_end_with_their_launcher(data_path: Path, teacher_weights: Pat
     assert alive == []
     with logitstore.writer(tmp_path / "t.zarr"):
         pass
+
+
+@pytest.mark.parametrize("view", [(), ("view=randaugment_mix", "view.mix.group_size=16")])
+def test_a_store_is_the_same_from_fewer_decodings(
+    data_path: Path, teacher_weights: Path, tmp_path: Path, view: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("store.epochs=3", *view)
+    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "one.zarr", *words))
+    reads: Counter[int] = Counter()
+    read = ShardReader.read
+
+    def counted(self: ShardReader, row: int) -> bytes:
+        reads[row] += 1
+        return read(self, row)
+
+    monkeypatch.setattr(ShardReader, "read", counted)
+    more = (*words, "store.epochs_per_read=2")
+    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "two.zarr", *more))
+    assert set(reads.values()) == {2}  # epochs 0 and 1 together, then 2
+    assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")

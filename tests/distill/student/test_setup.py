@@ -1,4 +1,4 @@
-"""Options of training at work: initial weights, frozen statistics, average of weights, checkpointing, compilation."""
+"""Options of training: EMA, checkpointing, compilation, accumulation, all of them over a resumed run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ import distill.student.loop
 from distill import models
 from distill.config import TrainConfig
 from distill.errors import UsageError
-from distill.models.tinyvit.bias_tables import resize_table
-from distill.models.weights import class_maps
 from distill.runs.metric_log import read_metrics
-from tests.conftest import TINY, WORDNET
+from tests.conftest import TINY
 from tests.programs import call, student_words
 
-# All that a resumed run must bring back at once, on mixed views.
+# Every option whose state a resumed run must restore, on mixed views.
 EVERYTHING = (
     "view=randaugment_mix", "view.mix.group_size=16", "train.global_batch=32", "train.batch_size=8",
     "train.partial_step=true", "train.ema_decay=0.8", "train.label_smoothing=0.1", "optim.layer_decay=0.7",
@@ -32,7 +30,7 @@ EVERYTHING = (
 
 
 def numbers(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics without what the clock decides."""
+    """The lines of a run's metrics without those that depend on the clock."""
     clock = ("images_per_s", "data_wait")
     return [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(folder / "metrics.jsonl")]
 
@@ -46,7 +44,7 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def test_an_average_moves_towards_the_weights_and_copies_counters() -> None:
+def test_an_ema_moves_towards_the_weights_and_copies_counters() -> None:
     net = models.build("tiny_vit", num_classes=3, image_size=32, **TINY)
     ema = ModelEmaV3(net, decay=0.9).requires_grad_(False)
     expected = copy.deepcopy(net.state_dict())
@@ -65,7 +63,7 @@ def test_an_average_moves_towards_the_weights_and_copies_counters() -> None:
     assert not ema.module.training
 
 
-def test_a_run_with_everything_goes_on_exactly(
+def test_a_run_with_all_options_resumes_exactly(
     data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = distill.student.loop._step
@@ -93,7 +91,7 @@ def test_a_run_with_everything_goes_on_exactly(
     assert scores["ema_loss"] != scores["loss"]
 
 
-def test_the_average_can_be_what_a_run_leaves(data_path: Path, tmp_path: Path) -> None:
+def test_the_ema_can_be_the_result_of_a_run(data_path: Path, tmp_path: Path) -> None:
     words = (f"data.val_path={data_path}", "train.ema_decay=0.5", "train.steps=3")
     for option in ("both", "ema"):
         call("train_student", student_words(data_path, tmp_path / option, *words, f"eval.weights={option}"))
@@ -103,55 +101,6 @@ def test_the_average_can_be_what_a_run_leaves(data_path: Path, tmp_path: Path) -
     assert ema["loss"] == both["ema_loss"] and "ema_loss" not in ema
     with pytest.raises(UsageError, match=r"there is no EMA without train\.ema_decay"):
         call("train_student", student_words(data_path, tmp_path / "none", "eval.weights=ema"))
-
-
-def test_fine_tuning_starts_from_the_weights_of_a_file(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
-    """With a learning rate of 0 nothing moves: frozen, not even the statistics of BatchNorm."""
-    words = [f"student.init={teacher_weights}", "train.steps=2", "optim.lr=0", "optim.warmup_lr=0", "optim.min_lr=0"]
-    call("train_student", student_words(data_path, tmp_path / "frozen", *words, "train.batchnorm=frozen"))
-    assert_same(weights(tmp_path / "frozen"), load_file(teacher_weights))
-    call("train_student", student_words(data_path, tmp_path / "own", *words))
-    moved = [
-        name for name, tensor in weights(tmp_path / "own").items() if (tensor != load_file(teacher_weights)[name]).any()
-    ]
-    assert moved and all(".bn." in name for name in moved)
-    call("train_student", student_words(data_path, tmp_path / "on", *words[:2], "train.batchnorm=frozen"))
-    tuned = weights(tmp_path / "on")
-    assert all(torch.equal(t, load_file(teacher_weights)[n]) for n, t in tuned.items() if "running" in n)
-    assert not torch.equal(
-        tuned["patch_embed.conv1.bn.weight"], load_file(teacher_weights)["patch_embed.conv1.bn.weight"]
-    )
-
-
-def test_fine_tuning_takes_the_classes_of_the_data_and_other_windows(
-    wordnet_path: Path, pretrained: Path, tmp_path: Path
-) -> None:
-    """Heads go by WordNet ids, tables are resized from windows of 4 to 2; all else is as in the file."""
-    words = (
-        f"student.init={pretrained}", "student.init_classes=map", "student.init_windows=resize",
-        "student.windows=[4,4,2,4]", "train.batchnorm=frozen", "train.steps=1", "optim.lr=0", "optim.warmup_lr=0",
-        "optim.min_lr=0",
-    )  # fmt: skip
-    call("train_student", student_words(wordnet_path, tmp_path / "run", *words))
-    ours, theirs = weights(tmp_path / "run"), load_file(pretrained)
-    ids = class_maps.synset_ids("imagenet_22k")
-    rows = [ids.index(synset) for synset in WORDNET]
-    expected = {name: theirs[name][rows] for name in ("head.fc.weight", "head.fc.bias")}
-    table = "stages.2.blocks.0.attn.attention_biases"
-    expected[table] = resize_table(theirs[table], side=2)
-    assert expected[table].shape == (2, 4)
-    assert_same(ours, {name: expected.get(name, tensor) for name, tensor in theirs.items()})
-
-
-def test_initial_weights_that_do_not_fit_are_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
-    for words, message in (
-        ([f"student.init={tmp_path / 'no.pth'}"], "no weights file at"),
-        ([f"student.init={teacher_weights}", "student.windows=[4,4,2,4]"], "other attention windows"),
-        ([f"student.init={teacher_weights}", "student.depths=[1,1,2,1]"], "missing stages"),
-        ([f"student.init={teacher_weights}", "student.init_classes=map"], "WordNet ids are known for"),
-    ):
-        with pytest.raises((models.WeightsError, models.ModelError), match=message):
-            call("train_student", student_words(data_path, tmp_path / "run", *words))
 
 
 def test_checkpointing_changes_no_number(data_path: Path, tmp_path: Path) -> None:

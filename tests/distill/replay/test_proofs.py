@@ -1,4 +1,4 @@
-"""Replay is proved at the start and at the first read of every block: an operation that changed stops the run."""
+"""Replay is verified at the start and at the first read of every block: a changed operation stops the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import distill.replay.proofs
 import distill.student.loop
 import distill.views
 import logitstore
-from distill import provenance
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
 from distill.replay.proofs import ProofVerifier, VerifyFirstReads
@@ -25,8 +24,8 @@ from tests.programs import call, student_words, teacher_words
 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every view is solarised in full: any operation's change shows in every picture."""
-    path = tmp_path_factory.mktemp("proved") / "t.zarr"
+    """Every view is solarised completely, so a changed operation changes every image."""
+    path = tmp_path_factory.mktemp("proofs") / "t.zarr"
     policy = "view.policy={kind: randaugment, layers: 1, prob: 1.0, operations: [SolarizeIncreasing]}"
     call("save_logits", teacher_words(data_path, teacher_weights, path, policy))
     return path
@@ -53,11 +52,11 @@ def test_a_changed_operation_stops_the_run_at_the_start(
 ) -> None:
     falsify(monkeypatch)
     words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
-    with pytest.raises(DistillError, match=r"(?s)synthetic pictures.*no library version differs.*store\.check=warn"):
+    with pytest.raises(DistillError, match=r"(?s)synthetic images.*no library version differs.*store\.check=warn"):
         call("train_student", words)
     monkeypatch.setattr(distill.replay.open_store, "_PROOFS_AT_START", 6)
     stored = logitstore.open(store_path).spec.software["views"]["digest"]
-    monkeypatch.setattr(provenance, "view_digest", lambda spec: stored)
+    monkeypatch.setattr(distill.replay.open_store, "view_digest", lambda spec: stored)
     with pytest.raises(DistillError, match=r"6 proofs fail: epoch 0 block 0, epoch 0 block 1"):
         call("train_student", words)
     assert not (tmp_path / "run").exists()
@@ -110,7 +109,7 @@ def test_warn_says_it_once_and_off_says_nothing(
     assert "warning" not in capsys.readouterr().out
 
 
-def test_workers_prove_too(store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_verify_too(store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change is made after the checks at the start; workers are forked with it."""
     right = ProofVerifier.failed
 
@@ -131,20 +130,20 @@ def test_first_reads_cost_less_than_a_hundredth(
     catalog: Catalog, store_path: Path, rows_per_block: int, proof_rows: int, world: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Counts who proves which block when every reader meets all of them, twice."""
+    """Counts how often each block is verified when every reader reads all of them, twice."""
     store = logitstore.open(store_path)
     spec = replace(store.spec, num_samples=40 * rows_per_block, rows_per_block=rows_per_block, proof_rows=proof_rows)
     monkeypatch.setattr(store, "spec", spec)
-    prover = ProofVerifier(store, ViewSpec(), catalog)
-    proved: Counter[tuple[int, int]] = Counter()
-    monkeypatch.setattr(prover, "failed", lambda blocks, pass_damage: proved.update(blocks) or ())
+    verifier = ProofVerifier(store, ViewSpec(), catalog)
+    verified: Counter[tuple[int, int]] = Counter()
+    monkeypatch.setattr(verifier, "failed", lambda blocks, pass_damage: verified.update(blocks) or ())
     rows = np.arange(0, spec.num_samples, rows_per_block)
     for rank in range(world):
-        reads = VerifyFirstReads(prover, rank=rank, world=world, strict=True)
+        reads = VerifyFirstReads(verifier, rank=rank, world=world, strict=True)
         for epoch in (0, 1, 0):
             assert reads(np.full(len(rows), epoch), rows) is None
-    assert len(proved) == 80  # every block by someone
-    cost = max(proved.values()) * proof_rows / rows_per_block
-    assert cost <= 0.01 or set(proved.values()) == {1}
+    assert len(verified) == 80  # Every block by some reader.
+    cost = max(verified.values()) * proof_rows / rows_per_block
+    assert cost <= 0.01 or set(verified.values()) == {1}
     if world <= 20 and rows_per_block == 4096:
-        assert set(proved.values()) == {world}
+        assert set(verified.values()) == {world}
