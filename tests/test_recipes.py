@@ -14,7 +14,7 @@ from distill import config, models
 from distill.config import command
 from distill.errors import UsageError
 from distill.runs.metric_log import read_metrics
-from tests.programs import ROOT, TINY_STUDENT, call, teacher_words
+from tests.programs import ROOT, TINY_STUDENT, call, teacher_arguments
 
 FOLDER = ROOT / "conf" / "experiment"
 SIZES = ("5m", "11m", "21m")
@@ -168,7 +168,7 @@ def test_a_recipe_trains(
 def store_path(wordnet_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the recipe of a teacher pass makes of small data."""
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", [*teacher_words(wordnet_path, teacher_weights, path), "experiment=save_logits_in1k"])
+    call("save_logits", [*teacher_arguments(wordnet_path, teacher_weights, path), "experiment=save_logits_in1k"])
     return path
 
 
@@ -187,7 +187,7 @@ def test_a_teachers_recipe(
     text = (FOLDER / f"{name}.yaml").read_text()
     assert f"{epochs} epochs x {ROWS[rows]:,} = {epochs * ROWS[rows] / 1e6:,.0f} M views" in text
     assert f"-m distill.save_logits experiment={name} " in text
-    call("save_logits", [*teacher_words(data_path, teacher_weights, tmp_path / "t.zarr"), f"experiment={name}"])
+    call("save_logits", [*teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr"), f"experiment={name}"])
 
 
 def test_a_recipe_that_is_not_there_is_refused_with_those_that_are() -> None:

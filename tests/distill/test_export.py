@@ -18,16 +18,16 @@ from distill.errors import DistillError, UsageError
 from distill.models.weights.class_maps import synset_ids
 from distill.models.weights.tensor_files import file_sha256
 from tests.conftest import TINY
-from tests.programs import call, student_words, teacher_words
+from tests.programs import call, student_arguments, teacher_arguments
 
 
 @pytest.fixture(scope="module")
 def run_dir(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student distilled for two steps, and scored."""
     folder = tmp_path_factory.mktemp("exported")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, folder / "t.zarr"))
     more = [f"store.path={folder / 't.zarr'}", f"data.val_path={data_path}", "train.epochs=1", "train.steps=2"]
-    call("train_student", student_words(data_path, folder / "run", *more))
+    call("train_student", student_arguments(data_path, folder / "run", *more))
     return folder / "run"
 
 

@@ -11,7 +11,7 @@ import yaml
 from distill.config import TrainConfig, TrainStudentConfig, command, former
 from distill.errors import DistillError, UsageError
 from distill.runs import run_dir
-from tests.programs import call, student_words
+from tests.programs import call, student_arguments
 
 OLD: dict[str, dict[str, Any]] = {
     "compute": {"compile_backend": "inductor"},
@@ -33,7 +33,7 @@ def make_old(folder: Path, changes: dict[str, dict[str, Any]]) -> None:
 def test_an_old_run_is_resumed_evaluated_and_exported(
     data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = student_words(data_path, tmp_path / "run", "view=crop_flip", "train.steps=2")
+    words = student_arguments(data_path, tmp_path / "run", "view=crop_flip", "train.steps=2")
     call("train_student", words)
     config = run_dir.read_config(tmp_path / "run")
     make_old(tmp_path / "run", OLD)
@@ -52,7 +52,7 @@ def test_an_old_run_is_resumed_evaluated_and_exported(
 
 
 def test_a_run_with_a_removed_value_is_read_and_not_resumed(data_path: Path, tmp_path: Path) -> None:
-    words = student_words(data_path, tmp_path / "run", "view=crop_flip", "train.steps=1")
+    words = student_arguments(data_path, tmp_path / "run", "view=crop_flip", "train.steps=1")
     call("train_student", words)
     make_old(tmp_path / "run", {"loss": {"tail": "dropped"}})
     with pytest.raises(DistillError, match=r"loss\.tail: dropped there, stored now \(loss\.tail=dropped was removed: "):
