@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from distill.errors import DistillError
+from logitstore.storage.atomic import atomic_path
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 _DIGEST = re.compile(rb"\nsha256 ([0-9a-f]{64})\n")
@@ -39,19 +40,14 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, step)
-    part = path.with_suffix(".part")
     try:
-        with part.open("w+b") as file:
+        with atomic_path(path, sync=True, unique=False) as temporary, temporary.open("w+b") as file:
             torch.save(state, file)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.write(b"\nsha256 " + digest.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
         _sync_folder(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError.
-        part.unlink(missing_ok=True)
         raise DistillError(
             f"cannot write checkpoint {path} ({error}): free some space and start the same command again; it "
             "resumes from the previous checkpoint"

@@ -91,7 +91,7 @@ def test_the_page_says_what_is_stored(store_path: Path, data_path: Path, catalog
 def test_the_page_is_made_anew_and_the_same(store_path: Path, data_path: Path, tmp_path: Path) -> None:
     first, second = (gallery(tmp_path, store_path, data=data_path).text for _ in range(2))
     assert first == second
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_jpegs_are_smaller_and_another_size_is_another_size(store_path: Path, data_path: Path, tmp_path: Path) -> None:
