@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
 }
 PART_ROWS = 24
-"""Rows of a part over all processes."""
+"""Rows of a micro-batch over all processes."""
 DAMAGED = (3, 40, 41, 77)
 
 
@@ -64,7 +64,7 @@ def settings(case: str, data: Path, store: Path, out: Path, *, world: int) -> Tr
 
 
 def train(config: TrainStudentConfig, runtime: Runtime, *, damaged: bool) -> dict[str, Any]:
-    """Trains, and returns losses, the first step's gradients, weights, scores and the number of reductions a step."""
+    """Trains, and returns losses, the first step's gradients, weights, scores and the number of reductions per step."""
     assert config.data.path and config.run.dir
     Path(config.run.dir).mkdir(exist_ok=True)
     catalog = inputs.open_catalog(config.data, config.data.path)
@@ -111,7 +111,7 @@ def count_reductions(training: loop.Training) -> list[int]:
     reductions: list[int] = []
     if isinstance(training.model, DistributedDataParallel):
 
-        def counted(group: Any, bucket: Any) -> torch.futures.Future[torch.Tensor]:
+        def counted(group: Any, bucket: torch._C._distributed_c10d.GradBucket) -> torch.futures.Future[torch.Tensor]:
             reductions.append(bucket.index())
             return allreduce_hook(group, bucket)
 

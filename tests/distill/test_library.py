@@ -190,7 +190,7 @@ def test_a_store_is_filled_from_any_source_and_goes_on_where_it_was(data_path: P
 def test_a_filler_explains_what_it_cannot_take(data_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "f.zarr"
     with filler(path, data_path) as fill:
-        with pytest.raises(DistillError, match="no batch to add"):
+        with pytest.raises(DistillError, match="no batch has been requested"):
             fill.add(np.zeros((24, 3)))
         batches = iter(fill)
         next(batches)
@@ -202,7 +202,7 @@ def test_a_filler_explains_what_it_cannot_take(data_path: Path, tmp_path: Path) 
             fill.add(wrong)
         with pytest.raises(DistillError, match="no logits yet"):
             next(batches)
-    with pytest.raises(DistillError, match="is a store of something else"):
+    with pytest.raises(DistillError, match="is a store with other settings"):
         filler(path, data_path, topk=1)
     with pytest.raises(UsageError, match="topk=4"):
         filler(tmp_path / "g.zarr", data_path, topk=4)
