@@ -18,7 +18,7 @@ from pathlib import Path
 
 from distill.config import ContractConfig
 from distill.config.command import Program, run_program
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.contraction import report
 from distill.contraction.costs import format_costs, make_cost_model
 from distill.contraction.dry_run import estimate
@@ -36,7 +36,7 @@ def main(config: ContractConfig) -> None:
     began = time.monotonic()
     queue = TaskQueue()
     runtime = start_single_process(config.compute, queue)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         search = _make_search(config, runtime, queue, stop=stopping.agreed)
         queue.from_main("start", lambda: _begin(search), stop=search.stop)
         state = None if report.is_written(search.directory) else run_rounds(search)

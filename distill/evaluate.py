@@ -1,4 +1,4 @@
-"""Evaluation: scores the student of a finished run, or a teacher, on a data set, packed or an image folder.
+"""Evaluation: scores the student of a finished run, or a teacher, on a packed data set or an image folder.
 
     python -m distill.evaluate data.val_path=VAL run.dir=runs/a
     python -m distill.evaluate data.val_path=VAL teacher=timm teacher.name=NAME teacher.weights=FILE
@@ -7,8 +7,8 @@
     python -m distill.evaluate data.val_path=VAL run.dir=runs/a teacher@against=efficientnet_lite0
     python -m distill.evaluate table=true
 
-Picture size, normalisation and evaluation view are those of the run or the teacher, unless `eval.` says otherwise: a
-TinyViT takes eval.image_size from 64 to 1024 and more as it is, and its cost at that size is printed. The last command
+Image size, normalisation and evaluation view are those of the run or the teacher, unless `eval.` says otherwise. A
+TinyViT takes any eval.image_size, from 64 to 1024 and more, and its cost at that size is printed. The last command
 prints parameters and multiply-accumulates beside the published ones.
 """
 
@@ -24,9 +24,9 @@ from distill.config import EvaluateConfig
 from distill.config.command import Program, run_program
 from distill.data.batches import EvalBatches
 from distill.data.damage_log import DamageLog
-from distill.errors import DistillError
 from distill.evaluation import class_mapping, score, setup
 from distill.evaluation.published_table import model_table
+from distill.files import write_errors
 from distill.models.weights.class_maps import Remapped
 from distill.runtime import processes
 from distill.runtime.measure import images_per_second
@@ -41,14 +41,14 @@ def main(config: EvaluateConfig) -> None:
         return
     assert config.data.val_path
     images = setup.open_images(config)
-    model, settings = setup.subject(config)
+    model, settings = setup.open_model(config)
     spec = EvalSpec(crop=settings.crop, interpolation=settings.interpolation, full=settings.full)
     class_map = class_mapping.map_to_data(model, images, classes=config.eval.classes)
 
     runtime = processes.start(config.compute)
     if class_map:
         runtime.say(class_mapping.describe(class_map, images))
-    judges = setup.make_judges(config, images, settings, runtime)
+    metrics = setup.make_metrics(config, images, settings, runtime)
     net = Remapped(model.net, class_map) if class_map else model.net
     cost = {
         "image_size": model.image_size,
@@ -67,11 +67,11 @@ def main(config: EvaluateConfig) -> None:
         scores = score.evaluate(
             net, EvalBatches(images, spec=spec, size=model.image_size), batch_size=settings.batch_size,
             workers=config.data.workers, damage_log=damage_log, runtime=runtime, normalise=normalise, progress=progress,
-            judges=judges,
+            metrics=metrics,
         )  # fmt: skip
     numbers = asdict(scores) | cost
-    for judge in judges:
-        numbers |= judge.read(runtime)
+    for metric in metrics:
+        numbers |= metric.read(runtime)
     numbers["images_per_s"] = len(images) / (time.monotonic() - began)
     if config.eval.throughput:
         numbers["model_images_per_s"] = images_per_second(
@@ -80,21 +80,15 @@ def main(config: EvaluateConfig) -> None:
         )  # fmt: skip
     runtime.say(_sentence(numbers))
     if config.json and runtime.is_main:
-        _write(Path(config.json), numbers)
+        with write_errors(f"json={config.json}"):
+            Path(config.json).write_text(json.dumps(numbers, indent=1) + "\n")
     runtime.finish()
 
 
-def _write(path: Path, numbers: dict[str, float]) -> None:
-    try:
-        path.write_text(json.dumps(numbers, indent=1) + "\n")
-    except OSError as error:
-        raise DistillError(f"cannot write json={path}: {error.strerror}") from None
-
-
 def _sentence(numbers: dict[str, float]) -> str:
-    """The scores in a few lines."""
+    """The scores as text, a few lines."""
     text = "top-1 {top1:.2f} %, top-5 {top5:.2f} %, loss {loss:.4f} on {num_images:.0f} images".format(**numbers)
-    text += "\n{image_size} px: {params_m:.2f} M parameters, {macs_g:.3g} G multiply-accumulates a picture".format(
+    text += "\n{image_size} px: {params_m:.2f} M parameters, {macs_g:.3g} G multiply-accumulates per image".format(
         **numbers, params_m=numbers["params"] / 1e6, macs_g=numbers["macs"] / 1e9
     )
     text += "\ncalibration error {ece:.2f} %".format(**numbers)

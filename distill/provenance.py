@@ -1,4 +1,4 @@
-"""From configuration to the parts a pass is made of, and what is written down about them."""
+"""Provenance: the records of data, software and teacher that a store and a student's weights carry."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from distill.views import ViewSpec
 from distill.views.digest import view_digest
 
 
-def data(catalog: Catalog) -> dict[str, Any]:
-    """What a store says of the data set its rows belong to."""
+def data_record(catalog: Catalog) -> dict[str, Any]:
+    """A store's record of the data set that its rows belong to."""
     return {
         "fingerprint": catalog.fingerprint,
         "num_samples": len(catalog),
@@ -28,32 +28,34 @@ def data(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def software(view: ViewSpec) -> dict[str, Any]:
-    """Versions of everything that decides what a store holds, and a digest of what they make of its views."""
+def software_record(view: ViewSpec) -> dict[str, Any]:
+    """A store's record of the software that made it: all versions that its content depends on, and a digest of views
+    rendered by them."""
+    return _versions() | {"zarr": zarr.__version__, "views": views.software() | {"digest": view_digest(view)}}
+
+
+def _versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "accelerate": accelerate.__version__,
-        "zarr": zarr.__version__,
-        "views": views.software() | {"digest": view_digest(view)},
     }
 
 
-def student(catalog: Catalog, store: logitstore.Store | None) -> dict[str, Any]:
-    """What a student's weights say of where they come from: data, software, and, if it was distilled, store and
-    teacher. Class names are left out: the weights have them."""
-    software_now = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
-    told: dict[str, Any] = {
+def student_record(catalog: Catalog, store: logitstore.Store | None) -> dict[str, Any]:
+    """The record in a student's weights: data, software, and, if it was distilled, store and teacher. Class names are
+    not in it: the weights have their own."""
+    record: dict[str, Any] = {
         "data": {"path": catalog.where, "fingerprint": catalog.fingerprint, "num_samples": len(catalog)},
-        "software": software_now | {"accelerate": accelerate.__version__},
+        "software": _versions(),
     }
     if store is None:
-        return told
+        return record
     spec = store.spec
-    about = {name: getattr(spec, name) for name in ("num_classes", "topk", "num_epochs", "encoding", "store_seed")}
+    shape = {name: getattr(spec, name) for name in ("num_classes", "topk", "num_epochs", "encoding", "store_seed")}
     digest = xxhash.xxh3_128_hexdigest(json.dumps(spec.to_json(), sort_keys=True).encode())
-    return told | {
-        "store": {"path": str(store.path), "fingerprint": digest, **about, "view": spec.view},
+    return record | {
+        "store": {"path": str(store.path), "fingerprint": digest, **shape, "view": spec.view},
         "teacher": {name: value for name, value in spec.teacher.items() if name != "class_names"},
     }

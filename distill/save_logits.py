@@ -18,7 +18,7 @@ import time
 import logitstore
 from distill.config import SaveLogitsConfig
 from distill.config.command import Program, run_program
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.data.damage_log import DamageLog
 from distill.errors import DistillError, Stopped
 from distill.runtime import processes
@@ -41,7 +41,7 @@ def main(config: SaveLogitsConfig) -> None:
     stored = runtime.from_main(lambda: check_present(teacher_pass.path, teacher_pass.spec))
     check_share(teacher_pass, stored)
     runtime.place(teacher_pass.teacher.net, config.compute)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         make_store(config, teacher_pass, stored=stored, runtime=runtime)
         if not config.run.make_only:
             fill(config, teacher_pass, runtime=runtime, stopping=stopping)
@@ -87,7 +87,7 @@ def fill(config: SaveLogitsConfig, teacher_pass: TeacherPass, *, runtime: Runtim
             run_teacher(
                 teacher, writer, spec=spec, dataset=teacher_pass.dataset, tasks=tasks, batch_size=config.batch_size,
                 workers=config.data.workers, prefetch=config.data.prefetch, damage_log=damage_log, normalise=normalise,
-                runtime=runtime, progress=progress, stop=stopping.heard,
+                runtime=runtime, progress=progress, stop=stopping.requested,
             )  # fmt: skip
         runtime.accelerator.wait_for_everyone()
     if note := damage_log.summary():

@@ -21,7 +21,7 @@ from typing import Any
 from distill import models, provenance
 from distill.config import TrainStudentConfig
 from distill.config.command import Program, run_program
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.data.loader import load
 from distill.errors import Stopped
 from distill.runs import run_dir, summary
@@ -45,7 +45,7 @@ def main(config: TrainStudentConfig) -> None:
     marker = Path(config.run.dir) / MARKER
     if runtime.is_main:
         marker.unlink(missing_ok=True)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         student_pass = make_pass(config, runtime)
         training = make_training(config, runtime, student_pass.num_classes)
         folder = runtime.from_main(lambda: run_dir.prepare(config))
@@ -133,7 +133,7 @@ def weights_metadata(config: TrainStudentConfig, student_pass: StudentPass) -> d
         "std": config.student.std,
         "crop": 1.0 if config.eval.full else config.eval.crop,
         "interpolation": config.eval.interpolation,
-        "provenance": provenance.student(student_pass.catalog, store),
+        "provenance": provenance.student_record(student_pass.catalog, store),
     }
     if class_names:
         metadata["class_names"] = class_names

@@ -1,13 +1,13 @@
-"""Verification: does a store replay here, and does its teacher still say what is stored?
+"""Verification of a store: do its views replay here, and does its teacher still give the stored logits?
 
     python -m distill.verify_logits data.path=DATA teacher=efficientnet_lite0 store.path=T.zarr
 
-Renders the first rows of every block (or of `check.blocks` of them) and holds them against the blocks' proofs; then
-runs the teacher again on `check.rows` rows and compares classes and log-probabilities. Exits with 1 on a difference.
+Renders the first rows of every block (or of `check.blocks` blocks) and compares them with the blocks' proofs; then runs
+the teacher again on `check.rows` rows and compares classes and log-probabilities. Exits with 1 on a difference.
 
     python -m distill.verify_logits data.path=DATA store.path=T.zarr show.row=12 show.png=view.png
 
-explains one view: its drawn parameters in words, what it is mixed with, and the picture itself.
+explains one view: its parameters in words, what it is mixed with, and the rendered image.
 """
 
 from __future__ import annotations
@@ -52,43 +52,48 @@ def main(config: VerifyLogitsConfig) -> None:
 
 
 def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | None) -> list[str]:
-    """Renders blocks' first rows again; a sentence for what does not agree with the proofs in the store."""
+    """Renders the first rows of blocks again and compares them with the proofs in the store.
+
+    **Arguments:** `blocks`: how many, uniformly spaced over the blocks that there are; None: all.
+
+    **Returns:** a sentence on the blocks that differ; empty if none does. **Raises:** `DistillError` for a store
+    without blocks.
+    """
     verifier = ProofVerifier(store, view_spec_of(store, catalog), catalog)
     present = [(int(epoch), int(block)) for epoch, block in np.argwhere(store.done())]
     if not present:
         raise DistillError(f"{store.path} has no block yet: run `distill.save_logits` first")
     if blocks is not None and blocks < len(present):
         present = [present[n] for n in np.linspace(0, len(present) - 1, blocks).astype(int)]
-    wrong: list[tuple[int, int]] = []
+    failed: list[tuple[int, int]] = []
     with Progress("proofs", total=len(present), unit="blocks") as progress:
-        for place in present:
-            wrong.extend(verifier.failed([place]))
+        for block in present:
+            failed.extend(verifier.failed([block]))
             progress.advance(1)
-    print(f"proofs: {len(present) - len(wrong)} of {len(present)} blocks replay identically", flush=True)
-    return [explain_failure(store, wrong)] if wrong else []
+    print(f"proofs: {len(present) - len(failed)} of {len(present)} blocks replay identically", flush=True)
+    return [explain_failure(store, failed)] if failed else []
 
 
 def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, *, row: int) -> None:
-    """Prints one view's parameters, those of the view mixed into it, and saves the picture."""
+    """Prints the parameters of a view, and of the view mixed into it, and saves the rendered image."""
     spec = view_spec_of(store, catalog)
     size = config.size or int(store.spec.teacher["image_size"])
-    verifier = ProofVerifier(store, spec, catalog, size=size)
-    pixels, mixture = verifier.image(config.epoch, row)
+    pixels, mixture = ProofVerifier(store, spec, catalog, size=size).image(config.epoch, row)
     path = Path(config.png)
     if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
         raise DistillError(f"cannot write {path}: name a PNG file in a folder that exists")
-    for at in dict.fromkeys((row, mixture.partner if mixture else row)):
-        seed = int(store.read(epoch=config.epoch, rows=np.array([at])).seeds[0])
-        label = int(catalog.labels[at])
+    for mixed_row in dict.fromkeys((row, mixture.partner if mixture else row)):
+        seed = int(store.read(epoch=config.epoch, rows=np.array([mixed_row])).seeds[0])
+        label = int(catalog.labels[mixed_row])
         name = f" ({catalog.class_names[label]})" if label >= 0 else ""
-        print(f"row {at}, epoch {config.epoch}: {catalog.key(at)}, label {label}{name}, seed {seed}")
+        print(f"row {mixed_row}, epoch {config.epoch}: {catalog.key(mixed_row)}, label {label}{name}, seed {seed}")
         with ShardReader(catalog) as shards:
-            view = draw(spec, seed, image_size(shards.read(at)))
+            view = draw(spec, seed, image_size(shards.read(mixed_row)))
         for line in describe(view):
             print(f"  {line}")
     if mixture:
-        alone = "row has no partner: " if mixture.partner == row else f"with row {mixture.partner}: "
-        print(f"row {row} {alone}{describe_mix(mixture.mixing, size=size)}")
+        partner = "has no partner: " if mixture.partner == row else f"with row {mixture.partner}: "
+        print(f"row {row} {partner}{describe_mix(mixture.mixing, size=size)}")
     print(f"{path}: the view at {size} x {size} pixels")
 
 

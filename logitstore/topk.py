@@ -34,9 +34,9 @@ def select_topk(
         highest = logits.max(axis=1, keepdims=True)
         if not np.isfinite(highest).all():  # A NaN anywhere in a row is its maximum, too.
             raise ValueError(f"the logits of row {first + int(np.argmin(np.isfinite(highest)))} are not finite")
+        order = np.argsort(-logits, axis=1, kind="stable")  # Of the logits: after the softmax, near ones may be equal.
         logits -= highest
         logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        order = np.argsort(-logprobs, axis=1, kind="stable")
         indices_nk[part] = order[:, :k]
         logprobs = np.take_along_axis(logprobs, order, axis=1)
         logprobs_nk[part] = logprobs[:, :k]

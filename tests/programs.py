@@ -39,7 +39,7 @@ TINY_STUDENT = (
 )  # fmt: skip
 
 
-def teacher_words(data: Path, weights: Path, store: Path, *more: str) -> list[str]:
+def teacher_arguments(data: Path, weights: Path, store: Path, *more: str) -> list[str]:
     """A small teacher pass: 2 epochs of 3 blocks."""
     return [
         f"data.path={data}", "teacher=tiny_vit", f"teacher.weights={weights}", f"store.path={store}", "store.topk=2",
@@ -48,7 +48,7 @@ def teacher_words(data: Path, weights: Path, store: Path, *more: str) -> list[st
     ]  # fmt: skip
 
 
-def student_words(data: Path, run: Path, *more: str) -> list[str]:
+def student_arguments(data: Path, run: Path, *more: str) -> list[str]:
     """A small student pass with a line of metrics for every step."""
     return [
         f"data.path={data}", f"run.dir={run}", *TINY_STUDENT, "train.batch_size=16", "train.epochs=2",

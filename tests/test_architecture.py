@@ -35,6 +35,7 @@ LAYERS: dict[str, tuple[str, tuple[frozenset[str], ...]]] = {
             frozenset({"data", "runtime"}),
             frozenset({"config", "views"}),
             frozenset({"targets"}),
+            frozenset({"files"}),
             frozenset({"errors"}),
         ),
     ),
@@ -149,7 +150,7 @@ def test_imports_go_to_lower_layers(package: str) -> None:
 
 def test_the_top_of_distill_holds_the_programs_and_what_they_share() -> None:
     modules = {path.stem for path in (ROOT / "distill").glob("*.py")}
-    assert modules == PROGRAMS | {"__init__", "cli", "errors", "inputs", "provenance"}
+    assert modules == PROGRAMS | {"__init__", "cli", "errors", "files", "inputs", "provenance"}
 
 
 def test_nothing_imports_a_program() -> None:

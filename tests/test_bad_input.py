@@ -23,13 +23,13 @@ from distill.data.catalog import open_catalog
 from distill.data.packing.pack import pack
 from distill.views import render
 from tests.conftest import write_images
-from tests.programs import ROOT, SCHEMAS, call, student_words, teacher_words
+from tests.programs import ROOT, SCHEMAS, call, fresh_state, student_arguments, teacher_arguments
 
 
 def fails(capsys: pytest.CaptureFixture[str], program: str, words: list[str], *, code: int = 1) -> str:
     """Runs a program to its failure and returns the message."""
     module = importlib.import_module(f"distill.{program}")
-    with pytest.raises(SystemExit) as stop:
+    with fresh_state(), pytest.raises(SystemExit) as stop:
         run_program(module.PROGRAM, words)
     err = capsys.readouterr().err
     assert stop.value.code == code, err
@@ -42,14 +42,14 @@ def fails(capsys: pytest.CaptureFixture[str], program: str, words: list[str], *,
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, path))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path))
     return path
 
 
 def test_a_key_that_nobody_declared_is_refused_by_name(
     data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = student_words(data_path, tmp_path / "run")
+    words = student_arguments(data_path, tmp_path / "run")
     for word in ("+optim.lrr=1", "optim.lrr=1"):
         assert "optim.lrr" in fails(capsys, "train_student", [*words, word], code=2)
     assert "no-such-model" in fails(capsys, "train_student", [*words, "student=no-such-model"], code=2)
@@ -67,7 +67,7 @@ def test_a_typo_in_a_yaml_file_is_refused_by_name(
     (tmp_path / "student" / "mine.yaml").write_text("name: tiny_vit_5m\ndrop_pth: 0.1\n")
     (tmp_path / "view").mkdir()
     (tmp_path / "view" / "mine.yaml").write_text("crop: random\nscael: [0.5, 1.0]\n")
-    words = [*student_words(data_path, tmp_path / "run"), "--config-dir", str(tmp_path)]
+    words = [*student_arguments(data_path, tmp_path / "run"), "--config-dir", str(tmp_path)]
     words = [word for word in words if not word.startswith("student")]
     assert "student.drop_pth" in fails(capsys, "train_student", [*words, "student=mine"], code=2)
     assert "scael" in fails(capsys, "train_student", [*words, "view=mine"], code=2)
@@ -86,7 +86,7 @@ def test_what_must_be_named_is_asked_for(capsys: pytest.CaptureFixture[str]) -> 
 def test_stores_that_are_not_there_or_not_stores(
     data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = student_words(data_path, tmp_path / "run")
+    words = student_arguments(data_path, tmp_path / "run")
     missing = fails(capsys, "train_student", [*words, f"store.path={tmp_path / 'none.zarr'}"])
     assert "none.zarr" in missing
     (tmp_path / "plain").mkdir()
@@ -104,7 +104,7 @@ def test_a_store_of_a_newer_format_is_refused(
     version = f'"format_version": {logitstore.FORMAT_VERSION}'
     assert text.count(version) == 1
     head.write_text(text.replace(version, '"format_version": 99'))
-    words = student_words(data_path, tmp_path / "run", f"store.path={newer}")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={newer}")
     message = fails(capsys, "train_student", words)
     assert "99" in message
     assert "newer.zarr" in message
@@ -114,7 +114,7 @@ def test_data_that_the_teacher_did_not_see_is_refused(
     store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pack(write_images(tmp_path / "images", 30), tmp_path / "other")
-    words = student_words(tmp_path / "other", tmp_path / "run", f"store.path={store_path}")
+    words = student_arguments(tmp_path / "other", tmp_path / "run", f"store.path={store_path}")
     message = fails(capsys, "train_student", words)
     assert "other data" in message
     assert "fingerprint" in message
@@ -139,7 +139,7 @@ def test_weights_with_another_class_count_are_refused(
 def test_more_classes_kept_than_there_are_is_refused(
     data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", "store.topk=4")
+    words = teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr", "store.topk=4")
     message = fails(capsys, "save_logits", words, code=2)
     assert "store.topk=4" in message
     assert "3 classes" in message
@@ -163,7 +163,7 @@ def test_a_damaged_image_stops_the_pass_or_is_left_out_on_record(
 ) -> None:
     damaged = damaged_copy(data_path, tmp_path / "data", (7, 90))
     store = tmp_path / "t.zarr"
-    words = teacher_words(damaged, teacher_weights, store, "data.workers=1")
+    words = teacher_arguments(damaged, teacher_weights, store, "data.workers=1")
     message = fails(capsys, "save_logits", words)
     assert "row 7 " in message
     assert "shard-000000.tar" in message
@@ -178,7 +178,7 @@ def test_a_damaged_image_stops_the_pass_or_is_left_out_on_record(
     np.testing.assert_allclose(rows.dense()[1:], 1 / 3, rtol=1e-6)
     assert (rows.logprobs[0] > float("-inf")).any()
 
-    words = student_words(damaged, tmp_path / "run", f"store.path={store}", "train.batch_size=15")
+    words = student_arguments(damaged, tmp_path / "run", f"store.path={store}", "train.batch_size=15")
     assert "row " in fails(capsys, "train_student", words)
     call("train_student", [*words, "data.damaged=skip"])
     assert "4 damaged images were left out" in capsys.readouterr().out
@@ -196,10 +196,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
-def test_a_full_disk_is_reported_and_the_pass_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_and_the_pass_resumable_when_there_is_room(
     data_path: Path, teacher_weights: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = teacher_words(data_path, teacher_weights, small_disk / "t.zarr", "store.epochs=40")
+    words = teacher_arguments(data_path, teacher_weights, small_disk / "t.zarr", "store.epochs=40")
     filler = small_disk / "filler"
     filler.write_bytes(bytes(4_300_000))
     message = fails(capsys, "save_logits", words)
@@ -217,7 +217,7 @@ def test_a_second_writer_is_refused_while_the_first_works(
     data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "t.zarr"
-    words = teacher_words(data_path, teacher_weights, store)
+    words = teacher_arguments(data_path, teacher_weights, store)
     code = "import sys, logitstore; w = logitstore.writer(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     call("save_logits", words)
     with subprocess.Popen(
@@ -238,7 +238,9 @@ def test_evaluation_data_of_other_classes_is_refused(
     images = write_images(tmp_path / "images", 30)
     shutil.rmtree(images / "cup")
     pack(images, tmp_path / "two")
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={tmp_path / 'two'}")
+    words = student_arguments(
+        data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={tmp_path / 'two'}"
+    )
     message = fails(capsys, "train_student", words)
     assert "2 classes and the model 3" in message and "student.init_classes=new" in message
     assert "not the folder of a run" in fails(
@@ -249,7 +251,7 @@ def test_evaluation_data_of_other_classes_is_refused(
 def test_views_that_do_not_replay_stop_the_student_unless_allowed(
     store_path: Path, data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=2")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=2")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill.data.view_reader, "render", lambda *args, **kwargs: render(*args, **kwargs) ^ 1)
         message = fails(capsys, "train_student", words)
@@ -271,28 +273,28 @@ def test_programs_explain_themselves(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_configuration_can_be_printed(data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*student_words(data_path, tmp_path / "run"), "--print-config"]
+    words = [*student_arguments(data_path, tmp_path / "run"), "--print-config"]
     run_program(distill.train_student.PROGRAM, words)
     assert "batch_size: 16" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
 def test_models_errors_reach_the_user(data_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = student_words(data_path, tmp_path / "run", "student.dims=[8,16]")
+    words = student_arguments(data_path, tmp_path / "run", "student.dims=[8,16]")
     assert "dims" in fails(capsys, "train_student", words)
     assert issubclass(models.WeightsError, Exception)
 
 
-def test_whoever_interrupts_a_pass_is_told_that_it_goes_on(
+def test_whoever_interrupts_a_pass_is_told_that_it_resumable(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(config: object) -> None:
         raise KeyboardInterrupt
 
-    for program, goes_on in (("train_student", True), ("save_logits", True), ("evaluate", False)):
+    for program, resumable in (("train_student", True), ("save_logits", True), ("evaluate", False)):
         words = {"evaluate": ["table=true"], "save_logits": ["data.path=x", "store.path=y"]}
         program_of = Program(interrupted, program, schema=SCHEMAS[program], about="")
         with pytest.raises(SystemExit) as stop:
             run_program(program_of, words.get(program, ["data.path=x", "run.dir=y"]))
         assert stop.value.code == 130
-        assert ("the same command goes on" in capsys.readouterr().err) == goes_on
+        assert ("the same command resumes" in capsys.readouterr().err) == resumable

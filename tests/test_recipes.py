@@ -14,7 +14,7 @@ from distill import config, models
 from distill.config import command
 from distill.errors import UsageError
 from distill.runs.metric_log import read_metrics
-from tests.programs import ROOT, TINY_STUDENT, call, teacher_words
+from tests.programs import ROOT, TINY_STUDENT, call, teacher_arguments
 
 FOLDER = ROOT / "conf" / "experiment"
 SIZES = ("5m", "11m", "21m")
@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "in21k": {
         "train.epochs": 90, "train.global_batch": 4096, "optim.lr": 2.5e-4, "optim.weight_decay": 0.01,
         "optim.warmup_lr": 5e-7, "optim.min_lr": 5e-6, "optim.warmup_epochs": 5, "drop_path": (0.0, 0.0, 0.1),
-        "train.batch_size": 128, "train.batchnorm": "own", "optim.layer_decay": 1.0, "mix": None,
+        "train.batch_size": 128, "train.batchnorm": "local", "optim.layer_decay": 1.0, "mix": None,
     },
     "in21k_to_in1k": {
         "train.epochs": 30, "train.global_batch": 1024, "optim.lr": 2.5e-4, "optim.weight_decay": 1e-8,
@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "scratch": {
         "train.epochs": 300, "train.global_batch": 1024, "optim.lr": 5e-4, "optim.weight_decay": 0.05,
         "optim.warmup_lr": 5e-7, "optim.min_lr": 5e-6, "optim.warmup_epochs": 20, "drop_path": (0.0, 0.1, 0.2),
-        "train.batch_size": 128, "train.batchnorm": "own", "optim.layer_decay": 1.0, "train.label_smoothing": 0.1,
+        "train.batch_size": 128, "train.batchnorm": "local", "optim.layer_decay": 1.0, "train.label_smoothing": 0.1,
         "mix": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "prob": 1.0, "switch_prob": 0.5},
     },
     "in1k_distill": {
@@ -168,7 +168,7 @@ def test_a_recipe_trains(
 def store_path(wordnet_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the recipe of a teacher pass makes of small data."""
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", [*teacher_words(wordnet_path, teacher_weights, path), "experiment=save_logits_in1k"])
+    call("save_logits", [*teacher_arguments(wordnet_path, teacher_weights, path), "experiment=save_logits_in1k"])
     return path
 
 
@@ -187,7 +187,7 @@ def test_a_teachers_recipe(
     text = (FOLDER / f"{name}.yaml").read_text()
     assert f"{epochs} epochs x {ROWS[rows]:,} = {epochs * ROWS[rows] / 1e6:,.0f} M views" in text
     assert f"-m distill.save_logits experiment={name} " in text
-    call("save_logits", [*teacher_words(data_path, teacher_weights, tmp_path / "t.zarr"), f"experiment={name}"])
+    call("save_logits", [*teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr"), f"experiment={name}"])
 
 
 def test_a_recipe_that_is_not_there_is_refused_with_those_that_are() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from scripts.prove import wheel
 from tests.conftest import write_images
-from tests.programs import ROOT, student_words
+from tests.programs import ROOT, student_arguments
 
 pytest.importorskip("setuptools", minversion="77", reason="the project is built by setuptools >= 77")
 
@@ -117,6 +117,6 @@ def test_images_are_packed_and_a_student_is_trained(installed: Path, user_folder
     write_images(tmp_path / "images", 60)
     data = tmp_path / "data"
     run(installed, user_folder, "-m", "distill.pack", str(tmp_path / "images"), str(data))
-    words = student_words(data, tmp_path / "run", "train.steps=2", "data.workers=1")
+    words = student_arguments(data, tmp_path / "run", "train.steps=2", "data.workers=1")
     run(installed, user_folder, "-m", "distill.cli", "train-student", *words)
     assert (tmp_path / "run" / "student.safetensors").exists()

@@ -1,7 +1,11 @@
-"""What the programs can be told: one dataclass a program, made of parts, one room a purpose.
+"""The settings of the programs: one dataclass per program, made of groups, one module per purpose.
 
-Values are checked here, before anything is opened; what depends on files is checked where they are read. A field's
-meaning stands under it. `conf/*.yaml` holds the values that users start from.
+A field holds its default, and the string under it its meaning; `--help` and docs/settings.md are made of both.
+`conf/*.yaml` holds what a program is composed of (student, teacher, views, recipe) and no default. Values are checked
+here, before anything is opened; what depends on files is checked where they are read.
+
+command   arguments -> one checked configuration      settings  keys, defaults, meanings: read from the dataclasses
+help      the text of --help                          former    removed and renamed settings of earlier versions
 """
 
 from distill.config.compute import ComputeConfig

@@ -1,20 +1,21 @@
-"""The command line of every program: overrides in, one checked configuration out, one clear message on failure.
+"""The command line of every program: arguments in, one checked configuration out, one clear message on failure.
 
     python -m distill.train_student data.path=DATA optim.lr=1e-3 student=tiny_vit_11m
 
-The arguments are Hydra overrides over the YAML in `conf/`. The composed result is merged into the program's
-dataclasses, so a key nobody declared is refused by name wherever it came from: command line, `+key=`, or a file.
+The arguments are Hydra overrides. Hydra composes the files of `conf/` that they choose, and the result is merged into
+the program's dataclasses, which hold the defaults. A key that they do not have is refused by name wherever it came
+from: command line, `+key=`, or a file.
 
 Exit codes: 0 done; 1 a check failed or the work could not be done; 2 wrong usage; 75 (EX_TEMPFAIL) stopped in good
-order by a signal or a time limit: the same command goes on.
+order by a signal or a time limit: the same command continues.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,27 +25,23 @@ from typing import Any, Generic, TypeVar
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from distill.config import former
+from distill.config.help import help_text
+from distill.config.settings import Setting, list_groups
 from distill.errors import DistillError, Stopped, UsageError
 
 C = TypeVar("C")
 
 _PEER_IS_GONE = re.compile(r"Connection (closed|reset) by peer")
-_GO_ON = ("save_logits", "train_student", "contract")
-"""Programs that go on where they were broken off."""
+_RESUMABLE = ("save_logits", "train_student", "contract")
+"""Programs that continue where they were stopped."""
 STOPPED = 75
 """EX_TEMPFAIL of sysexits.h: try again later."""
 
 _CONF = Path(__file__).parent.parent / "conf"
-_OPTIONS = """\
-options:
-  KEY=VALUE             set a configuration key; GROUP=CHOICE picks a file of conf/GROUP/
-  --config-dir DIR      look for configuration files in DIR too (may be repeated)
-  --print-config        print the configuration that would be used, and stop
-  --dry-run             build everything, run a few steps, print memory and hours; writes nothing
-  --help                this text"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +60,14 @@ class Program(Generic[C]):
 
 def run_program(program: Program[C], arguments: Sequence[str] | None = None) -> None:
     """Composes `conf/NAME.yaml` with the arguments (of the command line by default), calls `main(config)`, exits."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     main, name, dry_run = program.main, program.name, program.dry_run
-    if {"--help", "-h"} & set(words):
-        options = [line for line in _OPTIONS.splitlines() if dry_run or "--dry-run" not in line]
-        print("\n".join([(program.about or "").strip(), "", *options, "", _choices(name)]))
+    if {"--help", "-h"} & set(arguments):
+        print(program_help(program))
         sys.exit(0)
-    with exit_codes(goes_on=name in _GO_ON):
-        flags = {"--print-config", "--dry-run" if dry_run else ""} & set(words)
-        config = load(name, program.schema, [word for word in words if word not in flags])
+    with exit_codes(resumable=name in _RESUMABLE):
+        flags = {"--print-config", "--dry-run" if dry_run else ""} & set(arguments)
+        config = load(name, program.schema, [argument for argument in arguments if argument not in flags])
         if "--print-config" in flags:
             print(to_yaml(config), end="")
         elif dry_run and "--dry-run" in flags:
@@ -80,11 +76,21 @@ def run_program(program: Program[C], arguments: Sequence[str] | None = None) -> 
             main(config)
 
 
-@contextmanager
-def exit_codes(*, goes_on: bool = False) -> Iterator[None]:
-    """Turns errors that a user can mend into one message on stderr and an exit code.
+def program_help(program: Program[C]) -> str:
+    """The text of `--help`."""
+    composed = default_values(program.name, program.schema)
+    choices = {group: (default, _choice_files(group, program.name)) for group, default in _choices(program.name)}
+    return help_text(
+        program.about, program.schema, choices={group: found for group, found in choices.items() if found[1]},
+        values=composed, dry_run=program.dry_run is not None,
+    )  # fmt: skip
 
-    **Arguments:** `goes_on`: the same command, started again, goes on; whoever interrupts it is told.
+
+@contextmanager
+def exit_codes(*, resumable: bool = False) -> Iterator[None]:
+    """Turns errors that a user can fix into one message on stderr and an exit code.
+
+    **Arguments:** `resumable`: the same command, started again, resumes; an interruption says so.
     """
     import logitstore
     from distill import models
@@ -104,7 +110,7 @@ def exit_codes(*, goes_on: bool = False) -> Iterator[None]:
             print(f"stopped: {stop}", file=sys.stderr, flush=True)
         sys.exit(STOPPED)
     except KeyboardInterrupt:
-        _fail("interrupted" + goes_on * "; the same command goes on from what is written", code=130)
+        _fail("interrupted" + resumable * "; the same command resumes from what is written", code=130)
 
 
 def _fail(message: str, *, code: int) -> None:
@@ -113,56 +119,107 @@ def _fail(message: str, *, code: int) -> None:
     sys.exit(code)
 
 
-def load(name: str, schema: type[C], overrides: Sequence[str], *, values: Mapping[str, Any] | None = None) -> C:
-    """Composes `conf/NAME.yaml` with overrides into an instance of a dataclass.
+def load(name: str, schema: type[C], arguments: Sequence[str], *, values: Mapping[str, Any] | None = None) -> C:
+    """Composes `conf/NAME.yaml` with the arguments into an instance of a dataclass.
 
-    **Arguments:** `values`: settings by dotted name, over the overrides: for programs that have them as values.
+    **Arguments:** `values`: settings by dotted name, applied after the arguments.
 
     **Raises:** `UsageError` that names the key, for anything unknown or of the wrong type.
     """
-    words, folders = _config_dirs(overrides)
-    for word in words:
-        if word.startswith("-") or ("=" not in word.lstrip("+~") and not word.startswith("~")):
-            raise UsageError(f"{word!r} is not a setting: settings are KEY=VALUE, and --help lists the options")
-        recipe = _CONF / "experiment" / f"{word.removeprefix('experiment=')}.yaml"
-        if word.startswith("experiment=") and recipe.is_file() and not _is_for(recipe, name):
-            raise UsageError(f"{word} is a recipe of another program: {recipe} says of which")
+    arguments, folders = _config_dirs(arguments)
+    overrides = [_override(argument, arguments, name=name, schema=schema, folders=folders) for argument in arguments]
     if folders:
-        words.append("hydra.searchpath=[" + ",".join(f"file://{folder}" for folder in folders) + "]")
+        overrides.append("hydra.searchpath=[" + ",".join(f"file://{folder}" for folder in folders) + "]")
     try:
-        with initialize_config_module("distill.conf", version_base="1.3"):
-            composed = compose(name, overrides=words)
-        for key, value in (values or {}).items():
-            OmegaConf.update(composed, key, value, force_add=True)
-        merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
-        config = OmegaConf.to_object(merged)
+        config = OmegaConf.to_object(_composed(name, schema, overrides, values=values))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UsageError(_explain(error)) from None
     assert isinstance(config, schema)
     return config
 
 
-def _config_dirs(overrides: Sequence[str]) -> tuple[list[str], list[Path]]:
-    words, folders = [], []
-    rest = iter(overrides)
-    for word in rest:
-        if word.split("=")[0] != "--config-dir":
-            words.append(word)
+def default_values(name: str, schema: type[C]) -> dict[str, Any]:
+    """The configuration without any argument, unchecked, as a nested dictionary."""
+    values = OmegaConf.to_container(_composed(name, schema, []))
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _composed(
+    name: str, schema: type[C], overrides: list[str], *, values: Mapping[str, Any] | None = None
+) -> DictConfig:
+    with initialize_config_module("distill.conf", version_base="1.3"):
+        composed = compose(name, overrides=overrides)
+    for key, value in (values or {}).items():
+        OmegaConf.update(composed, key, value, force_add=True)
+    merged = OmegaConf.merge(OmegaConf.structured(schema), composed)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _override(argument: str, arguments: list[str], *, name: str, schema: type[C], folders: list[Path]) -> str:
+    """An argument as Hydra takes it. **Raises:** `UsageError` for a key that the program does not take."""
+    if argument.startswith("-") or ("=" not in argument.lstrip("+~") and not argument.startswith("~")):
+        raise UsageError(f"{argument!r} is not a setting: settings are KEY=VALUE, and --help lists the options")
+    key, _, value = argument.lstrip("+~").partition("=")
+    if key == "experiment":
+        recipe = _CONF / "experiment" / f"{value}.yaml"
+        if recipe.is_file() and not _is_for(recipe, name):
+            raise UsageError(f"{argument} is a recipe of another program: {recipe} says of which")
+    if "@" in key or any((folder / key).is_dir() for folder in (_CONF, *folders)):
+        return argument  # A choice of a file.
+    if reason := former.removed(key, value):
+        raise UsageError(reason)
+    groups = {group.name: group for group in list_groups(schema)}
+    settings = {setting.key: setting for group in groups.values() for setting in group.settings}
+    group = groups.get(key.split(".")[0])
+    if group and group.optional and not any(re.match(rf"(\w+@)?{group.name}=", each) for each in arguments):
+        choice = next(each for each, _ in _choices(name) if each.split("@")[-1] == group.name)
+        raise UsageError(f"{key}: choose a file first, {choice}=CHOICE; --help lists the choices")
+    setting = _find(key, settings)
+    if setting and not setting.taken:
+        raise UsageError(f"{key}: distill.{name} has no use for this setting; --help lists those that it takes")
+    if not setting and key not in groups:
+        similar = difflib.get_close_matches(key, [each.key for each in settings.values() if each.taken], n=1)
+        hint = f", do you mean {similar[0]}?" if similar else ":"
+        raise UsageError(f"configuration: {key}: there is no such setting{hint} --help lists them")
+    # The files of conf/ hold no defaults, so most keys are not in them: `++` adds what is not there. What a choice
+    # fills, such as `view`, has its keys from the chosen file, and Hydra refuses others.
+    filled_by_choice = setting is not None and setting.open and (_CONF / setting.key).is_dir()
+    return argument if argument[0] in "+~" or filled_by_choice else f"++{argument}"
+
+
+def _find(key: str, settings: dict[str, Setting]) -> Setting | None:
+    """The setting of that key, or the dictionary that the key lies in."""
+    if key in settings:
+        return settings[key]
+    parts = key.split(".")
+    above = (settings.get(".".join(parts[:length])) for length in range(1, len(parts)))
+    return next((setting for setting in above if setting and setting.open), None)
+
+
+def _config_dirs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """The arguments without `--config-dir`, and the folders that it names."""
+    others, folders = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument.split("=")[0] != "--config-dir":
+            others.append(argument)
             continue
-        folder = Path(word.split("=", 1)[1] if "=" in word else next(rest, ""))
+        folder = Path(argument.split("=", 1)[1] if "=" in argument else next(remaining, ""))
         if not folder.is_dir():
             raise UsageError(f"--config-dir {folder}: there is no such folder")
         folders.append(folder.resolve())
-    return words, folders
+    return others, folders
 
 
 def _explain(error: Exception) -> str:
     """One line that names the key."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     key = getattr(cause, "full_key", None)
-    text = str(error if cause is error else cause).strip().splitlines()
+    lines = str(error if cause is error else cause).strip().splitlines()
     inner = ("full_key", "object_type", "reference_type")
-    message = " ".join(line.strip() for line in text if line.strip() and not any(word in line for word in inner))
+    message = " ".join(line.strip() for line in lines if line.strip() and not any(name in line for name in inner))
     message = message.split(" Config search path:")[0]
     return f"configuration: {key}: {message}" if key else f"configuration: {message}"
 
@@ -172,15 +229,16 @@ def to_yaml(config: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _choices(name: str) -> str:
-    """The files that GROUP=CHOICE can pick, and the program's own configuration file."""
-    lines = ["choices:"]
-    for group in sorted(path for path in _CONF.iterdir() if path.is_dir() and path.name != "__pycache__"):
-        files = [path for path in sorted(group.glob("*.yaml")) if group.name != "experiment" or _is_for(path, name)]
-        first, names = f"  {group.name + '=':<21} ", ", ".join(path.stem for path in files)
-        if files:
-            lines += textwrap.wrap(names, width=118, initial_indent=first, subsequent_indent=" " * len(first))
-    return "\n".join([*lines, "", f"settings (conf/{name}.yaml):", (_CONF / f"{name}.yaml").read_text().rstrip()])
+def _choices(name: str) -> list[tuple[str, str | None]]:
+    """The groups of files that `conf/NAME.yaml` is composed of, and the default choice of each."""
+    parts = yaml.safe_load((_CONF / f"{name}.yaml").read_text())["defaults"]
+    return [next(iter(part.items())) for part in parts if isinstance(part, dict)]
+
+
+def _choice_files(group: str, name: str) -> list[Path]:
+    """The files that GROUP=CHOICE can pick for a program."""
+    files = sorted((_CONF / group.split("@")[0]).glob("*.yaml"))
+    return [path for path in files if group != "experiment" or _is_for(path, name)]
 
 
 def _is_for(recipe: Path, name: str) -> bool:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from distill.config.checks import at_least, choice, given
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.config.loss import LossConfig
 from distill.config.models import StudentConfig
 from distill.config.optim import OptimConfig
+from distill.config.parts import REMOTE, part
 from distill.config.store import StoreConfig
 from distill.config.training import TrainConfig
 from distill.errors import UsageError
@@ -21,10 +22,15 @@ class StepSizeConfig:
     """By how much a factor falls per step of the search; 0: it is not changed."""
 
     dims: int = 32
+    """Channels of a stage."""
     depths: int = 1
+    """Blocks of a stage."""
     windows: int = 7
+    """Side of a stage's attention windows."""
     expand: float = 1.0
+    """Hidden over input width of the MBConv blocks."""
     mlp_ratio: float = 1.0
+    """Hidden over input width of the MLPs."""
     head_dim: int = 16
     """Channels per attention head."""
 
@@ -38,11 +44,17 @@ class MinimumConfig:
     """Smallest values of the factors. Lists have one value per stage; the first window is not used."""
 
     dims: list[int] = field(default_factory=lambda: [32, 32, 32, 32])
+    """Channels of the stages."""
     depths: list[int] = field(default_factory=lambda: [1, 1, 1, 1])
+    """Blocks of the stages."""
     windows: list[int] = field(default_factory=lambda: [7, 7, 7, 7])
+    """Sides of the attention windows."""
     expand: float = 1.0
+    """Hidden over input width of the MBConv blocks."""
     mlp_ratio: float = 1.0
+    """Hidden over input width of the MLPs."""
     head_dim: int = 16
+    """Channels of an attention head."""
 
     def __post_init__(self) -> None:
         for name in ("dims", "depths", "windows"):
@@ -73,6 +85,8 @@ class LimitsConfig:
 
 @dataclass(kw_only=True)
 class SearchConfig:
+    """How candidates are chosen, trained and ranked."""
+
     shrink: float = 0.75
     """Costs fall to this fraction per round, or to their limit."""
     candidates: int = 16
@@ -115,31 +129,37 @@ class SearchConfig:
 
 @dataclass(kw_only=True)
 class ContractRunConfig:
+    """Folder and time limit of the search."""
+
     dir: str | None = None
     """Folder of the search: candidates, report, the resulting student."""
     time_limit: str | None = None
-    """Stop in good order after so long, with exit code 75; as "11:50:00", "1-11:50:00" or 90m; null: no limit."""
+    """Save and stop after so long, with exit code 75: "11:50:00", "1-11:50:00" (with days) or 90m; null: no limit."""
 
     def __post_init__(self) -> None:
-        limit_of(self.time_limit)
+        time_limit_seconds(self.time_limit)
 
 
 @dataclass(kw_only=True)
 class ContractConfig:
-    data: DataConfig = field(default_factory=DataConfig)
-    store: StoreConfig = field(default_factory=StoreConfig)
-    student: StudentConfig = field(default_factory=StudentConfig)
+    data: DataConfig = part(DataConfig, f"path rows workers prefetch window_shards damaged {REMOTE}")
+    store: StoreConfig = part(StoreConfig)
+    student: StudentConfig = part(StudentConfig)
     """The architecture that the search starts from; `student.init`: its weights."""
-    strides: StepSizeConfig = field(default_factory=StepSizeConfig)
-    least: MinimumConfig = field(default_factory=MinimumConfig)
-    limits: LimitsConfig = field(default_factory=LimitsConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    strides: StepSizeConfig = part(StepSizeConfig)
+    least: MinimumConfig = part(MinimumConfig)
+    limits: LimitsConfig = part(LimitsConfig)
+    search: SearchConfig = part(SearchConfig)
+    loss: LossConfig = part(LossConfig)
+    optim: OptimConfig = part(OptimConfig, warmup_epochs=0.1)
+    train: TrainConfig = part(
+        TrainConfig,
+        "epochs steps batch_size accumulate global_batch partial_step repeats batchnorm grad_checkpoint seed",
+        epochs=1,
+    )
     """Of each candidate; `train.batch_size` rows a step, whatever the number of processes."""
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    run: ContractRunConfig = field(default_factory=ContractRunConfig)
+    compute: ComputeConfig = part(ComputeConfig)
+    run: ContractRunConfig = part(ContractRunConfig)
 
     def __post_init__(self) -> None:
         given("data.path", self.data.path, "the folder of a packed data set")

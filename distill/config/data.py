@@ -9,30 +9,30 @@ from distill.config.checks import at_least, choice
 
 @dataclass(kw_only=True)
 class DataConfig:
+    """The packed data set and how it is read. Paths are folders or URLs."""
+
     path: str | None = None
-    """Folder of the packed data set."""
+    """The packed data set."""
     val_path: str | None = None
-    """Folder of the packed data set to evaluate on; null: none."""
+    """The packed data set to evaluate on; null: none."""
     rows: int | None = None
-    """Use the first so many rows only; null: all. Rows were shuffled when they were packed."""
+    """How many rows are used, from the first; null: all. Packing has shuffled them."""
     workers: int = 2
-    """Loader processes of each rank; 0: load in the training process."""
+    """Loader worker processes per rank; 0: load in the main process."""
     prefetch: int = 4
-    """Batches each worker prepares ahead."""
+    """Batches that each worker prepares ahead."""
     window_shards: int = 16
-    """Rows are shuffled among so many tar shards at a time."""
+    """Rows are shuffled within windows of so many tar shards."""
     damaged: str = "stop"
-    """What to do about an image that cannot be read: `stop`, or `skip` it with a record."""
+    """At an image that cannot be read: `stop`, or `skip` it and record it in a file."""
     cache: str | None = None
-    """Where shards of a data set on a URL are kept; null: $XDG_CACHE_HOME/distill or ~/.cache/distill."""
+    """Folder that caches the shards of a data set on a URL; null: $XDG_CACHE_HOME/distill or ~/.cache/distill."""
     cache_bytes: int = 50_000_000_000
-    """Largest size of that; it should hold two windows of shards."""
+    """Size limit of the cache; two windows of shards should fit."""
     retries: int = 5
-    """Further tries, after growing pauses, of a remote read that fails or is too slow."""
+    """How often a remote read that fails or times out is tried again, after growing pauses."""
     timeout: float = 60.0
-    """Seconds after which a remote read is too slow."""
-    digests: str | None = None
-    """Append the digest of every picture the model is given to FILE.rankR (a check of the replay)."""
+    """Timeout of a remote read in seconds."""
 
     def __post_init__(self) -> None:
         choice("data.damaged", self.damaged, ("stop", "skip"))

@@ -1,4 +1,4 @@
-"""Spans of time as people write them on a command line."""
+"""Durations as people write them on a command line."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def parse_seconds(name: str, text: str) -> float:
     )
 
 
-def limit_of(time_limit: str | None) -> float:
-    """The setting `run.time_limit` in seconds; infinite where there is none."""
+def time_limit_seconds(time_limit: str | None) -> float:
+    """The setting `run.time_limit` in seconds; infinity for None. **Raises:** `UsageError` as `parse_seconds`."""
     return float("inf") if time_limit is None else parse_seconds("run.time_limit", time_limit)
 
 

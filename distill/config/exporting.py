@@ -1,10 +1,11 @@
-"""What `distill.export` can be told."""
+"""Settings of `distill.export`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from distill.config.checks import at_least, choice
+from distill.config.parts import part
 from distill.config.training import RunConfig
 from distill.errors import UsageError
 
@@ -14,34 +15,37 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 @dataclass(kw_only=True)
 class WeightsConfig:
-    """What a file of published weights does not say of itself; null for a file that was written here."""
+    """The network of published weights, which do not name it; files written here do. null: read from the file."""
 
     name: str | None = None
+    """`tiny_vit_5m`, `tiny_vit_11m` or `tiny_vit_21m`."""
     num_classes: int | None = None
+    """Classes of the head; null: 1,000 for published weights."""
     image_size: int | None = None
+    """Side of the images in pixels; null: 224 for published weights."""
 
 
 @dataclass(kw_only=True)
 class ExportConfig:
-    run: RunConfig = field(default_factory=RunConfig)
+    run: RunConfig = part(RunConfig, "dir")
     """`run.dir`: the run whose student is exported."""
     weights: str | None = None
-    """A file of weights to export instead."""
-    model: WeightsConfig = field(default_factory=WeightsConfig)
+    """A file of TinyViT weights to export instead of a run's."""
+    model: WeightsConfig = part(WeightsConfig)
     format: str = "onnx"
-    """`onnx`, `timm` (for timm.create_model), or `safetensors` (our own, which describes itself)."""
+    """`onnx`, `timm` (for timm.create_model), or `safetensors` (this project's own, which describes itself)."""
     out: str | None = None
-    """File to write; null: beside the weights. Its model card has `.md` behind its name."""
+    """File to write; null: beside the weights. Its model card has the same name with `.md` added."""
     overwrite: bool = False
-    """Replace a file of that name."""
+    """Overwrite an existing file and its card."""
     dtype: str = "float32"
-    """Of the tensors in `timm` and `safetensors` files."""
+    """Data type of the tensors in `timm` and `safetensors` files: `float32`, `float16` or `bfloat16`."""
     opset: int = 18
-    """Version of ONNX's operators."""
+    """Version of the ONNX operators."""
     classes: str | None = None
-    """`imagenet_1k`: a head of ImageNet's 21,841 classes becomes one of its 1,000; null: as it is."""
+    """`imagenet_1k`: re-map a head of ImageNet's 21,841 classes to its 1,000; null: keep the head."""
     image_size: int | None = None
-    """224, 384 or 512: bias tables are resized to the windows published for it; null: as it is."""
+    """224, 384 or 512: resize the attention-bias tables to the windows published for it; null: keep them."""
 
     def __post_init__(self) -> None:
         choice("format", self.format, FORMATS)

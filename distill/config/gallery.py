@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 
 from distill.config.checks import at_least, choice, given
 from distill.config.data import DataConfig
+from distill.config.parts import REMOTE, part
 from distill.config.store import StoreConfig
 from distill.errors import UsageError
 
 
 @dataclass(kw_only=True)
 class ShowConfig:
+    """What the page shows."""
+
     rows: int = 18
     """Rows drawn at random."""
     extremes: int = 6
@@ -41,6 +44,8 @@ class ShowConfig:
 
 @dataclass(kw_only=True)
 class ScanConfig:
+    """What is read of the store to find rows that stand out."""
+
     blocks: int | None = 64
     """Blocks read for the histograms and the rows that stand out, evenly spaced over the store; null: all."""
     epochs: int = 8
@@ -52,13 +57,13 @@ class ScanConfig:
 
 @dataclass(kw_only=True)
 class GalleryConfig:
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = part(DataConfig, f"path {REMOTE}")
     """`data.path` null: a page without images."""
-    store: StoreConfig = field(default_factory=StoreConfig)
+    store: StoreConfig = part(StoreConfig, "path")
     out: str | None = None
     """The page, an HTML file."""
-    show: ShowConfig = field(default_factory=ShowConfig)
-    scan: ScanConfig = field(default_factory=ScanConfig)
+    show: ShowConfig = part(ShowConfig)
+    scan: ScanConfig = part(ScanConfig)
     runs: list[str] = field(default_factory=list)
     """Folders of training runs whose curves are shown."""
     max_mb: float = 24.0

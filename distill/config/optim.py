@@ -10,25 +10,29 @@ from distill.errors import UsageError
 
 @dataclass(kw_only=True)
 class OptimConfig:
+    """AdamW and the schedule of its learning rate. The three learning rates scale with the global batch."""
+
     lr: float = 5e-4
     """Peak learning rate at a global batch of `base_batch`."""
     warmup_lr: float = 5e-7
-    """Learning rate of the first step, scaled alike."""
+    """Learning rate of the first step."""
     min_lr: float = 5e-6
-    """Learning rate at the end, scaled alike."""
+    """Learning rate of the last step."""
     base_batch: int | None = 512
-    """Learning rates are multiplied by global batch / base_batch; null: taken as they are."""
+    """The learning rates are multiplied by global batch / base_batch; null: taken as they are."""
     warmup_epochs: float = 1.0
+    """Epochs of linear warm-up."""
     cosine: str = "after_warmup"
-    """Where the fall begins that follows warm-up: `after_warmup`, or `from_start`: the cosine runs over the whole of
-    training and warm-up hides its beginning, as published."""
+    """Where the cosine begins: `after_warmup`, or `from_start` (as published): it runs over the whole training, and
+    warm-up replaces its beginning."""
     layer_decay: float = 1.0
-    """Learning rates fall by this factor from each block to the one below it (`optim.layer_lr_scales`); 1: they do
-    not."""
+    """Factor on the learning rate from each block to the one below it; 1: the same learning rate everywhere."""
     weight_decay: float = 0.05
     """Not applied to biases, norms and attention biases."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """AdamW's beta1 and beta2."""
     eps: float = 1e-8
+    """AdamW's epsilon."""
     clip_grad: float | None = 5.0
     """Largest norm of the gradient; null: not clipped."""
 

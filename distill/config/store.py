@@ -1,4 +1,4 @@
-"""The store: the one to be made, and the one to train from."""
+"""The store of teacher logits: the one that a teacher pass makes, and the one that a program reads."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ from distill.errors import UsageError
 
 @dataclass(kw_only=True)
 class NewStoreConfig:
+    """The store that the teacher pass makes."""
+
     path: str | None = None
+    """Folder or URL of the store."""
     selection: str = "topk"
-    """Which classes of a view are kept: `topk`, the most probable; `hybrid`, the most probable exactly and draws from
-    the rest that stand for it; `sample`, those that `draws` draws meet."""
+    """Which classes of a view are stored: `topk`, the most probable; `hybrid`, the most probable exactly and random
+    draws from the rest; `sample`, `draws` random draws, which estimate the whole distribution without bias."""
     topk: int = 10
-    """Classes kept of each view; under `sample` it follows from `draws`."""
-    max_mass: float = 1.0
-    """topk: of a view no classes are kept after those that reach this mass together."""
+    """Classes stored of each view; under `sample` it follows from `draws`."""
     draws: int | None = None
     """sample: draws from each view's distribution, at most 255."""
     tail: str = "uniform"
-    """topk: what is assumed of the classes that are not kept: `uniform`, or `learned` from `tail_views` views."""
+    """topk: how the mass outside the top-k is distributed: `uniform`, or `learned` from `tail_views` views."""
     tail_views: int = 16_384
-    """Views that the teacher sees beforehand to learn that; all of epoch 0 if there are fewer."""
+    """Views of epoch 0 from which the tail is learned; all of them if there are fewer."""
     epochs: int = 1
-    """Stored epochs: views of each sample."""
+    """Stored epochs, each with one view of every row."""
     encoding: str = "log8"
-    """`log8`: a byte a class; `float16`: two."""
+    """Of log-probabilities: `log8`, one byte per class, or `float16`, two."""
     rows_per_block: int = 4096
-    """Unit of work, of writing and of loss."""
+    """Rows of a block, the unit that is written, resumed and lost as a whole."""
     proof_rows: int = 2
-    """Rows of each block whose pixels are digested into the block's proof."""
+    """Rows of each block whose pixels go into the block's proof."""
     epochs_per_read: int = 1
-    """Stored epochs whose views of a block are made from one decoding of its pictures; changes no value."""
+    """Stored epochs whose views are made from one decoding of each image; changes no value."""
     seed: int = 0
-    """Decides every view's seed."""
+    """Seed of the store, from which every view's seed is derived."""
 
     def __post_init__(self) -> None:
         choice("store.encoding", self.encoding, ("log8", "float16"))
         choice("store.selection", self.selection, ("topk", "sample", "hybrid"))
         choice("store.tail", self.tail, ("uniform", "learned"))
-        if not 0 < self.max_mass <= 1:
-            raise UsageError(f"store.max_mass={self.max_mass}: must be above 0 and at most 1")
-        if self.selection != "topk" and (self.max_mass < 1 or self.tail == "learned"):
-            raise UsageError(f"store.selection={self.selection}: max_mass and tail=learned go with topk alone")
+        if self.selection != "topk" and self.tail == "learned":
+            raise UsageError(f"store.selection={self.selection}: store.tail=learned is for store.selection=topk alone")
         if (self.selection == "sample") != (self.draws is not None):
             raise UsageError("store.draws=NUMBER goes with store.selection=sample, and with it alone")
         at_least(1, store__draws=self.draws, store__tail_views=self.tail_views)
@@ -55,13 +54,15 @@ class NewStoreConfig:
 
 @dataclass(kw_only=True)
 class StoreConfig:
+    """The store of teacher logits to read."""
+
     path: str | None = None
-    """Store of teacher logits; null: train on labels."""
+    """Folder or URL of the store; null, for a student pass: train on labels."""
     epochs: str = "all"
     """`all`: every stored epoch must be complete; `complete`: use those that are."""
     check: str = "strict"
-    """Prove that views replay identically, before training and whenever a block is first read: `strict` stops at a
-    difference, `warn` says so once and goes on, `off` skips the test."""
+    """Verify that views replay identically, before training and whenever a block is first read. At a difference
+    `strict` stops, `warn` says so once and continues; `off`: no verification."""
 
     def __post_init__(self) -> None:
         choice("store.epochs", self.epochs, ("all", "complete"))

@@ -9,6 +9,7 @@ from distill.config.checks import at_least, choice, given
 from distill.config.compute import ComputeConfig
 from distill.config.data import DataConfig
 from distill.config.models import TeacherConfig
+from distill.config.parts import REMOTE, part
 from distill.config.training import RunConfig
 from distill.errors import UsageError
 
@@ -22,11 +23,15 @@ class FeaturesConfig:
     cache: str | None = None
     """Folder where features are cached; null: `features` in `out`."""
     batch_size: int = 128
+    """Images per batch of each process."""
     image_size: int | None = None
     """Side of the images in pixels."""
     crop: float | None = None
+    """Side of the centre crop as a fraction of the image's shorter side."""
     interpolation: str | None = None
+    """Interpolation of the resize: `bicubic` or `bilinear`."""
     full: bool | None = None
+    """Resize the whole image instead of cropping."""
 
     def __post_init__(self) -> None:
         at_least(1, features__batch_size=self.batch_size, features__image_size=self.image_size)
@@ -34,6 +39,8 @@ class FeaturesConfig:
 
 @dataclass(kw_only=True)
 class KnnConfig:
+    """k-nearest-neighbour classification of the features."""
+
     neighbours: list[int] = field(default_factory=lambda: [10, 20])
     """Numbers of neighbours; each gives a score of its own."""
     temperature: float = 0.07
@@ -48,6 +55,8 @@ class KnnConfig:
 
 @dataclass(kw_only=True)
 class LinearConfig:
+    """Linear probe: logistic regression on the features."""
+
     penalties: list[float] = field(default_factory=lambda: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
     """Factors of half the squared weights, added to the mean cross entropy; the best on held-out rows is taken."""
     held_out: float = 0.1
@@ -68,6 +77,8 @@ class LinearConfig:
 
 @dataclass(kw_only=True)
 class FewShotConfig:
+    """Few-shot classification: episodes of a few classes with a few labelled rows each."""
+
     ways: int = 5
     """Classes per episode."""
     shots: list[int] = field(default_factory=lambda: [1, 5])
@@ -75,7 +86,9 @@ class FewShotConfig:
     queries: int = 15
     """Rows per class to be classified."""
     episodes: int = 600
+    """Episodes over which the accuracy is averaged."""
     seed: int = 0
+    """Seed of the episodes."""
 
     def __post_init__(self) -> None:
         at_least(2, few_shot__ways=self.ways, few_shot__episodes=self.episodes)
@@ -87,9 +100,17 @@ class FewShotConfig:
 
 @dataclass(kw_only=True)
 class FinetuneConfig:
+    """Full fine-tuning of a TinyViT by `distill.train_student`."""
+
     settings: dict[str, Any] | None = None
     """For `distill.train_student`, by dotted name; over `recipe`."""
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(
+        default_factory=lambda: {
+            "view": "crop_flip", "train.epochs": 20, "train.batch_size": 64, "train.label_smoothing": 0.1,
+            "optim.lr": 5e-4, "optim.layer_decay": 0.8, "optim.weight_decay": 1e-8,
+        }
+    )  # fmt: skip
+    """Settings of `distill.train_student`, by dotted name; `settings` go over them."""
 
     def all(self) -> dict[str, Any]:
         """What is set, by dotted name."""
@@ -98,8 +119,8 @@ class FinetuneConfig:
 
 @dataclass(kw_only=True)
 class TransferConfig:
-    data: DataConfig = field(default_factory=DataConfig)
-    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = part(DataConfig, f"path val_path rows workers damaged {REMOTE}")
+    run: RunConfig = part(RunConfig, "dir")
     """`run.dir`: the run whose student is probed."""
     teacher: TeacherConfig | None = None
     """A teacher to be probed instead."""
@@ -108,14 +129,15 @@ class TransferConfig:
     name: str | None = None
     """Of the model in the table; null: the run's folder, or the teacher's name."""
     methods: list[str] = field(default_factory=lambda: ["knn", "linear", "few_shot"])
+    """Any of knn, linear, few_shot and finetune."""
     save: str | None = None
     """File for the model with the linear probe's classifier: a teacher of these classes, `teacher=saved`."""
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    knn: KnnConfig = field(default_factory=KnnConfig)
-    linear: LinearConfig = field(default_factory=LinearConfig)
-    few_shot: FewShotConfig = field(default_factory=FewShotConfig)
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    features: FeaturesConfig = part(FeaturesConfig)
+    knn: KnnConfig = part(KnnConfig)
+    linear: LinearConfig = part(LinearConfig)
+    few_shot: FewShotConfig = part(FewShotConfig)
+    finetune: FinetuneConfig = part(FinetuneConfig)
+    compute: ComputeConfig = part(ComputeConfig)
 
     def __post_init__(self) -> None:
         given("data.path", self.data.path, "the folder of a packed data set to learn from")

@@ -1,4 +1,4 @@
-"""What is checked of a store."""
+"""What `distill.verify_logits` checks of a store, or shows of it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from distill.config.checks import at_least
 
 @dataclass(kw_only=True)
 class CheckConfig:
+    """What is checked."""
+
     blocks: int | None = None
-    """Blocks whose proofs are checked, spread over the store; null: all."""
+    """Blocks whose proofs are checked, uniformly spaced over the store; null: all."""
     rows: int = 256
     """Rows that the teacher is run on again; 0: none."""
     seed: int = 0
-    """Picks the rows."""
+    """Seed that selects these rows."""
     tolerance: float = 0.2
-    """Largest difference of a kept log-probability, in nats, between store and teacher."""
+    """Largest difference of a stored log-probability from the teacher's, in nats."""
 
     def __post_init__(self) -> None:
         at_least(1, check__blocks=self.blocks)
@@ -25,10 +27,13 @@ class CheckConfig:
 
 @dataclass(kw_only=True)
 class OneViewConfig:
+    """One view to show instead of the checks."""
+
     epoch: int = 0
+    """Its stored epoch."""
     row: int | None = None
-    """Explain this row's view instead of checking the store; null: check."""
+    """Its row; null: check the store."""
     png: str = "view.png"
-    """Where the rendered view is saved."""
+    """File for the rendered view."""
     size: int | None = None
     """Its side in pixels; null: the teacher's input size."""

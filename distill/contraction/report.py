@@ -12,8 +12,9 @@ import yaml
 
 from distill.contraction.costs import Costs, format_costs
 from distill.contraction.search import Search, SearchState
-from distill.contraction.search_dir import Candidate, SearchDir, TrainedCandidate, write_text
+from distill.contraction.search_dir import Candidate, SearchDir, TrainedCandidate
 from distill.contraction.train_candidate import student_of
+from distill.files import write_file
 from distill.models.contraction.space import changes
 
 REPORT, PLOT, SUMMARY = "report.md", "pareto.png", "summary.json"
@@ -37,7 +38,7 @@ def write(search: Search, state: SearchState) -> None:
     by_name = {trained.name: trained for trained in state.results}
     path = path_to(best, by_name)
     is_plotted = plot(state.results, path, limits, folder / PLOT)
-    write_text(folder / STUDENT, student_yaml(search, best))
+    write_file(folder / STUDENT, student_yaml(search, best))
     shutil.copyfile(search.directory.weights(best.name), folder / WEIGHTS)
     split = search.training.split
     lines = [
@@ -48,14 +49,14 @@ def write(search: Search, state: SearchState) -> None:
         f"![candidates]({PLOT})" if is_plotted else "No plot: matplotlib is not installed.", "",
         *table(state.results, by_name, bold=state.selected),
     ]  # fmt: skip
-    write_text(folder / REPORT, "\n".join(lines) + "\n")
+    write_file(folder / REPORT, "\n".join(lines) + "\n")
     summary = {
         "result": best.name, "config": best.candidate.config.to_json(), "costs": dict(best.candidate.costs),
         "limits": limits, "loss": best.loss, "agreement": best.agreement, "path": [trained.name for trained in path],
         "candidates": len(state.results),
         "candidate_seconds": round(sum(trained.seconds for trained in state.results), 1),
     }  # fmt: skip
-    write_text(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    write_file(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
 
 
 def final_message(search: Search) -> str:

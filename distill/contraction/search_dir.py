@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
+from distill.files import write_file
 from distill.models import TinyViTConfig
 
 CANDIDATES, ROUNDS, TABLE = "candidates", "rounds", "candidates.jsonl"
@@ -132,7 +133,7 @@ class SearchDir:
     def write_table(self, results: list[TrainedCandidate], selected: set[str]) -> None:
         """Writes the candidates of all rounds, one per line, with whether they were selected."""
         lines = [json.dumps(trained.to_json() | {"kept": trained.name in selected}) for trained in results]
-        write_text(self.path / TABLE, "".join(f"{line}\n" for line in lines))
+        write_file(self.path / TABLE, "".join(f"{line}\n" for line in lines))
 
     def remove_weights(self, names: set[str]) -> None:
         """Removes the weights of candidates that were not selected."""
@@ -140,19 +141,8 @@ class SearchDir:
             self.weights(name).unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file under another name and renames it. **Raises:** `DistillError` where that fails."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text)
-        part.rename(path)
-    except OSError as error:
-        raise DistillError(f"cannot write {path}: {error.strerror}") from None
-
-
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(values, indent=1) + "\n")
+    write_file(path, json.dumps(values, indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _metadata(training: CandidateTraining) -> dict[str, str]:
     replay, student = training.work.replay, training.contract.student
     assert replay is not None
     metadata: dict[str, Any] = {"mean": student.mean, "std": student.std}
-    metadata["provenance"] = provenance.student(training.work.catalog, replay.store)
+    metadata["provenance"] = provenance.student_record(training.work.catalog, replay.store)
     if names := replay.store.spec.teacher.get("class_names"):
         metadata["class_names"] = names
     return {name: json.dumps(value) for name, value in metadata.items()}

@@ -1,9 +1,9 @@
-"""What can be said of a classifier beyond accuracy: calibration, ReaL accuracy, agreement with a teacher.
+"""Metrics beside accuracy and loss: calibration, ReaL accuracy, agreement with a teacher.
 
-Each judge is a `Metric` of `evaluation`: it sees the logits of every batch, keeps sums on the device, and counts a
-picture once over all processes.
+Each is a `score.Metric`: it is given the logits of every batch and keeps sums on the device, so that every image counts
+once over all processes.
 
-Legend: b pictures, c classes, n bins.
+Legend: b images, c classes, m ReaL classes of an image, n bins.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from distill.runtime.processes import Runtime
 
 
 class Calibration:
-    """Expected calibration error: how far confidence lies from accuracy (Guo et al., ICML 2017, arXiv 1706.04599).
+    """Expected calibration error: the distance of confidence from accuracy (Guo et al., ICML 2017, arXiv 1706.04599).
 
-    Pictures are sorted by the probability of their first class into bins of equal width, (i / n, (i + 1) / n]; the
-    error is the mean over pictures of |mean confidence - accuracy| of their bin.
+    Images are grouped by the probability of their predicted class into n bins of equal width, (i / n, (i + 1) / n].
+    The error is the mean over images of |mean confidence - accuracy| of their bin.
     """
 
     def __init__(self, *, bins: int, device: torch.device) -> None:
         self.bins = bins
         self._sums = torch.zeros(3, bins, dtype=torch.float64, device=device)
-        """Of pictures, confidences and hits in each bin."""
+        """Number of images, sum of their confidences and number of correct ones in each bin."""
 
     def add(self, batch: Batch, logits_bc: Tensor) -> None:
         labels_b = batch.labels_b.to(logits_bc.device)
         counted_b = (labels_b >= 0) & (batch.weights_b.to(logits_bc.device) > 0)
-        confidence_b, guess_b = logits_bc.float().softmax(dim=1).max(dim=1)
+        confidence_b, predicted_b = logits_bc.float().softmax(dim=1).max(dim=1)
         bin_b = (confidence_b * self.bins).ceil().long().clamp(1, self.bins) - 1
-        values = torch.stack([torch.ones_like(confidence_b), confidence_b, (guess_b == labels_b).float()])
+        values = torch.stack([torch.ones_like(confidence_b), confidence_b, (predicted_b == labels_b).float()])
         self._sums.index_add_(1, bin_b, (values * counted_b).double())
 
     def read(self, runtime: Runtime) -> dict[str, float]:
@@ -50,7 +50,7 @@ class Calibration:
 
 
 class Real:
-    """Accuracy on ReaL labels: a guess is right if it is among a picture's classes."""
+    """Accuracy on ReaL labels: a prediction is correct if it is one of the image's classes."""
 
     def __init__(self, labels: RealLabels, *, device: torch.device) -> None:
         self._labels = labels
@@ -63,15 +63,15 @@ class Real:
         self._sums += torch.stack([hits_b.sum(), counted_b.sum()]).double()
 
     def read(self, runtime: Runtime) -> dict[str, float]:
-        """`real` in percent, of `real_images`."""
+        """`real` in percent, over `real_images` images."""
         hits, count = runtime.accelerator.reduce(self._sums, reduction="sum").tolist()
         if not count:
-            raise DistillError("no picture of the data set has a ReaL label")
+            raise DistillError("no image of the data set has a ReaL label")
         return {"real": 100 * hits / count, "real_images": count}
 
 
 class Agreement:
-    """How far a classifier follows a teacher on the same images, each model seeing them as it is meant to."""
+    """Agreement of a classifier with a teacher on the same images, each with its own size, crop and normalisation."""
 
     def __init__(
         self,
@@ -83,18 +83,20 @@ class Agreement:
         workers: int,
         runtime: Runtime,
     ) -> None:
-        """**Arguments:** the teacher, in evaluation mode on the device; the images as it wants them; the batch size of
-        the evaluation."""
+        """**Arguments:** `net`: the teacher, in evaluation mode on the device; `dataset`, `normalise`: the images as it
+        needs them; `batch_size`: that of the evaluation."""
         self._net, self._normalise, self._runtime = net, normalise, runtime
         parts = rows_of_process(len(dataset.views.images), batch_size=batch_size, runtime=runtime)
         self._batches: Iterator[Batch] = load(dataset, parts, workers=workers, pin=runtime.pin)
         self._sums = torch.zeros(3, dtype=torch.float64, device=runtime.device)
 
     def add(self, batch: Batch, logits_bc: Tensor) -> None:
-        seen = next(self._batches)
-        assert torch.equal(seen.rows_b, batch.rows_b)
+        teacher_batch = next(self._batches)
+        assert torch.equal(teacher_batch.rows_b, batch.rows_b)
         accelerator = self._runtime.accelerator
-        teacher_bc = forward(self._net, seen.pixels_bhwc, normalise=self._normalise, accelerator=accelerator).float()
+        teacher_bc = forward(
+            self._net, teacher_batch.pixels_bhwc, normalise=self._normalise, accelerator=accelerator
+        ).float()
         if teacher_bc.shape != logits_bc.shape:
             raise DistillError(f"the teacher has {teacher_bc.shape[1]} classes and the model {logits_bc.shape[1]}")
         weights_b = batch.weights_b.to(logits_bc.device)
@@ -104,6 +106,7 @@ class Agreement:
         self._sums += torch.stack([same_b.sum(), kl_b.sum(), weights_b.sum()]).double()
 
     def read(self, runtime: Runtime) -> dict[str, float]:
-        """`agreement` of first classes in percent; `kl` from the teacher's distribution to the model's, in nats."""
+        """`agreement` of the predicted classes in percent; `kl`, the divergence of the model's distribution from the
+        teacher's, in nats."""
         same, kl, count = runtime.accelerator.reduce(self._sums, reduction="sum").tolist()
         return {"agreement": 100 * same / count, "kl": kl / count}

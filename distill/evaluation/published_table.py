@@ -1,4 +1,4 @@
-"""The published table beside what is counted here."""
+"""The published table of models beside the numbers counted here."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _HEAD = (
 
 
 def model_table() -> str:
-    """Parameters and multiply-accumulates, counted and as published, and the published accuracies.
+    """Parameters and multiply-accumulates, counted and published, and the published accuracies.
 
-    **Raises:** `DistillError` if a count differs from the published one in a printed digit.
+    **Raises:** `DistillError` if a counted number differs from the published one in a digit that is printed.
     """
     counted = published.count_table()
     lines = [

@@ -1,12 +1,12 @@
-"""How good a classifier is on labelled images, packed or in a folder.
+"""Top-1, top-5 and loss of a classifier on labelled images, packed or in a folder.
 
-Every process takes a range of consecutive rows and the sums are added up, so each image is counted once however many
-processes there are. What is wanted beyond accuracy and loss is worked out by judges (`judges`) from the same logits.
+Every process takes a range of consecutive rows, and an all-reduce adds up the sums, so every image counts once whatever
+the number of processes. Further metrics (`metrics`) are computed from the same logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from distill.targets.losses import label_loss
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Over all labelled pictures, each counted once."""
+    """Over all labelled images, each counted once."""
 
     top1: float
     """Percent."""
@@ -39,17 +39,19 @@ class Scores:
 
 
 class Metric(Protocol):
-    """Sees every batch of this process with its logits, and says its numbers at the end."""
+    """One or more scores, computed from the batches of all processes."""
 
-    def add(self, batch: Batch, logits_bc: Tensor) -> None: ...
+    def add(self, batch: Batch, logits_bc: Tensor) -> None:
+        """Takes a batch of this process and its logits (b, c)."""
+        ...
 
     def read(self, runtime: Runtime) -> dict[str, float]:
-        """Over all processes; every one must call it."""
+        """The scores by name, over all processes; all must call."""
         ...
 
 
 def check_classes(images: Images, num_classes: int) -> None:
-    """**Raises:** `DistillError` if a data set's classes cannot be those of a classifier."""
+    """**Raises:** `DistillError` if a data set and a classifier have different numbers of classes."""
     if images.num_classes != num_classes:
         raise DistillError(
             f"{images.where} has {images.num_classes} classes and the model {num_classes}: evaluate on data with "
@@ -70,10 +72,14 @@ def evaluate(
     normalise: Normalise,
     runtime: Runtime,
     progress: Progress | None = None,
-    judges: Iterable[Metric] = (),
+    metrics: Sequence[Metric] = (),
 ) -> Scores:
-    """Scores `net` on a data set; every process takes a part of it, and all must call. The net's mode is kept."""
-    judges = list(judges)
+    """Scores `net` on a data set, of which every process takes a part; all must call. The net's mode is restored.
+
+    **Arguments:** `damage_log`: what happens at an image that cannot be read; `metrics`: given every batch.
+
+    **Raises:** `DistillError` if no image has a label.
+    """
     was_training = net.training
     net.eval()
     parts = rows_of_process(len(dataset.views.images), batch_size=batch_size, runtime=runtime)
@@ -87,18 +93,18 @@ def evaluate(
         hits_bk = (top_bk == labels_b[:, None]) * weights_b[:, None]
         losses_b = label_loss(logits_bc, labels_b.clamp(min=0)) * weights_b
         sums += torch.stack([hits_bk[:, 0].sum(), hits_bk.sum(), losses_b.sum(), weights_b.sum()]).double()
-        for judge in judges:
-            judge.add(batch, logits_bc)
+        for metric in metrics:
+            metric.add(batch, logits_bc)
         if progress:
             progress.advance(len(batch) * runtime.world)
     net.train(was_training)
     top1, top5, loss, count = runtime.accelerator.reduce(sums, reduction="sum").tolist()
     if not count:
-        raise DistillError(f"{dataset.views.images.where} has no labelled picture to evaluate on")
+        raise DistillError(f"{dataset.views.images.where} has no labelled image to evaluate on")
     return Scores(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, num_images=round(count))
 
 
 def rows_of_process(num_rows: int, *, batch_size: int, runtime: Runtime) -> Sequence[range]:
-    """The batches of this process: ranges of rows that, over all processes, hold every row once."""
+    """The batches of this process as ranges of rows; over all processes they hold every row once."""
     begin, end = (num_rows * rank // runtime.world for rank in (runtime.rank, runtime.rank + 1))
     return [range(first, min(first + batch_size, end)) for first in range(begin, end, batch_size)]

@@ -1,6 +1,6 @@
-"""The parts of an evaluation, each made from the configuration: images, model, judges.
+"""The parts of an evaluation, each made from the configuration: images, model, metrics.
 
-`evaluate` puts them together and `evaluation` runs them.
+`distill.evaluate` puts them together, and `score.evaluate` runs them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from distill import inputs, models
 from distill.config import EvalConfig, EvaluateConfig
 from distill.data.batches import EvalBatches
 from distill.data.image_folder import Images, is_packed, open_image_folder
-from distill.errors import DistillError
 from distill.evaluation import class_mapping
 from distill.evaluation.metrics import Agreement, Calibration, Real
 from distill.evaluation.real_labels import open_real_labels
@@ -33,13 +32,16 @@ def open_images(config: EvaluateConfig) -> Images:
 
 
 def damage_file(val_path: str) -> Path:
-    """Beside the data set; of a remote one, in the folder where the program was started."""
+    """Where damaged images are recorded: beside the data set, or for a remote one in the working folder."""
     path = Path(f"{val_path.rstrip('/')}.damaged.jsonl")
     return Path(path.name) if is_url(val_path) else path
 
 
-def subject(config: EvaluateConfig) -> tuple[models.ImageModel, EvalConfig]:
-    """The model to score, ready to be asked, and how it is evaluated."""
+def open_model(config: EvaluateConfig) -> tuple[models.ImageModel, EvalConfig]:
+    """The model to score, with its weights, and its evaluation settings.
+
+    **Raises:** `DistillError` if the run is not finished.
+    """
     if config.teacher:
         teacher = inputs.open_teacher(
             replace(config.teacher, image_size=config.eval.image_size or config.teacher.image_size)
@@ -47,29 +49,26 @@ def subject(config: EvaluateConfig) -> tuple[models.ImageModel, EvalConfig]:
         return teacher, _changed(config, EvalConfig(crop=teacher.crop, interpolation=teacher.interpolation))
     assert config.run.dir
     folder = Path(config.run.dir)
-    trained = run_dir.read_config(folder)
-    weights = folder / run_dir.WEIGHTS
-    if not weights.exists():
-        raise DistillError(f"{folder} has no {run_dir.WEIGHTS} yet: let `distill.train_student` finish the run")
+    weights = run_dir.finished_weights(folder)
     student = models.build_teacher(kind="tiny_vit", weights=str(weights), image_size=config.eval.image_size)
-    return student, _changed(config, trained.eval)
+    return student, _changed(config, run_dir.read_config(folder).eval)
 
 
 def _changed(config: EvaluateConfig, settings: EvalConfig) -> EvalConfig:
-    """The settings with what `eval.` says otherwise."""
+    """The settings, changed by those of `eval.` that are set."""
     names = {field.name for field in fields(settings)}
     given = {name: value for name, value in asdict(config.eval).items() if name in names and value is not None}
     return replace(settings, **given)
 
 
-def make_judges(config: EvaluateConfig, images: Images, settings: EvalConfig, runtime: Runtime) -> list[Metric]:
-    """Those that the configuration asks for."""
-    judges: list[Metric] = [Calibration(bins=config.eval.bins, device=runtime.device)]
+def make_metrics(config: EvaluateConfig, images: Images, settings: EvalConfig, runtime: Runtime) -> list[Metric]:
+    """The metrics beside accuracy and loss that the configuration asks for."""
+    metrics: list[Metric] = [Calibration(bins=config.eval.bins, device=runtime.device)]
     if config.eval.real_labels:
-        judges.append(Real(open_real_labels(config.eval.real_labels, images), device=runtime.device))
+        metrics.append(Real(open_real_labels(config.eval.real_labels, images), device=runtime.device))
     if config.against:
-        judges.append(_agreement(config, images, settings, runtime))
-    return judges
+        metrics.append(_agreement(config, images, settings, runtime))
+    return metrics
 
 
 def _agreement(config: EvaluateConfig, images: Images, settings: EvalConfig, runtime: Runtime) -> Agreement:

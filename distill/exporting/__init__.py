@@ -1,1 +1,1 @@
-"""Taking a trained network elsewhere: what is exported (`source`), and the model card beside it (`model_card`)."""
+"""Export of a trained network: the network and its history (`source`), and the model card (`model_card`)."""

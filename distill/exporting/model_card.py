@@ -1,4 +1,4 @@
-"""The model card: a page of Markdown beside an exported file that says what it is and where it comes from."""
+"""The model card: a Markdown page beside an exported file, on its network, use, scores and origin."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ import timm
 import torch
 
 from distill import models
-from distill.exporting.source import Subject
+from distill.exporting.source import ExportSource
 from distill.models.deploy.onnx import INPUT, OUTPUT
 from distill.models.weights.tensor_files import file_sha256
 from distill.models.weights.timm_names import published_name, timm_model
 
 
-def model_card(subject: Subject, *, path: Path, format: str, difference: float | None) -> str:
-    """The card's text.
+def model_card(source: ExportSource, *, path: Path, format: str, difference: float | None) -> str:
+    """The card as Markdown.
 
-    **Arguments:** `path`, `format`: of the exported file, which is there; `difference`: of an ONNX file's logits from
-    torch's.
+    **Arguments:** `path`, `format`: of the exported file, which exists; `difference`: for an ONNX file, the largest
+    difference of a logit from torch's, as a fraction of the largest logit.
     """
-    name = published_name(subject.net.config) or "tiny_vit"
+    name = published_name(source.net.config) or "tiny_vit"
     parts = [
-        f"# {path.name}\n\n{_what(subject, name)}",
-        f"## Use\n\n{_use(subject, path, format, difference)}",
-        f"## Input\n\n{_input(subject)}",
-        f"## Scores\n\n{_scores(subject)}",
-        f"## Where it comes from\n\n{_origin(subject)}",
+        f"# {path.name}\n\n{_network(source, name)}",
+        f"## Use\n\n{_use(source, path, format, difference)}",
+        f"## Input\n\n{_input(source)}",
+        f"## Scores\n\n{_scores(source)}",
+        f"## Where it comes from\n\n{_origin(source)}",
         f"## File\n\n{_file(path, format)}",
     ]
-    if subject.run:
-        parts.append(f"## Configuration of the run\n\n```yaml\n{subject.run.strip()}\n```")
+    if source.run:
+        parts.append(f"## Configuration of the run\n\n```yaml\n{source.run.strip()}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def _what(subject: Subject, name: str) -> str:
-    net, config = subject.net, subject.net.config
+def _network(source: ExportSource, name: str) -> str:
+    net, config = source.net, source.net.config
     macs = models.count_macs(net, config.image_size)
     rows = {
         "model": f"{name} (TinyViT, arXiv 2207.10666)",
         "classes": f"{config.num_classes:,}",
-        "picture": f"{config.image_size} x {config.image_size}",
+        "image": f"{config.image_size} x {config.image_size}",
         "windows": ", ".join(map(str, config.windows[1:])),
         "parameters": f"{models.count_params(net) / 1e6:.2f} M",
         "multiply-accumulates": f"{macs / 1e9:.2f} G" if macs > 1e9 else f"{macs / 1e6:.1f} M",
@@ -51,60 +51,61 @@ def _what(subject: Subject, name: str) -> str:
     return _table(rows)
 
 
-def _use(subject: Subject, path: Path, format: str, difference: float | None) -> str:
-    side = subject.net.config.image_size
+def _use(source: ExportSource, path: Path, format: str, difference: float | None) -> str:
+    side = source.net.config.image_size
     if format == "onnx":
         return (
             f"Input `{INPUT}`: float32 (batch, 3, {side}, {side}), normalised as below; output `{OUTPUT}`: float32 "
-            f"(batch, {subject.net.num_classes}). The batch is free. Compared with torch in onnxruntime when it was "
-            f"written: logits differ by at most {difference:.1e} of the largest.\n\n"
+            f"(batch, {source.net.num_classes}). The batch size is free. Compared with torch in onnxruntime when it "
+            f"was written: logits differ by at most {difference:.1e} of the largest.\n\n"
             f"```python\nimport onnxruntime\n\nsession = onnxruntime.InferenceSession({path.name!r})\n"
             f"(logits,) = session.run(None, {{{INPUT!r}: pixels}})\n```"
         )
     if format == "timm":
-        architecture, arguments = timm_model(subject.net.config)
-        given = "".join(f", {key}={value!r}" for key, value in arguments.items())
-        call = f"timm.create_model({architecture!r}, checkpoint_path={path.name!r}{given})"
+        architecture, arguments = timm_model(source.net.config)
+        more = "".join(f", {key}={value!r}" for key, value in arguments.items())
+        call = f"timm.create_model({architecture!r}, checkpoint_path={path.name!r}{more})"
         return f"```python\nimport timm\n\nnet = {call}.eval()\n```"
     return (
-        f"```python\nimport models\n\nmodel = models.build_teacher(kind='tiny_vit', weights={path.name!r})\n"
+        "```python\nfrom distill import models\n\n"
+        f"model = models.build_teacher(kind='tiny_vit', weights={path.name!r})\n"
         "logits = model.net(pixels)\n```"
     )
 
 
-def _input(subject: Subject) -> str:
-    teacher = subject.teacher
+def _input(source: ExportSource) -> str:
+    model = source.model
     return _table(
         {
             "channels": "red, green, blue, values in 0..1, then (value - mean) / std",
-            "mean": ", ".join(f"{value:g}" for value in teacher.mean),
-            "std": ", ".join(f"{value:g}" for value in teacher.std),
-            "evaluation crop": f"{teacher.crop:g} of the resized picture's side",
-            "interpolation": teacher.interpolation,
+            "mean": ", ".join(f"{value:g}" for value in model.mean),
+            "std": ", ".join(f"{value:g}" for value in model.std),
+            "evaluation crop": f"{model.crop:g} of the resized image's side",
+            "interpolation": model.interpolation,
         }
     )
 
 
-def _scores(subject: Subject) -> str:
-    if not subject.scores:
+def _scores(source: ExportSource) -> str:
+    if not source.scores:
         return "None are recorded with these weights."
     names = {"top1": "top-1 %", "top5": "top-5 %", "loss": "cross entropy", "num_images": "images"}
-    known = {text: f"{subject.scores[name]:.6g}" for name, text in names.items() if name in subject.scores}
-    rest = {
-        name: str(value) for name, value in subject.scores.items() if name not in names and not isinstance(value, dict)
+    named = {text: f"{source.scores[name]:.6g}" for name, text in names.items() if name in source.scores}
+    others = {
+        name: str(value) for name, value in source.scores.items() if name not in names and not isinstance(value, dict)
     }
-    note = "\n\nOf the weights as they were trained, before the changes named below." if subject.changes else ""
-    return _table(known | rest) + note
+    note = "\n\nOf the weights as they were trained, before the changes listed below." if source.changes else ""
+    return _table(named | others) + note
 
 
-def _origin(subject: Subject) -> str:
-    rows = {"weights": subject.source.name, "their SHA-256": subject.teacher.weights_sha256}
-    rows |= {f"change {n}": text for n, text in enumerate(subject.changes, 1)}
+def _origin(source: ExportSource) -> str:
+    rows = {"weights": source.weights.name, "their SHA-256": source.model.weights_sha256}
+    rows |= {f"change {n}": text for n, text in enumerate(source.changes, 1)}
     for part in ("data", "store", "teacher", "software"):
-        rows |= {f"{part}: {key}": _plain(value) for key, value in (subject.history.get(part) or {}).items()}
+        rows |= {f"{part}: {key}": _plain(value) for key, value in (source.history.get(part) or {}).items()}
     text = _table(rows)
-    if not subject.history:
-        text += "\n\nThe file does not say what it was trained on."
+    if not source.history:
+        text += "\n\nThe file does not record what it was trained on."
     return text
 
 

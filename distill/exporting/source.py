@@ -1,4 +1,4 @@
-"""What is exported: a network, how it is used, and all that is known of where it comes from."""
+"""What is exported: a network, its input, and the record of where it comes from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 from distill import models
 from distill.config import ExportConfig
-from distill.errors import DistillError
 from distill.models.weights.class_maps import synset_ids
 from distill.models.weights.convert import convert
 from distill.runs import run_dir
@@ -18,91 +17,89 @@ _PROVENANCE = "provenance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A model and its history."""
+class ExportSource:
+    """A network with its input and its history."""
 
     net: models.TinyViT
     """On the CPU, in evaluation mode."""
-    source: Path
+    weights: Path
     """The file its weights come from."""
-    teacher: models.ImageModel
-    """The same as it came from the file: statistics, crop, interpolation and class names."""
+    model: models.ImageModel
+    """The network as the file has it, with normalisation, crop, interpolation and class names."""
     changes: tuple[str, ...]
-    """What was done to it since, a sentence each."""
+    """What this export changed in it, one sentence each."""
     class_names: tuple[str, ...] | None
     run: str | None
     """The run's configuration as YAML."""
     scores: dict[str, Any]
     """Of the run's summary."""
     history: dict[str, Any]
-    """What training wrote into the file: data, store, teacher, software."""
+    """What the training wrote into the file about its data, store, teacher and software."""
 
     def metadata(self) -> dict[str, str]:
-        """What a file of weights says about itself, as text."""
-        told: dict[str, Any] = {
-            "mean": list(self.teacher.mean),
-            "std": list(self.teacher.std),
-            "crop": self.teacher.crop,
-            "interpolation": self.teacher.interpolation,
+        """The metadata of the exported file: name -> JSON."""
+        values: dict[str, Any] = {
+            "mean": list(self.model.mean),
+            "std": list(self.model.std),
+            "crop": self.model.crop,
+            "interpolation": self.model.interpolation,
         }
         if self.class_names:
-            told["class_names"] = list(self.class_names)
-        history = self.history | {"weights_sha256": self.teacher.weights_sha256, "changes": list(self.changes)}
-        return {name: json.dumps(value) for name, value in told.items()} | {_PROVENANCE: json.dumps(history)}
+            values["class_names"] = list(self.class_names)
+        values[_PROVENANCE] = self.history | {
+            "weights_sha256": self.model.weights_sha256, "changes": list(self.changes),
+        }  # fmt: skip
+        return {name: json.dumps(value) for name, value in values.items()}
 
 
-def open_subject(config: ExportConfig) -> Subject:
-    """Loads what the configuration names, and converts it as asked.
+def open_source(config: ExportConfig) -> ExportSource:
+    """Loads the weights that the configuration names, and converts head and image size as it says.
 
     **Raises:** `DistillError` if a run is not finished; `models.ModelError` for weights that cannot be read or
     converted.
     """
     folder = Path(config.run.dir) if config.run.dir else None
-    source = folder / run_dir.WEIGHTS if folder else Path(config.weights or "")
-    if folder:
-        run_dir.read_config(folder)
-        if not source.exists():
-            raise DistillError(f"{folder} has no {run_dir.WEIGHTS} yet: let `distill.train_student` finish the run")
-    model = config.model
-    teacher = models.build_teacher(
-        kind="tiny_vit", name=model.name, weights=source, num_classes=model.num_classes, image_size=model.image_size
+    weights = run_dir.finished_weights(folder) if folder else Path(config.weights or "")
+    named = config.model
+    model = models.build_teacher(
+        kind="tiny_vit", name=named.name, weights=weights, num_classes=named.num_classes, image_size=named.image_size
     )
-    assert isinstance(teacher.net, models.TinyViT)
-    subject = Subject(
-        net=teacher.net,
-        source=source,
-        teacher=teacher,
+    assert isinstance(model.net, models.TinyViT)
+    source = ExportSource(
+        net=model.net,
+        weights=weights,
+        model=model,
         changes=(),
-        class_names=teacher.class_names,
+        class_names=model.class_names,
         run=(folder / run_dir.CONFIG).read_text() if folder else None,
         scores=_scores(folder) if folder else {},
-        history={} if model.name else _history(source),
+        history={} if named.name else _history(weights),
     )
-    return _converted(subject, config)
+    return _converted(source, config)
 
 
-def _converted(subject: Subject, config: ExportConfig) -> Subject:
+def _converted(source: ExportSource, config: ExportConfig) -> ExportSource:
     if config.classes:
         class_map = models.match_classes("imagenet_22k", config.classes)
-        subject = replace(
-            subject,
-            net=convert(subject.net, class_map=class_map),
+        source = replace(
+            source,
+            net=convert(source.net, class_map=class_map),
             class_names=synset_ids(config.classes),
             changes=(
-                *subject.changes,
+                *source.changes,
                 f"head re-mapped from {class_map.num_sources} to {class_map.num_targets} classes by WordNet ids; "
                 f"{len(class_map.missing)} without a counterpart got the mean of the others",
             ),
         )
-    if config.image_size and config.image_size != subject.net.config.image_size:
-        before = subject.net.config
-        net = convert(subject.net, image_size=config.image_size)
+    if config.image_size and config.image_size != source.net.config.image_size:
+        before = source.net.config
+        net = convert(source.net, image_size=config.image_size)
         change = (
             f"windows {list(before.windows)} for {before.image_size} px resized to {list(net.config.windows)} for "
             f"{config.image_size} px, bicubic; not trained since"
         )
-        subject = replace(subject, net=net, changes=(*subject.changes, change))
-    return subject
+        source = replace(source, net=net, changes=(*source.changes, change))
+    return source
 
 
 def _scores(folder: Path) -> dict[str, Any]:
@@ -110,6 +107,6 @@ def _scores(folder: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def _history(source: Path) -> dict[str, Any]:
-    text = models.describe_weights(source).get(_PROVENANCE)
+def _history(weights: Path) -> dict[str, Any]:
+    text = models.describe_weights(weights).get(_PROVENANCE)
     return dict(json.loads(text)) if text else {}

@@ -17,6 +17,7 @@ from pathlib import Path
 import jinja2
 
 from distill.errors import DistillError
+from distill.files import write_file
 from distill.page.charts import Histogram, Panel
 from distill.page.coverage import STATES, Coverage
 from distill.page.curves import Run
@@ -112,13 +113,7 @@ def write(path: Path, text: str) -> None:
 
     **Raises:** `DistillError` if the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DistillError(f"cannot write out={path}: {error.strerror}") from None
+    write_file(path, text, name=f"out={path}")
 
 
 def percent(probability: float) -> str:

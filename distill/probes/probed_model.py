@@ -101,7 +101,7 @@ def _open(config: TransferConfig) -> tuple[models.ImageModel, EvalConfig]:
             full=features.full, image_size=features.image_size,
         ),
     )  # fmt: skip
-    return setup.subject(evaluate)
+    return setup.open_model(evaluate)
 
 
 def check_data(train: Catalog, val: Catalog) -> None:

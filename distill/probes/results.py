@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
+from distill.files import write_file
 
 SCORES = "scores"
 _SCOPE = ("subject", "data", "settings")
@@ -32,14 +33,7 @@ def read_scores(out: Path, name: str, result: dict[str, Any]) -> dict[str, Any]:
 
 def write(out: Path, name: str, result: dict[str, Any]) -> None:
     """Writes OUT/NAME.json, whole or not at all. **Raises:** `DistillError` where it cannot be written."""
-    path = out / f"{name}.json"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise DistillError(f"cannot write {path}: {error.strerror}") from None
+    write_file(out / f"{name}.json", json.dumps(result, indent=1) + "\n")
 
 
 def table(out: Path, like: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""A run's folder on disk.
+"""The folder of a run.
 
-run_dir     its files, and whether the same run is asked for again      checkpoint  written whole, checked when read
-metric_log  `metrics.jsonl`: its writer and its reader                  curves      a figure of what it holds
+run_dir     its files, and whether a run has the same settings     checkpoint  written atomically, verified when read
+metric_log  `metrics.jsonl`: writer and reader                     curves      the metrics as a figure
 summary     `summary.md`
 """

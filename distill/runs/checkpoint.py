@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on exactly, in one file that is whole or not there.
+"""Checkpoints: all that a run needs to resume bitwise, each in one file that is complete or absent.
 
-A file is what `torch.save` writes, and one line more at its end: `sha256` and the digest of all before it. torch and
-zip readers pass over that line. Of a run's checkpoints the newest few stay, and the best.
+A file is what `torch.save` writes, followed by one more line: `sha256` and the digest of all bytes before it. Readers
+of torch and zip files ignore that line. The newest checkpoints are kept, and the one with the best top-1.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from distill.errors import DistillError
+from logitstore.storage.atomic import atomic_path
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 _DIGEST = re.compile(rb"\nsha256 ([0-9a-f]{64})\n")
@@ -23,7 +24,7 @@ _CHUNK_BYTES = 1 << 24
 
 
 class DamagedCheckpoint(DistillError):
-    """The bytes of a checkpoint are not those that were written."""
+    """The bytes of a checkpoint are not the ones that were written."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -32,26 +33,24 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int, best: int | None = None) -> None:
-    """Writes the checkpoint of `step` under another name, renames it, then removes all but the newest `keep` and that
-    of step `best`."""
+    """Writes the checkpoint of `step` under a temporary name, renames it, then deletes all but the newest `keep` and
+    that of step `best`.
+
+    **Raises:** `DistillError` if it cannot be written; the older checkpoints are then untouched.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, step)
-    part = path.with_suffix(".part")
     try:
-        with part.open("w+b") as file:
+        with atomic_path(path, sync=True, unique=False) as temporary, temporary.open("w+b") as file:
             torch.save(state, file)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.write(b"\nsha256 " + digest.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
         _sync_folder(folder)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError.
-        part.unlink(missing_ok=True)
         raise DistillError(
-            f"cannot write checkpoint {path} ({error}): make room and start the same command again; it goes on from "
-            "the checkpoint before"
+            f"cannot write checkpoint {path} ({error}): free some space and start the same command again; it "
+            "resumes from the previous checkpoint"
         ) from None
     for old in list_checkpoints(folder)[:-keep]:
         if best is None or old != checkpoint_path(folder, best):
@@ -59,7 +58,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut."""
+    """Makes a rename survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -75,8 +74,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU. **Raises:** `DamagedCheckpoint` that says what is wrong with the file,
-    `DistillError` if it is whole and of another version."""
+    """A checkpoint's content, on the CPU.
+
+    **Raises:** `DamagedCheckpoint` that says what is wrong with the file; `DistillError` if the file is undamaged and
+    torch cannot load it.
+    """
     try:
         with path.open("rb") as file:
             size_bytes = file.seek(0, os.SEEK_END)
@@ -88,7 +90,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except DamagedCheckpoint:
         raise
     except Exception as error:
-        raise DistillError(f"{path} is whole, but this version of torch cannot load it: {error}") from None
+        raise DistillError(f"{path} is undamaged, but this version of torch cannot load it: {error}") from None
     return state
 
 
@@ -96,13 +98,13 @@ def _check_digest(path: Path, file: Any, size_bytes: int) -> None:
     file.seek(max(0, size_bytes - _DIGEST_BYTES))
     line = _DIGEST.fullmatch(file.read())
     if line is None:
-        raise DamagedCheckpoint(f"{path} is cut off: {size_bytes:,} bytes that do not end with their digest")
-    digest, left = hashlib.sha256(), size_bytes - _DIGEST_BYTES
+        raise DamagedCheckpoint(f"{path} is truncated: {size_bytes:,} bytes that do not end with their digest")
+    digest, remaining = hashlib.sha256(), size_bytes - _DIGEST_BYTES
     file.seek(0)
-    while left:
-        chunk = file.read(min(left, _CHUNK_BYTES))
+    while remaining:
+        chunk = file.read(min(remaining, _CHUNK_BYTES))
         digest.update(chunk)
-        left -= len(chunk)
+        remaining -= len(chunk)
     if digest.hexdigest() != line[1].decode():
         raise DamagedCheckpoint(
             f"{path} was changed after it was written: sha256 {digest.hexdigest()[:12]}... of its bytes, "
@@ -111,10 +113,10 @@ def _check_digest(path: Path, file: Any, size_bytes: int) -> None:
 
 
 def load_newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that is whole, and its content; None if there is none at all. Damaged ones that are newer
-    get `.damaged` after their name, so that they stand in nobody's way.
+    """The newest undamaged checkpoint and its content; None if there is no checkpoint. Newer ones that are damaged are
+    renamed to end in `.damaged`.
 
-    **Raises:** `DistillError` if there are checkpoints and none is whole.
+    **Raises:** `DistillError` if there are checkpoints and all are damaged.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
@@ -125,5 +127,5 @@ def load_newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             path.rename(aside)
             print(f"warning: {error}. It is now {aside.name}; trying the one before", flush=True)
     if paths or any(folder.glob("step-*.pt.damaged")):
-        raise DistillError(f"no checkpoint in {folder} is whole: remove the run's folder to start it anew")
+        raise DistillError(f"all checkpoints in {folder} are damaged: remove the run's folder to start the run again")
     return None

@@ -1,4 +1,4 @@
-"""A run's `metrics.jsonl`: written one JSON line an interval and one an evaluation, read by whoever shows the run."""
+"""`metrics.jsonl`, the record of a run: one JSON line per interval of steps and per evaluation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
+from distill.files import write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,31 +22,32 @@ class Best:
 
 
 class MetricLog:
-    """`metrics.jsonl` of a run. On resuming, lines after the checkpoint are dropped: their steps run again."""
+    """`metrics.jsonl`, open for writing. On resuming, lines after the checkpoint's step are removed: their steps run
+    again."""
 
     def __init__(self, path: Path, *, resume_step: int) -> None:
         self.path = path
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step(line) <= resume_step]
-        if kept != lines:
-            part = path.with_suffix(".part")
-            part.write_text("".join(line + "\n" for line in kept))
-            part.rename(path)
-        self._evaluations = [values for line in kept if "top1" in (values := json.loads(line))]
+        done = [line for line in lines if _step(line) <= resume_step]
+        if done != lines:
+            write_file(path, "".join(line + "\n" for line in done))
+        self._evaluations = [values for line in done if "top1" in (values := json.loads(line))]
         self._file = path.open("a")
 
     def write(self, values: dict[str, Any]) -> None:
+        """Appends a line."""
         if "top1" in values:
             self._evaluations.append(values)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
 
     def scores(self, step: int) -> dict[str, Any] | None:
-        """The evaluation's line of a step, if there is one."""
+        """The line of the evaluation at a step; None if there was none."""
         return next((values for values in self._evaluations if values["step"] == step), None)
 
     @property
     def best(self) -> Best | None:
+        """The best evaluation so far."""
         best = max(self._evaluations, key=lambda values: float(values["top1"]), default=None)
         return Best(best["step"], best["top1"]) if best else None
 
@@ -77,7 +79,7 @@ def series(lines: Sequence[Mapping[str, Any]], metric: str, *, over: str = "epoc
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """None for a line that is not a JSON object, such as one cut off by a kill."""
+    """None for a line that is not a JSON object, such as one that is incomplete because the run was killed."""
     try:
         values = json.loads(line)
     except json.JSONDecodeError:

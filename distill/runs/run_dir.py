@@ -1,7 +1,7 @@
-"""A run's folder: what it was asked to do, and whether the same is asked now.
+"""A run's folder: the settings it was started with, and whether they are the same now.
 
-config.yaml   metrics.jsonl   checkpoints/   best.json    while it runs (`requeue` where it was stopped)
-student.safetensors   student_ema.safetensors   best.safetensors   summary.json   summary.md   curves.png   at its end
+config.yaml   metrics.jsonl   checkpoints/   best.json    during the run (`requeue` where it was stopped)
+student.safetensors   student_ema.safetensors   best.safetensors   summary.json   summary.md   curves.png   at the end
 """
 
 from __future__ import annotations
@@ -13,78 +13,94 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from distill.config import ContractConfig, TrainStudentConfig
+from distill.config import ContractConfig, TrainStudentConfig, former
 from distill.errors import DistillError
+from distill.files import write_file
 from distill.runs.checkpoint import list_checkpoints
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
 WEIGHTS, EMA_WEIGHTS, BEST_WEIGHTS = "student.safetensors", "student_ema.safetensors", "best.safetensors"
 SUMMARY, REPORT, CURVES = "summary.json", "summary.md", "curves.png"
 
-# What may differ when a run goes on: nothing here changes a step.
+# Settings that may differ when a run is resumed: none of them changes a step.
 _FREE = (
-    "data.path", "data.val_path", "data.workers", "data.prefetch", "data.digests", "data.damaged",
-    "data.cache", "data.retries", "data.timeout",
+    "data.path", "data.val_path", "data.workers", "data.prefetch", "data.damaged", "data.cache", "data.retries",
+    "data.timeout",
     "store.path", "store.check", "eval.", "compute.compile", "compute.threads", "run.",
     "train.grad_checkpoint",
 )  # fmt: skip
-# What may differ once there is a checkpoint, which knows how many rows a step has: see `journal.check_division`.
+# Settings that may differ once there is a checkpoint, which has the rows of a step: see `run_state.check_division`.
 _DIVISION = ("train.batch_size", "train.accumulate", "train.global_batch")
 
 
 def is_there(config: TrainStudentConfig | ContractConfig) -> bool:
-    """Whether the run asked for is in its folder already; changes nothing.
+    """Whether the folder already holds this run; changes nothing.
 
-    **Raises:** `DistillError` naming each setting that differs, or if the folder holds something else.
+    **Raises:** `DistillError` that names each setting that differs, or if the folder holds something else.
     """
     assert config.run.dir
     folder = Path(config.run.dir)
     saved = folder / CONFIG
     if saved.exists():
         free = _FREE + (_DIVISION if list_checkpoints(folder / CHECKPOINTS) else ())
-        if different := _differences(yaml.safe_load(saved.read_text()), asdict(config), free):
+        if different := _differences(former.up_to_date(yaml.safe_load(saved.read_text())), asdict(config), free):
             raise DistillError(
-                f"{folder} holds another run, and nothing in it was changed. Take another run.dir, or the settings "
-                "it was started with. It differs in\n  " + "\n  ".join(different)
+                f"{folder} holds a run with other settings, and nothing in it was changed. Take another run.dir, or "
+                "the settings that the run was started with. They differ in\n  " + "\n  ".join(different)
             )
         return True
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DistillError(f"{folder} is there and is not the folder of a run: take another run.dir")
+        raise DistillError(f"{folder} exists and is not the folder of a run: take another run.dir")
     return False
 
 
 def prepare(config: TrainStudentConfig | ContractConfig) -> Path:
-    """Makes the folder and saves the configuration in it, unless `is_there`. **Raises:** as that does."""
+    """Makes the folder and saves the configuration in it, unless the run `is_there`.
+
+    **Raises:** `DistillError` as `is_there` does, or if the folder cannot be written.
+    """
     assert config.run.dir
     folder = Path(config.run.dir)
     saved = folder / CONFIG
     if is_there(config):
         return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = saved.with_suffix(".part")
-        part.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-        part.rename(saved)
-    except OSError as error:
-        raise DistillError(f"cannot write {saved}: {error.strerror}") from None
+    write_file(saved, yaml.safe_dump(asdict(config), sort_keys=False))
     return folder
 
 
 def read_config(folder: Path) -> TrainStudentConfig:
-    """The configuration of the run in `folder`. **Raises:** `DistillError` if there is none."""
+    """The configuration of the run in `folder`, which an earlier version may have written. Where it has a setting's
+    value that was removed, the default stands in its place.
+
+    **Raises:** `DistillError` if there is none.
+    """
     path = folder / CONFIG
     if not path.exists():
         raise DistillError(f"{folder} is not the folder of a run: it has no {CONFIG}")
-    merged = OmegaConf.merge(OmegaConf.structured(TrainStudentConfig), OmegaConf.load(path))
+    saved = former.without_removed_values(former.up_to_date(yaml.safe_load(path.read_text())))
+    merged = OmegaConf.merge(OmegaConf.structured(TrainStudentConfig), saved)
     config = OmegaConf.to_object(merged)
     assert isinstance(config, TrainStudentConfig)
     return config
 
 
+def finished_weights(folder: Path) -> Path:
+    """The weights that a finished run leaves. **Raises:** `DistillError` if it is no run, or not finished."""
+    read_config(folder)
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise DistillError(f"{folder} has no {WEIGHTS} yet: let `distill.train_student` finish the run")
+    return weights
+
+
 def _differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
     before, now = dict(leaves(old)), dict(leaves(new))
     names = [name for name in before | now if not name.startswith(free) and before.get(name) != now.get(name)]
-    return [f"{name}: {before.get(name)} there, {now.get(name)} now" for name in sorted(names)]
+    lines = []
+    for name in sorted(names):
+        removed = former.removed(name, before.get(name))
+        lines.append(f"{name}: {before.get(name)} there, {now.get(name)} now{f' ({removed})' if removed else ''}")
+    return lines
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

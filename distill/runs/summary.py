@@ -1,4 +1,4 @@
-"""The summary of a finished run: `summary.md` with its figures, and its curves where matplotlib is installed."""
+"""The summary of a finished run: `summary.md` with its numbers, and `curves.png` where matplotlib is installed."""
 
 from __future__ import annotations
 

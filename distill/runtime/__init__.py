@@ -1,7 +1,7 @@
-"""What every program runs in: accelerate's processes, stopping in good order, progress, trackers, measuring.
+"""What every program runs in: processes and devices, graceful stopping, progress, trackers, measurements.
 
-processes     accelerate, with what every program here wants of it     model_input  uint8 images -> normalised -> logits
-stopping      signals and time limits that end a run in good order     progress     bars, or lines where no terminal is
-measure       speed, time left and memory                              trackers     accelerate's, checked before a run
-allocator     keeps the C library from giving freed memory back
+processes     accelerate's processes, set up the same for all programs     model_input  uint8 images -> logits
+stopping      signals and time limits end a pass gracefully                progress     a bar, or lines in a log file
+measure       throughput, remaining time and memory                        trackers     accelerate's, checked beforehand
+allocator     lets a CPU process keep its freed memory
 """

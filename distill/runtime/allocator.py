@@ -1,8 +1,8 @@
-"""Memory of CPU training, kept between steps.
+"""Memory of CPU training, kept from step to step.
 
-glibc gives blocks of over 32 MiB back to the system when they are freed, and the top of its heap too. A network's maps
-are such blocks: every layer of every step then pays the system for zeroed pages again, which costs more than most
-layers' arithmetic (docs/training-speed.md).
+glibc returns blocks of over 32 MiB, and the top of its heap, to the system when they are freed. Feature maps are such
+blocks: every layer of every step would then get zeroed pages from the system again, which costs more than the
+arithmetic of most layers (docs/training-speed.md).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # From glibc's malloc.h.
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process, and those it forks from here on, keep freed memory for their next allocation.
+    """Lets this process, and those forked from it later, keep freed memory for their next allocation.
 
-    Values are not affected; the process holds what it once needed until it ends.
+    No value is affected. The process keeps its peak memory until it ends.
 
-    **Returns:** whether the C library took it; only glibc's on Linux does.
+    **Returns:** whether the C library supports it; only glibc on Linux does.
     """
     if sys.platform != "linux":
         return False

@@ -1,4 +1,4 @@
-"""How fast a model answers, pictures being there already."""
+"""Throughput of a model, and what a dry run reports: time and memory."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 
 _WARM_UP = 3
+DRY_RUN_STEPS = 4
+"""Steps of a dry run. The first one starts the loader and compiles, and is not timed."""
 
 
 @torch.inference_mode()
 def images_per_second(
     net: nn.Module, *, size: int, batch_size: int, batches: int, normalise: Normalise, runtime: Runtime
 ) -> float:
-    """Pictures a second of all processes together: the median batch of this process, after three to warm up, times
-    their number. Normalisation is counted, loading and copying to the device are not.
+    """Images per second over all processes: from the median batch time of this process, after three warm-up batches.
+    Normalisation is included; loading and copying to the device are not.
 
-    **Arguments:** `batches` of random uint8 pictures (batch_size, size, size, 3).
+    **Arguments:** `batches`: how many batches of random uint8 images (batch_size, size, size, 3) are timed.
     """
     net.eval()
     pixels_bhwc = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8, device=runtime.device)
@@ -44,23 +46,19 @@ def images_per_second(
     return runtime.world * batch_size / statistics.median(seconds[_WARM_UP:])
 
 
-_STEPS = 4
-"""The first of them starts the loader and compiles, and is not counted."""
-
-
 def describe_time(seconds: float) -> str:
-    """Hours, and where they are few the clock's figures too."""
+    """Hours as a number and as hours:minutes:seconds."""
     return f"{seconds / 3600:,.2f} hours ({as_clock(seconds)})"
 
 
 def describe_memory(runtime: Runtime) -> str:
-    """Peaks of memory so far, each the largest of all processes. All must call, while their loaders are open."""
+    """Peak memory so far, each figure the largest over the processes. All must call, while their loaders are open."""
     unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    own_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     workers = [peak for child in multiprocessing.active_children() if (peak := _peak_bytes(child.pid))]
     on_device = torch.cuda.max_memory_reserved() if runtime.device.type == "cuda" else 0
-    here = torch.tensor([own, max(workers, default=0), on_device], dtype=torch.float64, device=runtime.device)
-    own_gb, worker_gb, device_gb = (runtime.accelerator.gather(here).view(-1, 3).max(dim=0).values / 1e9).tolist()
+    peaks = torch.tensor([own_bytes, max(workers, default=0), on_device], dtype=torch.float64, device=runtime.device)
+    own_gb, worker_gb, device_gb = (runtime.accelerator.gather(peaks).view(-1, 3).max(dim=0).values / 1e9).tolist()
     text = f"memory: {own_gb:.2f} GB at most in a process"
     text += (
         f", {worker_gb:.2f} GB in each of its {len(workers)} loader workers (shared pages counted)" if workers else ""
@@ -69,7 +67,7 @@ def describe_memory(runtime: Runtime) -> str:
 
 
 def _peak_bytes(pid: int | None) -> int:
-    """Most memory that another process has had; 0 where the system does not tell."""
+    """Peak memory of another process; 0 where the system does not say."""
     status = Path(f"/proc/{pid}/status")
     peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(peak[1]) * 1024 if peak else 0

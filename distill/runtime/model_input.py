@@ -19,7 +19,7 @@ class Normalise:
         self, mean: Sequence[float], std: Sequence[float], *, device: torch.device | str = "cpu",
         channels_last: bool = False,
     ) -> None:  # fmt: skip
-        """**Arguments:** `mean` and `std` of the RGB values in 0..1; `channels_last`: the layout of the result."""
+        """**Arguments:** `mean` and `std` of the RGB values in 0..1; `channels_last`: the result's memory format."""
         deviations = torch.tensor(list(std))
         self._scale = (1 / (255 * deviations)).view(1, 3, 1, 1).to(device)
         self._shift = (-torch.tensor(list(mean)) / deviations).view(1, 3, 1, 1).to(device)

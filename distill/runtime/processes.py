@@ -1,4 +1,4 @@
-"""The processes of a run: accelerate's, with what every program here wants of them."""
+"""The processes of a run: accelerate's, set up the same for all programs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ from distill.runtime.model_input import memory_format
 Value = TypeVar("Value")
 
 GROUP_TIMEOUT = datetime.timedelta(hours=24)
-"""How long processes wait for each other: one may be writing, or reading from far away."""
+"""How long processes wait for each other: one may be writing, or reading from object storage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
+    """This process among the processes of the run."""
+
     accelerator: Accelerator
 
     @property
@@ -50,40 +52,41 @@ class Runtime:
 
     @property
     def pin(self) -> bool:
+        """Whether batches are copied to the device from pinned memory."""
         return self.device.type == "cuda"
 
     def say(self, text: str) -> None:
-        """Prints from the main process."""
+        """Prints a line, from the main process only."""
         if self.is_main:
             print(text, flush=True)
 
     def from_main(self, work: Callable[[], Value]) -> Value:
-        """What `work` returns at the main process, which alone does it, at every process. All must call.
+        """Calls `work` in the main process and gives its result to every process. All must call.
 
-        **Raises:** the error that `work` raised; the other processes exit with 1 and leave the message to the main one.
+        **Raises:** in the main process the error that `work` raised; the other processes then exit with 1.
         """
         error: Exception | None = None
-        outcome: list[Any] = [None, False]
+        result: list[Any] = [None, False]
         if self.is_main:
             try:
-                outcome = [work(), True]
+                result = [work(), True]
             except DistillError as raised:
                 error = raised
         if self.world > 1:
-            broadcast_object_list(outcome)
+            broadcast_object_list(result)
         if error:
             raise error
-        value, done = outcome
-        if not done:
+        value, succeeded = result
+        if not succeeded:
             sys.exit(1)
         return cast(Value, value)
 
     def place(self, net: nn.Module, compute: ComputeConfig) -> None:
-        """Moves a model to this process's device, into the wanted layout, and compiles it if asked to."""
+        """Moves a model to this process's device and memory format, and compiles it, as the settings say."""
         net.to(device=self.device)
         net.to(memory_format=memory_format(compute.channels_last))
         if compute.compile:
-            net.compile(backend=compute.compile_backend)
+            net.compile()
 
     def finish(self) -> None:
         """Waits for all processes and ends their group."""
@@ -92,9 +95,11 @@ class Runtime:
 
 
 def start(compute: ComputeConfig, *, trackers: Sequence[str] = (), tracker_folder: Path | None = None) -> Runtime:
-    """Joins the process group that torchrun or accelerate launched, or runs alone, and says which.
+    """Joins the process group that torchrun or accelerate launched, or starts a single process, and prints which.
 
-    **Arguments:** `trackers`: names of accelerate's; those that write files do so under `tracker_folder`.
+    **Arguments:** `trackers`: accelerate's names of them; those that write files write under `tracker_folder`.
+
+    **Raises:** `UsageError` for a precision that the device does not have.
     """
     _end_with_launcher()
     on_gpu = torch.cuda.is_available()
@@ -124,9 +129,9 @@ def start(compute: ComputeConfig, *, trackers: Sequence[str] = (), tracker_folde
 
 
 def _end_with_launcher() -> None:
-    """Lets a process that torchrun or accelerate started end when its launcher is killed, as it would with the others
-    when one of them fails. Else it would wait for its peers, holding its GPU and, in a teacher pass, the store's lock.
-    SIGKILL, because SIGTERM asks a pass to finish its step, which it cannot where a peer is gone. Linux only (prctl's
-    PR_SET_PDEATHSIG); elsewhere nothing is done."""
+    """Ends a process that torchrun or accelerate started when its launcher is killed, as the launcher itself does when
+    another process fails. Otherwise it would wait for its peers and hold its GPU and, in a teacher pass, the store's
+    lock. The signal is SIGKILL: SIGTERM asks a pass to finish its step, which it cannot do without its peers. Linux
+    only (PR_SET_PDEATHSIG of prctl); elsewhere nothing is done."""
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""Stopping in good order: a signal or a time limit is noted at once and heeded at the end of the step.
+"""Graceful stopping: a signal or a time limit sets a flag, and the pass stops at the end of its step.
 
-Schedulers announce the end of a job with SIGTERM, or with SIGUSR1 where they are asked to; both only set a flag here.
-The student pass asks at every step whether any of its processes is to stop, and all stop at the same one. The processes
-of the teacher pass share no steps: the first that is to stop tells the others, and each finishes the blocks it has
-begun. A marker file says that the same command is to be started again.
+Schedulers announce the end of a job with SIGTERM, or with SIGUSR1 where the job asks for it. The processes of a student
+pass agree at every step whether to stop, so all stop at the same step. Those of a teacher pass have no common steps:
+the first that is to stop tells the others, and each finishes the blocks it has begun. A marker file says that the same
+command is to be started again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distill.runtime.processes import GROUP_TIMEOUT, Runtime
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 MARKER = "requeue"
 _TIME_LIMIT = 1
-"""Stands for the time limit among signal numbers (where it would be SIGHUP)."""
+"""Stands for the time limit among the signal numbers (1 is SIGHUP, which is not handled)."""
 _KEY = "distill/stop"
 
 
@@ -33,11 +33,11 @@ class Stopping:
         self._deadline = began + time_limit
         self._signal = 0
         self._before: dict[signal.Signals, Any] = {}
-        # Of its own, and on the CPU: asking must neither wait for a GPU nor meet the gradients' traffic.
+        # A group of its own on the CPU: agreeing neither waits for a GPU nor interferes with the gradients' all-reduce.
         self._group: Any = distributed.new_group(backend="gloo", timeout=GROUP_TIMEOUT) if runtime.world > 1 else None
 
     def agreed(self) -> str | None:
-        """Why to stop now, or None; the same at all processes, and all must call it."""
+        """Why to stop now, or None. The same in all processes; all must call it."""
         code = self._code()
         if self._group is not None:
             codes = torch.tensor([code])
@@ -45,9 +45,9 @@ class Stopping:
             code = int(codes.item())
         return _reason(code)
 
-    def heard(self) -> str | None:
-        """Why to stop now, or None: this process's reason or that of the first that had one. May be called by any
-        process at any time."""
+    def requested(self) -> str | None:
+        """Why to stop now, or None: this process's reason, or that of the first process that had one. Any process may
+        call it at any time."""
         code = self._code()
         if self._group is None:
             return _reason(code)
@@ -61,11 +61,11 @@ class Stopping:
     def _code(self) -> int:
         return self._signal or (_TIME_LIMIT if time.monotonic() > self._deadline else 0)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         return self
 
     def __exit__(

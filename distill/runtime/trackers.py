@@ -1,6 +1,6 @@
-"""Trackers: other programs that are shown a run's metrics, by the names accelerate has for them.
+"""Experiment trackers, by accelerate's names for them: tensorboard, wandb, ...
 
-`metrics.jsonl` is always written and is the run's own record; a tracker only gets the same lines.
+`metrics.jsonl` is always written and is the run's record; a tracker gets the same lines.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def check(names: Sequence[str]) -> None:
 
 
 def start(runtime: Runtime, names: Sequence[str], *, folder: Path, settings: Mapping[str, Any], step: int) -> None:
-    """Opens the trackers for a run that goes on from `step`; all processes must call.
+    """Opens the trackers for a run that starts or resumes at `step`. All processes must call.
 
-    **Arguments:** `folder`: theirs, in the run's; `settings`: names and values to show beside the metrics.
+    **Arguments:** `folder`: of the trackers, inside the run's; `settings`: hyperparameters to show with the metrics.
     """
     if not names:
         return
     options: dict[str, dict[str, Any]] = {}
     if "tensorboard" in names and step:
-        options["tensorboard"] = {"purge_step": step + 1}  # Hides what a killed run logged after its checkpoint.
+        options["tensorboard"] = {"purge_step": step + 1}  # Hides what was logged after the checkpoint.
     if "wandb" in names and runtime.is_main:
         options["wandb"] = {"id": _run_id(folder), "name": folder.parent.name, "dir": str(folder), "resume": "allow"}
     shown = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in settings.items()}
@@ -48,7 +48,7 @@ def start(runtime: Runtime, names: Sequence[str], *, folder: Path, settings: Map
 
 
 def _run_id(folder: Path) -> str:
-    """The run's name at a service, the same whenever it goes on."""
+    """The run's name at the service, the same whenever the run is resumed."""
     path = folder / "run_id"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

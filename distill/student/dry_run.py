@@ -12,7 +12,7 @@ from distill.config import TrainStudentConfig
 from distill.data.loader import load
 from distill.runs import run_dir
 from distill.runtime import processes, trackers
-from distill.runtime.measure import _STEPS, describe_memory, describe_time, size_bytes
+from distill.runtime.measure import DRY_RUN_STEPS, describe_memory, describe_time, size_bytes
 from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
 from distill.student.loop import Training, train
@@ -49,7 +49,7 @@ def first_steps(
 
     **Returns** the seconds per step, and lines on speed and memory.
     """
-    steps, data = min(_STEPS, student_pass.plan.total_steps), config.data
+    steps, data = min(DRY_RUN_STEPS, student_pass.plan.total_steps), config.data
     indices = student_pass.order.indices(0, steps)
     batches = load(student_pass.batches, indices, workers=data.workers, prefetch=data.prefetch, pin=runtime.pin)
     lines: list[dict[str, Any]] = []

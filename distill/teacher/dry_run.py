@@ -12,7 +12,7 @@ from distill.config.programs import SaveLogitsConfig
 from distill.data.batches import BlockSlice
 from distill.data.loader import load
 from distill.runtime import processes
-from distill.runtime.measure import _STEPS, describe_memory, describe_time
+from distill.runtime.measure import DRY_RUN_STEPS, describe_memory, describe_time
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.teacher.run import BlockTask, classify, list_slices, list_tasks, selection_of
@@ -53,7 +53,7 @@ def time_first_batches(
     teacher, selection, data = teacher_pass.teacher, selection_of(teacher_pass.spec), config.data
     runtime.place(teacher.net, config.compute)
     normalise = Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=config.compute.channels_last)
-    first = list(itertools.islice(slices, _STEPS))
+    first = list(itertools.islice(slices, DRY_RUN_STEPS))
     loader = load(teacher_pass.dataset, first, workers=data.workers, prefetch=data.prefetch, pin=runtime.pin)
     clock, views = [time.monotonic()], []
     for batches in loader:
@@ -61,7 +61,7 @@ def time_first_batches(
             classify(teacher, batch, selection, normalise=normalise, runtime=runtime).tail.cpu()
         clock.append(time.monotonic())
         views.append(sum(map(len, batches)))
-        if len(views) == _STEPS:
+        if len(views) == DRY_RUN_STEPS:
             break  # Before the loader ends, so that its memory can be measured.
     memory = describe_memory(runtime)
     seconds = [after - before for before, after in itertools.pairwise(clock)]

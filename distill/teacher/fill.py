@@ -104,8 +104,8 @@ class StoreFiller:
             store_seed=seed,
             view=spec.to_json(),
             teacher=record | {"num_classes": num_classes, "image_size": image_size},
-            data=provenance.data(catalog),
-            software=provenance.software(spec),
+            data=provenance.data_record(catalog),
+            software=provenance.software_record(spec),
         )
         if rank == 0:
             make_or_grow(self.path, self.spec, catalog, stored=check_present(self.path, self.spec), tail_model=None)

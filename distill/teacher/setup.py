@@ -11,8 +11,8 @@ import torch
 
 import logitstore
 from distill import inputs, models, provenance
+from distill.config.block_share import BlockShare, parse_block_share
 from distill.config.programs import SaveLogitsConfig
-from distill.config.shares import Share, share_of
 from distill.data.batches import BlockBatches
 from distill.data.catalog import Catalog
 from distill.errors import DistillError, UsageError
@@ -32,7 +32,7 @@ class TeacherPass:
     dataset: BlockBatches
     path: str
     """Of the store."""
-    share: Share | None
+    share: BlockShare | None
     """The share of the blocks that this run computes; None: all blocks."""
 
     @property
@@ -68,7 +68,7 @@ def make_pass(config: SaveLogitsConfig) -> TeacherPass:
             proof_rows=spec.proof_rows,
         ),
         path=config.store.path,
-        share=share_of(config.run.share),
+        share=parse_block_share(config.run.share),
     )
 
 
@@ -105,8 +105,8 @@ def store_spec(
         proof_rows=config.store.proof_rows,
         view=view.to_json(),
         teacher=teacher.provenance() | precision,
-        data=provenance.data(catalog),
-        software=provenance.software(view),
+        data=provenance.data_record(catalog),
+        software=provenance.software_record(view),
     )
 
 

@@ -17,14 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY = ".tmp"
-"""Ending of temporary names. What a killed write leaves has it, is never read, and can be deleted when nobody
-writes."""
+"""Ending of temporary names. Files that a killed write left have it; they are never read, and can be deleted while
+nobody writes."""
 
 
 @contextmanager
 def atomic_path(path: Path, *, sync: bool = False, unique: bool = True) -> Iterator[Path]:
     """A temporary path in the folder of `path`, for a file or a folder that the caller makes there. At the end it is
-    renamed to `path`; where the block raises, it is removed, and `path` stays as it was.
+    renamed to `path`; where the block raises, it is removed, and `path` stays as it was. (A writer that goes by a
+    file's ending, such as `numpy.save`, is given an open file.)
 
     **Arguments**
 

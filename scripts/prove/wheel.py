@@ -1,12 +1,12 @@
-"""Proof that the installed project works in any folder: wheel, sdist and editable installation, all of them used.
+"""Proof that the installed project works in any folder: wheel, sdist and editable installation.
 
     python scripts/prove/wheel.py runs/wheel                              # downloads all dependencies, torch too
     python scripts/prove/wheel.py runs/wheel --site-packages .venv/lib/python3.11/site-packages
 
-WORK, which must not exist, gets the built files, a virtual environment and a user's folder that has packages `models`,
-`conf`, `data` and `config` of its own. There everything is run as a user would: `--help` of every program, then images,
+WORK, which must not exist, gets the built files, a virtual environment and a user's folder with packages `models`,
+`conf`, `data` and `config` of its own. There everything runs as a user would run it: `--help` of every program, then
 packing, teacher pass, verification, student pass, evaluation, export and gallery, half of them as `python -m distill.X`
-and half as `distill X`. Prints a transcript and exits with 1 at the first thing that is wrong.
+and half as `distill X`. Prints a transcript and exits with 1 at the first failure.
 """
 
 from __future__ import annotations
@@ -98,24 +98,25 @@ def build(work: Path) -> tuple[Path, Path, Path]:
 
 
 def _built(source: Path, kind: str, target: Path) -> Path:
-    """What `build_KIND` of the build back-end makes of a source tree, the only file in the new folder `target`."""
+    """Runs `build_KIND` of the build back-end on a source tree. **Returns** the file that it writes into `target`."""
     target.mkdir()
     code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=source, capture_output=True, text=True)
-    if done.returncode:  # Most likely of a setuptools older than pyproject.toml asks for.
-        raise click.ClickException(f"cannot build the {kind}:\n{done.stdout[-1000:]}{done.stderr[-3000:]}")
+    if done.returncode:
+        output = f"{done.stdout[-1000:]}{done.stderr[-3000:]}"
+        raise click.ClickException(f"cannot build the {kind} (it needs setuptools >= 77):\n{output}")
     (file,) = target.iterdir()
     return file
 
 
 def files_of(wheel: Path) -> dict[str, int]:
-    """Names and CRC-32 of a wheel's files, but for its metadata."""
+    """Names and CRC-32 of a wheel's files, without its metadata."""
     with zipfile.ZipFile(wheel) as file:
         return {each.filename: each.CRC for each in file.infolist() if ".dist-info/" not in each.filename}
 
 
 def check_files(sdist: Path, wheel: Path, work: Path) -> None:
-    """The wheel holds distill and logitstore alone, all as files; a wheel made from the sdist is the same."""
+    """The wheel holds only distill and logitstore, and no links; the sdist makes the same wheel."""
     files = files_of(wheel)
     tops = sorted({name.split("/")[0] for name in files})
     if tops != ["distill", "logitstore"]:
@@ -154,7 +155,7 @@ def make_user_folder(folder: Path) -> None:
 
 
 def environment(python: Path) -> dict[str, str]:
-    """Of commands of a virtual environment."""
+    """Environment variables for commands of a virtual environment."""
     left_out = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return kept | {"PATH": f"{python.parent}:{kept['PATH']}", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
@@ -162,21 +163,14 @@ def environment(python: Path) -> dict[str, str]:
 
 def run(command: str, *, folder: Path, python: Path, head: int = 0, tail: int = 12) -> None:
     """Runs a command line as a user would, and prints it with the first and the last lines of its output."""
-    click.echo(f"\n$ {command}")
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment(python),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    work = f"{folder.parent}/"
+    click.echo(f"\n$ {command.replace(work, '')}")
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment(python), capture_output=True, text=True)
     lines = done.stdout.rstrip().splitlines()
-    left_out = ["..."] if len(lines) > head + tail else []
-    shown = [*lines[:head], *left_out, *lines[len(lines) - tail :]] if left_out else lines
-    for line in shown:
-        click.echo(line)
+    if len(lines) > head + tail:
+        lines = [*lines[:head], "...", *lines[len(lines) - tail :]]
+    for line in lines:
+        click.echo(line.replace(work, ""))
     if done.returncode:
         raise click.ClickException(f"exit code {done.returncode}\n{done.stderr[-3000:]}")
 
@@ -188,7 +182,7 @@ def programs(python: Path, folder: Path) -> list[str]:
 
 
 def use(python: Path, folder: Path) -> None:
-    """The whole way in a user's folder."""
+    """Runs everything in a user's folder."""
     run("distill --version", folder=folder, python=python)
     for name in programs(python, folder):
         run(f"python -m distill.{name.replace('-', '_')} --help", folder=folder, python=python, head=1, tail=0)
@@ -212,21 +206,19 @@ def main(work: Path, site_packages: Path | None) -> None:
     sdist, wheel, editable = build(work)
     check_files(sdist, wheel, work)
     python = make_environment(work / "venv", site_packages)
-    alone = work / "alone"
-    alone.mkdir()
-    (alone / "nothing_bare.py").write_text(NOTHING_BARE)
-    user = work / "user"
+    user, other = work / "user", work / "other"
     make_user_folder(user)
-    dependencies = "--no-deps --no-index" if site_packages else ""
-    for number, file in enumerate((wheel, editable)):
-        again = "--no-deps --force-reinstall" if number else dependencies
-        run(f"python -m pip install --quiet {again} {file}", folder=alone, python=python)
-        run("python nothing_bare.py", folder=alone, python=python)
-        if number == 0:
-            use(python, user)
-        else:
-            run("python make_parts.py", folder=user, python=python)
-            run(COMMANDS[0].replace(" train ", " packed_again "), folder=user, python=python)
+    other.mkdir()
+    (other / "nothing_bare.py").write_text(NOTHING_BARE)
+
+    run(f"python -m pip install --quiet {'--no-deps ' if site_packages else ''}{wheel}", folder=other, python=python)
+    run("python nothing_bare.py", folder=other, python=python)
+    use(python, user)
+
+    run(f"python -m pip install --quiet --no-deps --force-reinstall {editable}", folder=other, python=python)
+    run("python nothing_bare.py", folder=other, python=python)
+    run("python make_parts.py", folder=user, python=python)
+    run("distill pack images/train packed_again --rows-per-shard 30", folder=user, python=python)
     click.echo("\nwheel, sdist and editable installation agree; the user's models and conf stay the user's")
 
 

@@ -23,9 +23,9 @@ from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
 from distill.student import loop, setup
 from distill.student.evaluator import make_evaluator
-from tests.programs import student_words
+from tests.programs import student_arguments
 
-# Settings beside those of `student_words`. Every global batch is the same whatever the number of processes.
+# Settings beside those of `student_arguments`. Every global batch is the same whatever the number of processes.
 CASES: dict[str, tuple[str, ...]] = {
     "sync": ("train.global_batch=24", "train.batchnorm=sync", "train.steps=3", "train.ema_decay=0.5"),
     "frozen": ("train.global_batch=48", "train.batchnorm=frozen", "train.steps=2", "data.damaged=skip"),
@@ -55,7 +55,7 @@ def main(data: Path, store: Path, out: Path) -> None:
 
 
 def settings(case: str, data: Path, store: Path, out: Path, *, world: int) -> TrainStudentConfig:
-    words = student_words(
+    words = student_arguments(
         data, out.parent / f"{case}{world}", *CASES[case], f"train.batch_size={PART_ROWS // world}",
         f"data.val_path={data}", "optim.clip_grad=null", "optim.base_batch=512", "optim.lr=0.05",
         "optim.warmup_epochs=0", "optim.eps=1e-3", *([f"store.path={store}"] if case == "sync" else []),

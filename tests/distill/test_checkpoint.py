@@ -47,7 +47,7 @@ def test_a_changed_byte_anywhere_is_found(tmp_path: Path, place: float) -> None:
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DamagedCheckpoint, match=r"was changed after it was written|is cut off"):
+    with pytest.raises(DamagedCheckpoint, match=r"was changed after it was written|is truncated"):
         load_checkpoint(path)
 
 
@@ -56,7 +56,7 @@ def test_a_file_that_is_cut_off_is_found(tmp_path: Path, length: int) -> None:
     saved(tmp_path, range(1))
     path = checkpoint_path(tmp_path, 0)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(DamagedCheckpoint, match="is cut off"):
+    with pytest.raises(DamagedCheckpoint, match="is truncated"):
         load_checkpoint(path)
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path: Path, capsys: py
     found = load_newest(tmp_path)
     assert found and found[0] == checkpoint_path(tmp_path, 2) and found[1]["step"] == 2
     printed = capsys.readouterr().out
-    assert f"{newest} is cut off" in printed and "trying the one before" in printed
+    assert f"{newest} is truncated" in printed and "trying the one before" in printed
     assert (tmp_path / "step-00000003.pt.damaged").exists() and not newest.exists()
 
 
@@ -77,5 +77,5 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_by_itself(t
     for path in list_checkpoints(tmp_path):
         path.write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(DistillError, match=r"no checkpoint .* is whole"):
+        with pytest.raises(DistillError, match=r"all checkpoints .* are damaged"):
             load_newest(tmp_path)

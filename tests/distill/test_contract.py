@@ -15,13 +15,13 @@ import distill.contraction.train_candidate
 from distill.config import ContractConfig
 from distill.errors import DistillError, LossNotFinite, Stopped, UsageError
 from distill.runs import run_dir
-from tests.programs import call, fresh_state, kill_at_work, run, student_words, teacher_words
+from tests.programs import call, fresh_state, kill_at_work, run, student_arguments, teacher_arguments
 
 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, path))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path))
     return path
 
 
@@ -72,7 +72,7 @@ def test_a_search_writes_its_files_and_a_student_to_train(
     assert "| **00-00** |" in (reference / "report.md").read_text()
     assert (reference / "pareto.png").stat().st_size > 10_000
     arguments = ["--config-dir", str(reference / "conf"), f"student.init={reference / 'contracted.safetensors'}"]
-    arguments += [text for text in student_words(data_path, tmp_path / "run") if not text.startswith("student")]
+    arguments += [text for text in student_arguments(data_path, tmp_path / "run") if not text.startswith("student")]
     call("train_student", [*arguments, "student=contracted", f"store.path={store_path}", "train.steps=2"])
     trained = run_dir.read_config(tmp_path / "run").student
     assert trained.dims == summary["config"]["dims"]

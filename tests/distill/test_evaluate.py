@@ -46,16 +46,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second tiny model, of another picture size and normalisation."""
+    """A second tiny model, of another image size and normalisation."""
     return save_tiny(tmp_path_factory.mktemp("other") / "other.safetensors", num_classes=3, image_size=40, seed=1)
 
 
 def save_tiny(path: Path, *, num_classes: int, image_size: int = SIZE, seed: int = 0) -> Path:
-    """A tiny model whose answers differ from picture to picture."""
+    """A tiny model whose logits differ from image to image."""
     torch.manual_seed(seed)
     net = models.build("tiny_vit", num_classes=num_classes, image_size=image_size, **TINY)
     with torch.no_grad():
-        for _ in range(5):  # BatchNorm learns the spread of pictures of many colours.
+        for _ in range(5):  # BatchNorm learns the spread of images of many colours.
             net(torch.randn(16, 3, image_size, image_size) + torch.randn(16, 3, 1, 1))
         net.head.fc.weight.mul_(50)
     models.save_weights(net, path, metadata={"mean": "[0.4, 0.5, 0.6]", "std": "[0.3, 0.25, 0.2]", "crop": "0.9"})
@@ -63,7 +63,7 @@ def save_tiny(path: Path, *, num_classes: int, image_size: int = SIZE, seed: int
 
 
 def logits_of(folder: Path, weights: Path, *, size: int | None = None, crop: float = 0.9) -> torch.Tensor:
-    """(N, c) one picture at a time, in the order of a folder's rows."""
+    """(N, c) one image at a time, in the order of a folder's rows."""
     teacher = models.build_teacher(kind="tiny_vit", weights=weights, image_size=size)
     rows = []
     for path in sorted(folder.glob("*/*")):
@@ -193,7 +193,7 @@ def test_models_of_imagenet_are_scored_on_the_datas_classes(num_classes: int, fo
     assert_close(got, expected(torch.stack(parts, 1), labels_of(images)))
     with pytest.raises(DistillError, match=r"has 3 classes and the model .*eval\.classes=wordnet"):
         call("evaluate", words(images, weights, tmp_path / "a.json"))
-    with pytest.raises(DistillError, match=r"are no WordNet ids such as n01440764 \('anchor'\)"):
+    with pytest.raises(DistillError, match=r"are not WordNet ids such as n01440764 \('anchor'\)"):
         call("evaluate", words(folder, weights, tmp_path / "a.json", "eval.classes=wordnet"))
 
 
@@ -212,7 +212,7 @@ def test_models_whose_class_names_are_ids_need_no_list(folder: Path, tmp_path: P
 
 
 def validation(*, count: int, names: tuple[str, ...] | None = None) -> ImageFolder:
-    """ImageNet's validation pictures by name only, in reverse order."""
+    """ImageNet's validation images by name only, in reverse order."""
     keys = [f"x/ILSVRC2012_val_{number:08d}.JPEG".encode() for number in range(count, 0, -1)]
     return ImageFolder(
         path=Path("val"), class_names=names or class_maps.synset_ids("imagenet_1k"), labels=np.zeros(count, np.int32),
@@ -235,25 +235,25 @@ def batch_of(rows: list[int], *, weights: list[float] | None = None, labels: lis
 
 
 def test_real_labels_go_by_file_name_and_leave_empty_ones_out(tmp_path: Path, process: processes.Runtime) -> None:
-    answers = [[7], [], [1, 2, 3], [5], [9]]  # of pictures 1 to 5; row 0 is picture 5
+    answers = [[7], [], [1, 2, 3], [5], [9]]  # of images 1 to 5; row 0 is image 5
     (tmp_path / "real.json").write_text(json.dumps(answers))
     labels = open_real_labels(str(tmp_path / "real.json"), validation(count=5))
     assert labels.of([2, 3, 4]).tolist() == [[1, 2, 3], [-1, -1, -1], [7, -1, -1]]
-    judge = Real(labels, device=torch.device("cpu"))
+    metric = Real(labels, device=torch.device("cpu"))
     for rows, guesses, weights in (([0, 1, 2], [9, 4, 2], [1.0, 1.0, 1.0]), ([3, 4], [0, 7], [1.0, 0.0])):
-        judge.add(batch_of(rows, weights=weights), torch.nn.functional.one_hot(torch.tensor(guesses), 1000) * 3.0)
-    assert judge.read(process) == {"real": pytest.approx(200 / 3), "real_images": 3}
+        metric.add(batch_of(rows, weights=weights), torch.nn.functional.one_hot(torch.tensor(guesses), 1000) * 3.0)
+    assert metric.read(process) == {"real": pytest.approx(200 / 3), "real_images": 3}
 
 
 def test_the_shipped_real_labels_are_the_published_ones() -> None:
     labels = open_real_labels(SHIPPED, validation(count=50_000))
-    # As the published file begins: nobody agreed on the first picture.
+    # As the published file begins: people did not agree on the first image.
     assert labels.of([49_999, 49_998, 49_997]).tolist() == [[-1, -1], [970, 795], [230, 231]]
 
 
 def test_real_labels_of_other_things_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "real.json"
-    with pytest.raises(UsageError, match="about ImageNet's 1000 classes; val has 3"):
+    with pytest.raises(UsageError, match="for ImageNet's 1000 classes; val has 3"):
         open_real_labels(SHIPPED, validation(count=3, names=("a", "b", "c")))
     with pytest.raises(UsageError, match="ImageNet's order of classes"):
         open_real_labels(SHIPPED, validation(count=3, names=class_maps.synset_ids("imagenet_22k")[:1000]))
@@ -269,13 +269,13 @@ def test_real_labels_of_other_things_are_refused(tmp_path: Path) -> None:
 
 
 def test_calibration_on_numbers_worked_by_hand(process: processes.Runtime) -> None:
-    judge = Calibration(bins=10, device=torch.device("cpu"))
+    metric = Calibration(bins=10, device=torch.device("cpu"))
     confidences, labels = [0.75, 0.72, 0.95, 0.95, 0.6], [0, 1, 0, -1, 0]
     logits = torch.tensor([[math.log(c), math.log(1 - c)] for c in confidences])
-    judge.add(batch_of([0, 1, 2, 3], labels=labels[:4]), logits[:4])
-    judge.add(batch_of([4], weights=[0.0], labels=labels[4:]), logits[4:])
-    # (0.7, 0.8]: confidence 0.735, accuracy 0.5, two pictures; (0.9, 1.0]: 0.95 and 1, one; the others do not count.
-    assert judge.read(process) == {"ece": pytest.approx(100 * (2 * 0.235 + 0.05) / 3, abs=1e-4)}
+    metric.add(batch_of([0, 1, 2, 3], labels=labels[:4]), logits[:4])
+    metric.add(batch_of([4], weights=[0.0], labels=labels[4:]), logits[4:])
+    # (0.7, 0.8]: confidence 0.735, accuracy 0.5, two images; (0.9, 1.0]: 0.95 and 1, one; the others do not count.
+    assert metric.read(process) == {"ece": pytest.approx(100 * (2 * 0.235 + 0.05) / 3, abs=1e-4)}
 
 
 def test_damaged_files_of_a_folder_are_named_or_left_out(folder: Path, weights: Path, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_wrong_requests_are_refused(folder: Path, weights: Path, tmp_path: Path)
     for word, message in (
         ("eval.classes=names", "eval.classes=names: choose one of same, wordnet"),
         ("eval.bins=0", "eval.bins=0: must be at least 1"),
-        ("eval.real_labels=shipped", "about ImageNet's 1000 classes"),
+        ("eval.real_labels=shipped", "for ImageNet's 1000 classes"),
     ):
         with pytest.raises(UsageError, match=message):
             call("evaluate", words(folder, weights, tmp_path / "a.json", word))

@@ -18,16 +18,16 @@ from distill.errors import DistillError, UsageError
 from distill.models.weights.class_maps import synset_ids
 from distill.models.weights.tensor_files import file_sha256
 from tests.conftest import TINY
-from tests.programs import call, student_words, teacher_words
+from tests.programs import call, student_arguments, teacher_arguments
 
 
 @pytest.fixture(scope="module")
 def run_dir(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student distilled for two steps, and scored."""
     folder = tmp_path_factory.mktemp("exported")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, folder / "t.zarr"))
     more = [f"store.path={folder / 't.zarr'}", f"data.val_path={data_path}", "train.epochs=1", "train.steps=2"]
-    call("train_student", student_words(data_path, folder / "run", *more))
+    call("train_student", student_arguments(data_path, folder / "run", *more))
     return folder / "run"
 
 
@@ -48,12 +48,12 @@ def test_onnx_of_a_run(run_dir: Path, pixels: torch.Tensor, capsys: pytest.Captu
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     call("export", [f"run.dir={run_dir}"])
-    assert "onnxruntime answers as torch does: largest difference" in capsys.readouterr().out
+    assert "onnxruntime agrees with torch: largest difference" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(run_dir / "student.onnx")
     (found,) = session.run(None, {"pixels": pixels.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), student_logits(run_dir, pixels), rtol=0, atol=1e-5)
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["class_names"]) == ["anchor", "bell", "cup"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["class_names"]) == ["anchor", "bell", "cup"]
     assert "(batch, 3, 32, 32)" in (run_dir / "student.onnx.md").read_text()
 
 
@@ -85,14 +85,14 @@ def test_card_says_where_a_distilled_student_comes_from(
         f"| their SHA-256 | {file_sha256(run_dir / 'student.safetensors')} |",
         f"| top-1 % | {summary['top1']:.6g} |",
         f"| software: torch | {torch.__version__} |",
-        "| picture | 32 x 32 |",
+        "| image | 32 x 32 |",
         "  batch_size: 16\n",
     ):
         assert fact in card, fact
     assert re.search(r"\| store: fingerprint \| [0-9a-f]{32} \|", card)
-    told = models.describe_weights(out)
-    assert told["class_names"] == ["anchor", "bell", "cup"]
-    assert json.loads(told["provenance"])["data"]["num_samples"] == 150
+    about = models.describe_weights(out)
+    assert about["class_names"] == ["anchor", "bell", "cup"]
+    assert json.loads(about["provenance"])["data"]["num_samples"] == 150
     again = models.build_teacher(kind="tiny_vit", weights=out)
     with torch.no_grad():
         torch.testing.assert_close(again.net(pixels), student_logits(run_dir, pixels), rtol=0, atol=0.01)
@@ -103,9 +103,9 @@ def test_card_says_where_a_distilled_student_comes_from(
 
 
 def test_a_student_of_labels_has_no_store_and_no_teacher(catalog: Catalog) -> None:
-    told = provenance.student(catalog, None)
-    assert set(told) == {"data", "software"}
-    assert told["data"]["fingerprint"] == catalog.fingerprint
+    record = provenance.student_record(catalog, None)
+    assert set(record) == {"data", "software"}
+    assert record["data"]["fingerprint"] == catalog.fingerprint
 
 
 def test_a_head_and_windows_are_changed_on_the_way(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_a_head_and_windows_are_changed_on_the_way(tmp_path: Path) -> None:
     models.save_weights(net, source, metadata={"mean": "[0, 0, 0]", "std": "[1, 1, 1]"})
     words = [f"weights={source}", "format=safetensors", f"out={out}", "classes=imagenet_1k", "image_size=384"]
     call("export", words)
-    told = models.describe_weights(out)
-    assert (told["num_classes"], told["image_size"], told["config"]["windows"]) == (1000, 384, [12, 12, 24, 12])
-    assert tuple(told["class_names"]) == synset_ids("imagenet_1k")
+    about = models.describe_weights(out)
+    assert (about["num_classes"], about["image_size"], about["config"]["windows"]) == (1000, 384, [12, 12, 24, 12])
+    assert tuple(about["class_names"]) == synset_ids("imagenet_1k")
     card = Path(f"{out}.md").read_text()
     assert "head re-mapped from 21841 to 1000 classes by WordNet ids; 1 without a counterpart" in card
     assert "resized to [12, 12, 24, 12] for 384 px" in card
@@ -131,7 +131,7 @@ def test_published_weights_are_exported_by_name(tmp_path: Path) -> None:
     theirs = timm.create_model("tiny_vit_5m_224", num_classes=12, checkpoint_path=tmp_path / "a.timm.safetensors")
     assert torch.equal(theirs.state_dict()["head.fc.weight"], net.head.fc.weight)
     card = (tmp_path / "a.timm.safetensors.md").read_text()
-    assert "The file does not say what it was trained on." in card
+    assert "The file does not record what it was trained on." in card
     assert "| parameters | 5." in card
 
 
@@ -139,13 +139,13 @@ def test_nothing_is_overwritten_unless_asked(run_dir: Path, tmp_path: Path) -> N
     out = tmp_path / "a.safetensors"
     words = [f"run.dir={run_dir}", "format=safetensors", f"out={out}"]
     out.write_text("mine")
-    with pytest.raises(DistillError, match=r"a\.safetensors is there and is not overwritten unasked"):
+    with pytest.raises(DistillError, match=r"a\.safetensors exists and is not overwritten"):
         call("export", words)
     assert out.read_text() == "mine"
     call("export", [*words, "overwrite=true"])
     assert models.describe_weights(out)["num_classes"] == 3
     out.unlink()
-    with pytest.raises(DistillError, match=r"a\.safetensors\.md is there"):
+    with pytest.raises(DistillError, match=r"a\.safetensors\.md exists"):
         call("export", words)
 
 

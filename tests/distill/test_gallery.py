@@ -21,7 +21,7 @@ from logitstore.tools.import_tinyvit import import_tinyvit
 from tests.conftest import write_images
 from tests.distill.page.conftest import damage, random_targets, write_run
 from tests.distill.page.parsed_page import ParsedPage
-from tests.programs import ROOT, call, student_words, teacher_words
+from tests.programs import ROOT, call, student_arguments, teacher_arguments
 
 
 def gallery(folder: Path, store: object, *settings: str, data: Path | None = None) -> ParsedPage:
@@ -34,7 +34,7 @@ def gallery(folder: Path, store: object, *settings: str, data: Path | None = Non
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"), views=folder / "seen")
+    call("save_logits", teacher_arguments(data_path, teacher_weights, folder / "t.zarr"), views=folder / "seen")
     return folder / "t.zarr"
 
 
@@ -91,7 +91,7 @@ def test_the_page_says_what_is_stored(store_path: Path, data_path: Path, catalog
 def test_the_page_is_made_anew_and_the_same(store_path: Path, data_path: Path, tmp_path: Path) -> None:
     first, second = (gallery(tmp_path, store_path, data=data_path).text for _ in range(2))
     assert first == second
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_jpegs_are_smaller_and_another_size_is_another_size(store_path: Path, data_path: Path, tmp_path: Path) -> None:
@@ -104,7 +104,11 @@ def test_jpegs_are_smaller_and_another_size_is_another_size(store_path: Path, da
 
 def test_mixed_views_name_their_partners(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     words = ("view=randaugment_mix", "view.mix.group_size=16", "store.epochs=1")
-    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *words), views=tmp_path / "seen")
+    call(
+        "save_logits",
+        teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr", *words),
+        views=tmp_path / "seen",
+    )
     page = gallery(tmp_path, tmp_path / "t.zarr", data=data_path)
     seen = dict(line.split()[1:] for line in (tmp_path / "seen.rank0").read_text().splitlines())
     views = page.views()
@@ -117,7 +121,7 @@ def test_mixed_views_name_their_partners(data_path: Path, teacher_weights: Path,
 @pytest.mark.parametrize("kind", ["sample", "hybrid"])
 def test_drawn_classes_are_marked(kind: str, data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     words = ("store.selection=sample", "store.draws=5") if kind == "sample" else ("store.selection=hybrid",)
-    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *words, "store.epochs=1"))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr", *words, "store.epochs=1"))
     page = gallery(tmp_path, tmp_path / "t.zarr")
     assert re.search(r"drawn \d x" if kind == "sample" else r"\bdrawn\b", page.visible)
     assert any(attributes.get("class", "").startswith("drawn") for tag, attributes in page.tags if tag == "li")
@@ -129,7 +133,7 @@ def test_names_from_outside_stay_text(teacher_weights: Path, tmp_path: Path) -> 
     (tmp_path / "images" / "bell").rename(tmp_path / "images" / evil.replace("/", ""))
     pack(tmp_path / "images", tmp_path / "data")
     made = tmp_path / "made.zarr"
-    call("save_logits", teacher_words(tmp_path / "data", teacher_weights, made, "store.epochs=1"))
+    call("save_logits", teacher_arguments(tmp_path / "data", teacher_weights, made, "store.epochs=1"))
     run, store = tmp_path / "<i>run", made.rename(tmp_path / "<b>t&.zarr")
     write_run(run, [json.dumps({"step": n, "epoch": n, "loss": n}) for n in (1, 2)])
     page = gallery(tmp_path, f"'{store}'", f"runs=['{run}']", "show.rows=12", data=tmp_path / "data")
@@ -257,7 +261,7 @@ def test_a_page_has_a_limit(
 
 
 def test_curves_of_runs_are_drawn(store_path: Path, data_path: Path, tmp_path: Path) -> None:
-    call("train_student", student_words(data_path, tmp_path / "one", f"store.path={store_path}", "train.steps=4"))
+    call("train_student", student_arguments(data_path, tmp_path / "one", f"store.path={store_path}", "train.steps=4"))
     write_run(tmp_path / "two", [json.dumps({"step": n, "epoch": n, "loss": n}) for n in (1, 2)], finished=False)
     page = gallery(tmp_path, store_path, f"runs=[{tmp_path / 'one'},{tmp_path / 'two'}]")
     assert sum(tag == "polyline" for tag, _ in page.tags) == 2 + 2, "loss of both; agreement and accuracy of one"

@@ -23,7 +23,7 @@ from distill.data.catalog import Catalog
 from distill.errors import DamagedImage, DistillError, UsageError
 from distill.views import render
 from tests.conftest import TINY
-from tests.programs import ROOT, call, student_words, teacher_words
+from tests.programs import ROOT, call, student_arguments, teacher_arguments
 
 MIXED = ("view=randaugment_mix", "view.mix.group_size=16")
 
@@ -34,7 +34,7 @@ def store_path(
 ) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     more = MIXED if request.param == "mixed" else ()
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr", *more), views=folder / "seen")
+    call("save_logits", teacher_arguments(data_path, teacher_weights, folder / "t.zarr", *more), views=folder / "seen")
     return folder / "t.zarr"
 
 
@@ -79,7 +79,7 @@ def test_workers_of_either_kind_give_the_same_batches(store_path: Path, data_pat
 
 
 def test_the_sampler_gives_the_order_of_the_program(store_path: Path, data_path: Path, tmp_path: Path) -> None:
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.batch_size=30")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", "train.batch_size=30")
     call("train_student", [*words, "train.epochs=3", "data.window_shards=3"], views=tmp_path / "seen")
     dataset = ViewDataset(store_path, data_path, image_size=32)
     sampler = EpochSampler(dataset, batch_size=30, window_shards=3)
@@ -134,7 +134,7 @@ def plain_loop(store: Path, data: Path, *, epochs: int) -> list[float]:
 def test_a_plain_loop_has_the_losses_of_the_program_to_the_last_bit(
     store_path: Path, data_path: Path, tmp_path: Path
 ) -> None:
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", f"store.path={store_path}", "train.epochs=2", "optim.warmup_epochs=0",
         "optim.min_lr=2e-3", "student.drop_path=0",
     )  # fmt: skip
@@ -184,7 +184,7 @@ def test_a_store_is_filled_from_any_source_and_goes_on_where_it_was(data_path: P
         expected = logits.log_softmax(dim=0).topk(2)
         assert torch.equal(item.target.indices, expected.indices)
         assert (item.target.logprobs - expected.values).abs().max() < 0.07  # log8
-    call("train_student", student_words(data_path, tmp_path / "run", f"store.path={path}", "train.steps=2"))
+    call("train_student", student_arguments(data_path, tmp_path / "run", f"store.path={path}", "train.steps=2"))
 
 
 def test_a_filler_explains_what_it_cannot_take(data_path: Path, tmp_path: Path) -> None:

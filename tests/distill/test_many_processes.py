@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.distill import many_processes
-from tests.programs import call, fresh_state, spawn, teacher_words
+from tests.programs import call, fresh_state, spawn, teacher_arguments
 
 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, path))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path))
     return path
 
 

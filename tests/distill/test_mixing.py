@@ -11,7 +11,7 @@ import logitstore
 from distill.errors import DistillError, UsageError
 from distill.runs.metric_log import read_metrics
 from tests.conftest import read_image
-from tests.programs import call, student_words, teacher_words
+from tests.programs import call, student_arguments, teacher_arguments
 
 MIXED = ("view=randaugment_mix", "view.mix.group_size=16")
 
@@ -21,7 +21,9 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
     """Two epochs of mixed views; the teacher's batches end within groups now and then."""
     folder = tmp_path_factory.mktemp("mixed")
     more = (*MIXED, "batch_size=24")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr", *more), views=folder / "teacher")
+    call(
+        "save_logits", teacher_arguments(data_path, teacher_weights, folder / "t.zarr", *more), views=folder / "teacher"
+    )
     return folder / "t.zarr"
 
 
@@ -30,7 +32,7 @@ def test_the_student_is_given_the_mixed_images_that_the_teacher_was_given(
 ) -> None:
     teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
     assert len(set(teacher)) == 300
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", f"store.path={store_path}",
         "train.batch_size=30", "train.epochs=4", "data.workers=2",
     )  # fmt: skip
@@ -39,7 +41,7 @@ def test_the_student_is_given_the_mixed_images_that_the_teacher_was_given(
 
 
 def test_labels_are_mixed_in_label_training(data_path: Path, tmp_path: Path) -> None:
-    words = student_words(data_path, tmp_path / "run", *MIXED, "train.steps=3", "train.label_smoothing=0.1")
+    words = student_arguments(data_path, tmp_path / "run", *MIXED, "train.steps=3", "train.label_smoothing=0.1")
     call("train_student", words)
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in lines if "lr" in line] == [1, 2, 3]
@@ -66,10 +68,10 @@ def test_mixed_images_are_verified_and_one_is_explained(
 
 
 def test_what_does_not_fit_is_refused(data_path: Path, teacher_weights: Path, store_path: Path, tmp_path: Path) -> None:
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", *MIXED, "view.mix.group_size=48")
+    words = teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr", *MIXED, "view.mix.group_size=48")
     with pytest.raises(UsageError, match="must divide the rows of a block, 64"):
         call("save_logits", words)
-    student = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
+    student = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}")
     for more, message in (
         ("train.batch_size=15", "must be a multiple of 2"),
         ("data.rows=100", "take 96"),
@@ -85,7 +87,7 @@ def test_a_changed_mix_is_found_by_the_proofs(
     import distill.data.view_reader
 
     monkeypatch.setattr(distill.data.view_reader, "mix_pixels", lambda own, other, mixing: own)
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match="do not come out here"):
         call("train_student", words)
     assert logitstore.open(store_path).done().all()

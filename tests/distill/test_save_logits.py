@@ -20,13 +20,13 @@ from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.views import ViewSpec, draw, image_size, render
-from tests.programs import call, kill_at_work, run, spawn, student_words, teacher_words
+from tests.programs import call, kill_at_work, run, spawn, student_arguments, teacher_arguments
 
 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, path))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path))
     return path
 
 
@@ -70,7 +70,7 @@ def test_the_store_holds_what_the_teacher_says_of_each_view(
 def test_worker_count_and_a_second_run_change_nothing(
     store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", "data.workers=2")
+    words = teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr", "data.workers=2")
     call("save_logits", words)
     assert content(tmp_path / "t.zarr") == content(store_path)
     call("save_logits", words)
@@ -80,7 +80,7 @@ def test_worker_count_and_a_second_run_change_nothing(
 def test_an_uncommitted_block_is_done_again(
     store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
+    words = teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr")
     call("save_logits", words)
     (tmp_path / "t.zarr" / "proofs" / "c" / "1" / "1").unlink()
     call("save_logits", words)
@@ -92,7 +92,7 @@ def test_an_uncommitted_block_is_done_again(
 def test_two_processes_store_what_one_does(
     store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path
 ) -> None:
-    result = run("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "t.zarr"), processes=2)
+    result = run("save_logits", teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr"), processes=2)
     assert result.returncode == 0, result.stderr
     assert "2 processes on cpu" in result.stdout
     assert content(tmp_path / "t.zarr") == content(store_path)
@@ -105,7 +105,7 @@ def test_kills_at_random_moments_leave_no_trace(
 ) -> None:
     """A small version of `scripts/prove/kills.py`."""
     path = tmp_path / "t.zarr"
-    words = teacher_words(data_path, teacher_weights, path, "data.workers=1")
+    words = teacher_arguments(data_path, teacher_weights, path, "data.workers=1")
     chance = random.Random(0)
     for _ in range(kills):
         kill_at_work("save_logits", words, line="blocks to do", seconds=chance.uniform(0, 1.2), processes=processes)
@@ -117,9 +117,9 @@ def test_kills_at_random_moments_leave_no_trace(
 
 def test_another_request_for_the_same_store_is_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, path, "store.epochs=1"))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path, "store.epochs=1"))
     before = content(path)
-    changed = teacher_words(data_path, teacher_weights, path, "store.epochs=1", "store.topk=1", "view.erase=0.5")
+    changed = teacher_arguments(data_path, teacher_weights, path, "store.epochs=1", "store.topk=1", "view.erase=0.5")
     with pytest.raises(DistillError, match=r"(?s)store with other settings.*topk.*view\.erase"):
         call("save_logits", changed)
     assert content(path) == before
@@ -147,7 +147,7 @@ def test_any_timm_classifier_with_a_local_file_can_teach(data_path: Path, catalo
 def test_more_epochs_are_added_to_a_finished_store(
     data_path: Path, teacher_weights: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
+    words = teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr")
     call("save_logits", [*words, "store.epochs=1"])
     capsys.readouterr()
     call("save_logits", words)
@@ -164,7 +164,7 @@ def test_a_student_trains_from_complete_epochs_while_the_teacher_goes_on(
 ) -> None:
     shutil.copytree(store_path, tmp_path / "t.zarr")
     (tmp_path / "t.zarr/proofs/c/1/1").unlink()
-    words = student_words(data_path, tmp_path / "run", f"store.path={tmp_path / 't.zarr'}", "train.steps=3")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={tmp_path / 't.zarr'}", "train.steps=3")
     with logitstore.writer(tmp_path / "t.zarr"):
         with pytest.raises(DistillError, match=r"epoch 1 lacks blocks 1\b"):
             call("train_student", words)
@@ -179,7 +179,7 @@ def test_an_imported_store_is_not_replayed(data_path: Path, store_path: Path, tm
     with pytest.raises(DistillError, match=r"cannot be replayed: its logits were imported \(elsewhere\)"):
         call("verify_logits", [f"data.path={data_path}", f"store.path={tmp_path / 'i.zarr'}", "show.row=0"])
     with pytest.raises(DistillError, match="cannot be replayed"):
-        call("train_student", student_words(data_path, tmp_path / "run", f"store.path={tmp_path / 'i.zarr'}"))
+        call("train_student", student_arguments(data_path, tmp_path / "run", f"store.path={tmp_path / 'i.zarr'}"))
 
 
 def test_both_passes_work_on_a_store_behind_a_url(
@@ -188,16 +188,16 @@ def test_both_passes_work_on_a_store_behind_a_url(
     monkeypatch.chdir(tmp_path)
     url = f"memory://{tmp_path.name}/t.zarr"
     call("save_logits", ["store.path=" + url if w.startswith("store.path") else w for w in
-                         teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")])  # fmt: skip
+                         teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr")])  # fmt: skip
     assert content(url) == content(store_path)
-    call("train_student", student_words(data_path, tmp_path / "run", f"store.path={url}", "train.steps=2"))
+    call("train_student", student_arguments(data_path, tmp_path / "run", f"store.path={url}", "train.steps=2"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.slow
 def test_processes_end_with_their_launcher(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     """Or they would wait for their peers for ever and hold the store's lock."""
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr", "store.epochs=500")
+    words = teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr", "store.epochs=500")
     launcher = spawn("save_logits", words, processes=2)
     assert launcher.stdout
     for line in launcher.stdout:
@@ -218,7 +218,7 @@ def test_a_store_is_the_same_from_fewer_decodings(
     data_path: Path, teacher_weights: Path, tmp_path: Path, view: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("store.epochs=3", *view)
-    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "one.zarr", *words))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, tmp_path / "one.zarr", *words))
     reads: Counter[int] = Counter()
     read = ShardReader.read
 
@@ -228,6 +228,6 @@ def test_a_store_is_the_same_from_fewer_decodings(
 
     monkeypatch.setattr(ShardReader, "read", counted)
     more = (*words, "store.epochs_per_read=2")
-    call("save_logits", teacher_words(data_path, teacher_weights, tmp_path / "two.zarr", *more))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, tmp_path / "two.zarr", *more))
     assert set(reads.values()) == {2}  # epochs 0 and 1 together, then 2
     assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")

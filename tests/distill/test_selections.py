@@ -9,8 +9,8 @@ import pytest
 
 import logitstore
 from distill.errors import DistillError, UsageError
-from tests.distill.test_verify import verify_words
-from tests.programs import call, student_words, teacher_words
+from tests.distill.test_verify import verify_arguments
+from tests.programs import call, student_arguments, teacher_arguments
 
 KINDS = {
     "hybrid": ("store.selection=hybrid", "store.topk=2"),
@@ -24,7 +24,7 @@ def test_stores_are_made_verified_and_trained_from(
     kind: str, data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "t.zarr"
-    words = teacher_words(data_path, teacher_weights, path, "store.epochs=1", *KINDS[kind])
+    words = teacher_arguments(data_path, teacher_weights, path, "store.epochs=1", *KINDS[kind])
     call("save_logits", words)
     call("save_logits", words)
     assert "0 of 3 blocks to do" in capsys.readouterr().out
@@ -32,9 +32,9 @@ def test_stores_are_made_verified_and_trained_from(
     rows = store.read(epoch=0, rows=slice(None))
     np.testing.assert_allclose(rows.dense().sum(axis=1), 1, atol=1e-5)
     assert logitstore.check(path).ok
-    call("verify_logits", verify_words(data_path, teacher_weights, path))
+    call("verify_logits", verify_arguments(data_path, teacher_weights, path))
     assert (store.tail_model() is not None) == (kind == "learned")
-    call("train_student", student_words(data_path, tmp_path / "run", f"store.path={path}", "train.steps=3"))
+    call("train_student", student_arguments(data_path, tmp_path / "run", f"store.path={path}", "train.steps=3"))
     assert (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -46,7 +46,7 @@ def test_drawn_classes_have_the_teachers_distribution_as_their_mean(
     found = {}
     for name, words in {kind: KINDS[kind], "full": ("store.topk=3", "store.encoding=float16")}.items():
         path = tmp_path / f"{name}.zarr"
-        call("save_logits", teacher_words(data_path, teacher_weights, path, "store.epochs=2", *words))
+        call("save_logits", teacher_arguments(data_path, teacher_weights, path, "store.epochs=2", *words))
         store = logitstore.open(path)
         rows = [store.read(epoch=epoch, rows=slice(None)).dense() for epoch in range(2)]
         found[name] = np.concatenate(rows).mean(axis=0)
@@ -56,20 +56,20 @@ def test_drawn_classes_have_the_teachers_distribution_as_their_mean(
 def test_what_does_not_go_together_is_refused(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.zarr"
     for words, part in (
-        (("store.selection=hybrid", "store.tail=learned"), "go with topk alone"),
+        (("store.selection=hybrid", "store.tail=learned"), "for store.selection=topk alone"),
         (("store.selection=sample",), "store.draws=NUMBER"),
         (("store.draws=3",), "store.draws=NUMBER"),
-        (("store.max_mass=0",), "store.max_mass"),
+        (("store.max_mass=0.9",), "store.max_mass was removed"),
     ):
         with pytest.raises(UsageError, match=part):
-            call("save_logits", teacher_words(data_path, teacher_weights, path, *words))
-    call("save_logits", teacher_words(data_path, teacher_weights, path, "store.epochs=1", *KINDS["hybrid"]))
+            call("save_logits", teacher_arguments(data_path, teacher_weights, path, *words))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path, "store.epochs=1", *KINDS["hybrid"]))
     for words, part in (
         (("loss.temperature=2",), "temperature 1 alone"),
         (("loss.tail=learned",), "has learned no tail"),
     ):
         with pytest.raises(DistillError, match=part):
-            call("train_student", student_words(data_path, tmp_path / "run", f"store.path={path}", *words))
+            call("train_student", student_arguments(data_path, tmp_path / "run", f"store.path={path}", *words))
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_students_take_the_tail_and_temperature_of_their_settings(
     words: tuple[str, ...], data_path: Path, teacher_weights: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, path, "store.epochs=1", "store.topk=1"))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path, "store.epochs=1", "store.topk=1"))
     losses = []
     for name, more in (("plain", ()), ("changed", words)):
         folder = tmp_path / name
-        call("train_student", student_words(data_path, folder, f"store.path={path}", "train.steps=1", *more))
+        call("train_student", student_arguments(data_path, folder, f"store.path={path}", "train.steps=1", *more))
         losses.append((folder / "metrics.jsonl").read_text().split("loss")[1][:12])
     assert losses[0] != losses[1]

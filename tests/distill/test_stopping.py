@@ -1,4 +1,4 @@
-"""Signals and time limits: a pass stops in good order, says so by its exit code, and goes on as if nothing had been."""
+"""Signals and time limits: a pass stops gracefully, its exit code says so, and it resumes as if it had not stopped."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from distill.data.loader import load
 from distill.errors import Stopped, UsageError
 from distill.runs.checkpoint import list_checkpoints
 from distill.runs.metric_log import read_metrics
-from tests.programs import call, run, spawn, student_words, teacher_words
+from tests.programs import call, run, spawn, student_arguments, teacher_arguments
 
 CLOCK = ("images_per_s", "data_wait")
 
 
 def labels_words(data: Path, folder: Path, *more: str) -> list[str]:
     """A run on labels with an average of the weights; lines of several steps, so that a stop can cut one in two."""
-    words = student_words(data, folder, "view=crop_flip", "data.rows=60", "train.epochs=4", f"data.val_path={data}")
+    words = student_arguments(data, folder, "view=crop_flip", "data.rows=60", "train.epochs=4", f"data.val_path={data}")
     return [*words, "train.ema_decay=0.9", "run.log_every=4", "student.drop_path=0.2", *more]
 
 
@@ -164,7 +164,7 @@ def test_a_teacher_pass_stops_between_blocks(
     data_path: Path, teacher_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "t.zarr"
-    words = teacher_words(data_path, teacher_weights, path)
+    words = teacher_arguments(data_path, teacher_weights, path)
     with pytest.raises(Stopped, match="its time limit, 5 blocks left"):
         call("save_logits", [*words, "run.time_limit=0s"])
     assert int(logitstore.open(path).done().sum()) == 1
@@ -180,7 +180,7 @@ def test_processes_of_a_teacher_pass_tell_each_other_to_stop(
     data_path: Path, teacher_weights: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "t.zarr"
-    words = teacher_words(data_path, teacher_weights, path, "store.epochs=100", "batch_size=8")
+    words = teacher_arguments(data_path, teacher_weights, path, "store.epochs=100", "batch_size=8")
     process = spawn("save_logits", words, processes=2)
     while not (path.exists() and logitstore.open(path).done().sum() > 4):
         assert process.poll() is None

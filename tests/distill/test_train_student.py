@@ -17,13 +17,13 @@ import logitstore
 from distill.errors import DistillError, UsageError
 from distill.runs.checkpoint import list_checkpoints
 from distill.runs.metric_log import read_metrics
-from tests.programs import break_off, call, kill_at_work, run, student_words, teacher_words
+from tests.programs import break_off, call, kill_at_work, run, student_arguments, teacher_arguments
 
 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    words = teacher_words(data_path, teacher_weights, folder / "t.zarr")
+    words = teacher_arguments(data_path, teacher_weights, folder / "t.zarr")
     call("save_logits", words, views=folder / "teacher")
     return folder / "t.zarr"
 
@@ -32,7 +32,9 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
 def reference(data_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of 18 steps from the store, in this process."""
     folder = tmp_path_factory.mktemp("reference") / "run"
-    call("train_student", student_words(data_path, folder, f"store.path={store_path}", f"data.val_path={data_path}"))
+    call(
+        "train_student", student_arguments(data_path, folder, f"store.path={store_path}", f"data.val_path={data_path}")
+    )
     return folder
 
 
@@ -76,7 +78,7 @@ def test_the_student_is_given_the_images_that_the_teacher_was_given(
 ) -> None:
     teacher = (store_path.parent / "teacher.rank0").read_text().splitlines()
     assert len(teacher) == 300
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", f"store.path={store_path}",
         "train.batch_size=15", "train.epochs=4", "data.workers=2",
     )  # fmt: skip
@@ -92,7 +94,7 @@ def test_the_same_run_again_and_with_workers_is_the_same_to_the_last_bit(
     reference: Path, data_path: Path, store_path: Path, tmp_path: Path
 ) -> None:
     for name, workers in (("again", 0), ("workers", 2)):
-        words = student_words(
+        words = student_arguments(
             data_path, tmp_path / name, f"store.path={store_path}", f"data.val_path={data_path}",
             f"data.workers={workers}",
         )  # fmt: skip
@@ -104,7 +106,7 @@ def test_a_run_stopped_between_epochs_goes_on_exactly(
     reference: Path, data_path: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops a run with an error after 13 steps; its newest checkpoint is of step 10."""
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={data_path}", "run.save_every=5"
     )
     break_off(words, after=13, monkeypatch=monkeypatch)
@@ -124,9 +126,9 @@ def test_kills_at_random_moments_change_no_loss(
         f"store.path={store_path}", "train.epochs=6", "run.save_every=4", "student.drop_path=0.2",
         f"train.accumulate={accumulate}", f"train.batch_size={15 // accumulate}", "data.workers=1",
     )  # fmt: skip
-    call("train_student", student_words(data_path, tmp_path / "whole", *more))
+    call("train_student", student_arguments(data_path, tmp_path / "whole", *more))
     chance = random.Random(accumulate)
-    words = student_words(data_path, tmp_path / "killed", *more)
+    words = student_arguments(data_path, tmp_path / "killed", *more)
     for _ in range(3):
         kill_at_work("train_student", words, line="peak learning rate", seconds=chance.uniform(0, 1.5))
     result = run("train_student", words)
@@ -140,8 +142,8 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
     its own half, as in any data-parallel training without SyncBatchNorm, so losses agree to a few percent only. The
     first loss is taken from the same weights, and differs by that alone."""
     more = (f"store.path={store_path}", "optim.lr=2e-4", f"data.val_path={data_path}")
-    one = student_words(data_path, tmp_path / "one", *more, "train.batch_size=32")
-    two = student_words(data_path, tmp_path / "two", *more, "train.batch_size=16")
+    one = student_arguments(data_path, tmp_path / "one", *more, "train.batch_size=32")
+    two = student_arguments(data_path, tmp_path / "two", *more, "train.batch_size=16")
     call("train_student", one)
     result = run("train_student", two, processes=2, views=tmp_path / "d")
     assert result.returncode == 0, result.stderr
@@ -155,7 +157,7 @@ def test_two_processes_do_what_one_does(data_path: Path, store_path: Path, tmp_p
 
 
 def test_training_on_labels_needs_no_store(data_path: Path, tmp_path: Path) -> None:
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", "view=crop_flip", f"data.val_path={data_path}", "data.rows=60",
         "train.steps=7", "train.label_smoothing=0.1",
     )  # fmt: skip
@@ -167,7 +169,7 @@ def test_training_on_labels_needs_no_store(data_path: Path, tmp_path: Path) -> N
 
 
 def test_bf16_autocast_trains(data_path: Path, store_path: Path, tmp_path: Path) -> None:
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", f"store.path={store_path}", "compute.precision=bf16", "train.steps=3"
     )
     result = run("train_student", words)
@@ -176,14 +178,14 @@ def test_bf16_autocast_trains(data_path: Path, store_path: Path, tmp_path: Path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data_path: Path, store_path: Path, tmp_path: Path) -> None:
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "optim.lr=1e20")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", "optim.lr=1e20")
     with pytest.raises(DistillError, match=r"loss of step \d+ is (nan|inf)"):
         call("train_student", words)
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
 
 
 def test_other_settings_in_a_runs_folder_are_refused(reference: Path, data_path: Path, store_path: Path) -> None:
-    words = student_words(data_path, reference, f"store.path={store_path}", "optim.weight_decay=0.2")
+    words = student_arguments(data_path, reference, f"store.path={store_path}", "optim.weight_decay=0.2")
     with pytest.raises(DistillError, match=r"(?s)another run.*optim\.weight_decay: 0\.05 there, 0\.2 now"):
         call("train_student", words)
 
@@ -191,7 +193,7 @@ def test_other_settings_in_a_runs_folder_are_refused(reference: Path, data_path:
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     data_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "run.save_every=6")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", "run.save_every=6")
     call("train_student", words)
     (tmp_path / "run" / "student.safetensors").unlink()
     newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
@@ -214,7 +216,7 @@ def test_a_store_with_missing_blocks_is_refused_unless_complete_epochs_will_do(
     data_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     partial = incomplete_copy(store_path, tmp_path / "partial.zarr")
-    words = student_words(data_path, tmp_path / "run", f"store.path={partial}", "train.steps=2")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={partial}", "train.steps=2")
     with pytest.raises(DistillError, match="epoch 1 lacks blocks 2"):
         call("train_student", words)
     assert not (tmp_path / "run").exists()
@@ -225,7 +227,7 @@ def test_a_store_with_missing_blocks_is_refused_unless_complete_epochs_will_do(
 def test_a_finished_run_is_left_as_it_is(
     reference: Path, data_path: Path, store_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = student_words(data_path, reference, f"store.path={store_path}", f"data.val_path={data_path}")
+    words = student_arguments(data_path, reference, f"store.path={store_path}", f"data.val_path={data_path}")
     before = {path: path.read_bytes() for path in reference.iterdir() if path.is_file()}
     call("train_student", words)
     assert "is a finished run" in capsys.readouterr().out
@@ -240,7 +242,7 @@ def test_a_run_stopped_just_before_its_end_is_finished(
     (tmp_path / "run" / "summary.json").unlink()
     call(
         "train_student",
-        student_words(data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={data_path}"),
+        student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", f"data.val_path={data_path}"),
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     first = json.loads((reference / "summary.json").read_text())
@@ -251,8 +253,8 @@ def test_a_run_stopped_just_before_its_end_is_finished(
 
 def test_a_student_trains_with_repeats(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     store = tmp_path / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, store), views=tmp_path / "teacher")
-    words = student_words(
+    call("save_logits", teacher_arguments(data_path, teacher_weights, store), views=tmp_path / "teacher")
+    words = student_arguments(
         data_path, tmp_path / "run", f"store.path={store}", "train.repeats=2", "train.batch_size=30", "train.epochs=2",
         "data.workers=2",
     )  # fmt: skip

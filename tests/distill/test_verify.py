@@ -1,4 +1,4 @@
-"""Verification of a store: it passes on a good one and fails, saying what, on each kind of difference."""
+"""Verification of a store: a good store passes, and every kind of difference fails and is named."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from distill.views import ViewSpec, draw, image_size, render
 from tests.conftest import read_image
-from tests.programs import call, teacher_words
+from tests.programs import call, teacher_arguments
 
 
 @pytest.fixture(scope="module")
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "t.zarr"
-    call("save_logits", teacher_words(data_path, teacher_weights, path))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path))
     return path
 
 
-def verify_words(data: Path, weights: Path, store: Path, *more: str) -> list[str]:
+def verify_arguments(data: Path, weights: Path, store: Path, *more: str) -> list[str]:
     return [
         f"data.path={data}", f"store.path={store}", "teacher=tiny_vit", f"teacher.weights={weights}", "data.workers=0",
         "check.rows=40", "compute.threads=1", *more,
@@ -37,12 +37,12 @@ def verify_words(data: Path, weights: Path, store: Path, *more: str) -> list[str
 def test_a_good_store_passes(
     store_path: Path, data_path: Path, teacher_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call("verify_logits", verify_words(data_path, teacher_weights, store_path))
+    call("verify_logits", verify_arguments(data_path, teacher_weights, store_path))
     out = capsys.readouterr().out
     assert "6 of 6 blocks replay identically" in out
     assert "40 rows run again" in out or "48 rows run again" in out
     assert "is verified" in out
-    call("verify_logits", verify_words(data_path, teacher_weights, store_path, "check.blocks=2", "check.rows=0"))
+    call("verify_logits", verify_arguments(data_path, teacher_weights, store_path, "check.blocks=2", "check.rows=0"))
     assert "2 of 2 blocks" in capsys.readouterr().out
 
 
@@ -51,7 +51,7 @@ def test_other_pixels_fail(
 ) -> None:
     monkeypatch.setattr(distill.data.view_reader, "render", lambda *a, **k: np.ascontiguousarray(render(*a, **k)[::-1]))
     with pytest.raises(DistillError, match=r"(?s)failed the verification.*6 proofs fail"):
-        call("verify_logits", verify_words(data_path, teacher_weights, store_path))
+        call("verify_logits", verify_arguments(data_path, teacher_weights, store_path))
 
 
 def test_another_teacher_fails(store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_another_teacher_fails(store_path: Path, data_path: Path, teacher_weight
     metadata = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"}
     models.save_weights(teacher.net, other, metadata=metadata)  # type: ignore[arg-type]
     with pytest.raises(DistillError, match="weights_sha256"):
-        call("verify_logits", verify_words(data_path, other, store_path))
+        call("verify_logits", verify_arguments(data_path, other, store_path))
 
 
 def test_other_logits_fail(
@@ -79,7 +79,7 @@ def test_other_logits_fail(
 
     monkeypatch.setattr(models, "build_teacher", changed)
     with pytest.raises(DistillError, match=r"row \d+: a log-probability differs by 0\.\d+ nats"):
-        call("verify_logits", verify_words(data_path, teacher_weights, store_path))
+        call("verify_logits", verify_arguments(data_path, teacher_weights, store_path))
 
 
 def test_a_store_without_blocks_cannot_be_verified(
@@ -88,7 +88,7 @@ def test_a_store_without_blocks_cannot_be_verified(
     spec = logitstore.open(store_path).spec
     logitstore.create(tmp_path / "empty.zarr", spec, keys=catalog.key_hashes(), labels=np.asarray(catalog.labels))
     with pytest.raises(DistillError, match="no block yet"):
-        call("verify_logits", verify_words(data_path, teacher_weights, tmp_path / "empty.zarr"))
+        call("verify_logits", verify_arguments(data_path, teacher_weights, tmp_path / "empty.zarr"))
 
 
 def test_one_view_is_explained_and_saved(
@@ -102,7 +102,7 @@ def test_one_view_is_explained_and_saved(
     png = tmp_path / "view.png"
     call(
         "verify_logits",
-        verify_words(
+        verify_arguments(
             data_path, teacher_weights, store_path, "show.row=12", "show.epoch=1", f"show.png={png}", "show.size=48"
         ),
     )

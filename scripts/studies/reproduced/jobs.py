@@ -28,6 +28,7 @@ import click
 import torch
 
 from distill.errors import DistillError
+from logitstore.storage.atomic import write_atomically
 
 _PARENT_DEATH_SIGNAL = 1
 
@@ -122,6 +123,4 @@ def peak_mb() -> float:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes the file completely or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(values, indent=1) + "\n")
-    part.replace(path)
+    write_atomically(path, json.dumps(values, indent=1) + "\n")

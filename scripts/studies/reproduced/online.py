@@ -13,7 +13,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from distill.config import TrainStudentConfig
-from distill.config.durations import limit_of
+from distill.config.durations import time_limit_seconds
 from distill.data.batch import Batch
 from distill.data.batches import TrainBatches
 from distill.errors import Stopped
@@ -62,7 +62,7 @@ def train_online(config: TrainStudentConfig, teacher: ImageModel) -> None:
     """`distill.train_student` with the teacher online; resumes from the newest checkpoint like the program."""
     began = time.monotonic()
     runtime = processes.start(config.compute)
-    with Stopping(runtime, time_limit=limit_of(config.run.time_limit), began=began) as stopping:
+    with Stopping(runtime, time_limit=time_limit_seconds(config.run.time_limit), began=began) as stopping:
         student_pass = make_pass(config, runtime)
         batches: Any = online_batches(student_pass.batches, teacher, config, runtime)
         student_pass = replace(student_pass, batches=batches)

@@ -23,6 +23,7 @@ from distill.runtime import processes
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
 from distill.views import EvalSpec
+from logitstore.storage.atomic import atomic_path
 from scripts.studies.reproduced.images import data_path
 from scripts.studies.reproduced.settings import Answers, fingerprint, teacher_arguments
 
@@ -57,9 +58,8 @@ def save_outputs(work: Path, of: Answers) -> None:
     logprobs_nc, _ = outputs(build(of.teacher), data_path(work, of.judged))
     path = outputs_path(work, of)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npy")
-    np.save(part, logprobs_nc.numpy())
-    part.replace(path)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, logprobs_nc.numpy())
 
 
 def outputs(teacher: models.ImageModel, data: Path) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def outputs(teacher: models.ImageModel, data: Path) -> tuple[Tensor, Tensor]:
     collector = Collector()
     evaluate(
         teacher.net, EvalBatches(open_catalog(data), spec=EvalSpec(full=True), size=teacher.image_size),
-        batch_size=250, workers=0, runtime=runtime, judges=[collector],
+        batch_size=250, workers=0, runtime=runtime, metrics=[collector],
         damage_log=DamageLog(damaged="stop", path=data / "damaged.jsonl", rank=0),
         normalise=Normalise(teacher.mean, teacher.std, device=runtime.device, channels_last=compute.channels_last),
     )  # fmt: skip

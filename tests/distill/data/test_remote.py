@@ -20,7 +20,7 @@ from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from logitstore.storage.atomic import TEMPORARY
 from logitstore.storage.remote import RemoteFiles
-from tests.programs import call, student_words, teacher_words
+from tests.programs import call, student_arguments, teacher_arguments
 
 
 class Flaky:
@@ -207,11 +207,11 @@ def test_both_passes_run_from_s3(
 ) -> None:
     cached = (f"data.cache={tmp_path / 'cache'}", "data.workers=2")
     store = tmp_path / "t.zarr"
-    call("save_logits", [*teacher_words(data_path, teacher_weights, store), f"data.path={s3}", *cached])
-    words = student_words(data_path, tmp_path / "run", f"store.path={store}", "train.batch_size=15")
+    call("save_logits", [*teacher_arguments(data_path, teacher_weights, store), f"data.path={s3}", *cached])
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store}", "train.batch_size=15")
     call("train_student", [*words, f"data.path={s3}", f"data.val_path={s3}", *cached], views=tmp_path / "d")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["num_images"] == len(catalog)
-    local = student_words(data_path, tmp_path / "local", f"store.path={store}", "train.batch_size=15")
+    local = student_arguments(data_path, tmp_path / "local", f"store.path={store}", "train.batch_size=15")
     call("train_student", local, views=tmp_path / "l")
     assert (tmp_path / "d.rank0").read_text() == (tmp_path / "l.rank0").read_text()

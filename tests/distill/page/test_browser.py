@@ -9,7 +9,7 @@ import cv2
 import pytest
 
 from tests.browser import Browser, browser
-from tests.programs import call, teacher_words
+from tests.programs import call, teacher_arguments
 
 TAB, DOWN, UP, RIGHT, END, HOME, ENTER, SPACE = (
     "\ue004", "\ue015", "\ue013", "\ue014", "\ue010", "\ue011", "\ue007", " ",
@@ -29,7 +29,7 @@ def page_path(
     window: Browser, data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    call("save_logits", teacher_words(data_path, teacher_weights, folder / "t.zarr"))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, folder / "t.zarr"))
     out = folder / "gallery.html"
     call("gallery", [f"store.path={folder / 't.zarr'}", f"data.path={data_path}", f"out={out}", "show.rows=8"])
     return out

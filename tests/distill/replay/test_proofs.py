@@ -19,7 +19,7 @@ from distill.data.catalog import Catalog
 from distill.errors import DistillError
 from distill.replay.proofs import ProofVerifier, VerifyFirstReads
 from distill.views import ViewSpec, ops
-from tests.programs import call, student_words, teacher_words
+from tests.programs import call, student_arguments, teacher_arguments
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.
     """Every view is solarised completely, so a changed operation changes every image."""
     path = tmp_path_factory.mktemp("proofs") / "t.zarr"
     policy = "view.policy={kind: randaugment, layers: 1, prob: 1.0, operations: [SolarizeIncreasing]}"
-    call("save_logits", teacher_words(data_path, teacher_weights, path, policy))
+    call("save_logits", teacher_arguments(data_path, teacher_weights, path, policy))
     return path
 
 
@@ -51,7 +51,7 @@ def test_a_changed_operation_stops_the_run_at_the_start(
     store_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falsify(monkeypatch)
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match=r"(?s)synthetic images.*no library version differs.*store\.check=warn"):
         call("train_student", words)
     monkeypatch.setattr(distill.replay.open_store, "_PROOFS_AT_START", 6)
@@ -68,7 +68,7 @@ def test_another_version_of_a_library_is_named(
     falsify(monkeypatch)
     software = distill.views.software()
     monkeypatch.setattr(distill.views, "software", lambda: software | {"opencv": "9.9", "machine": "abacus"})
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}")
     with pytest.raises(DistillError, match=r"machine \S+ there, abacus here; opencv \S+ there, 9\.9 here"):
         call("train_student", words)
 
@@ -78,7 +78,7 @@ def test_a_change_is_found_when_a_later_block_is_first_read(
 ) -> None:
     """Nine steps an epoch: the operation changes in the first epoch's midst, by then every block of it was read."""
     falsify_at_step(monkeypatch, 5)
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "run.save_every=3")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", "run.save_every=3")
     with pytest.raises(DistillError, match=r"proofs? fail: epoch 1 block"):
         call("train_student", words)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -90,7 +90,7 @@ def test_a_change_is_found_within_an_epoch_too(
 ) -> None:
     """With windows of one tar shard blocks are met one after another."""
     falsify_at_step(monkeypatch, 1)
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", f"store.path={store_path}", "data.window_shards=1", "train.batch_size=10"
     )
     with pytest.raises(DistillError, match=r"proofs? fail: epoch 0 block"):
@@ -102,10 +102,10 @@ def test_warn_says_it_once_and_off_says_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     falsify_at_step(monkeypatch, 5)
-    words = student_words(data_path, tmp_path / "warn", f"store.path={store_path}", "store.check=warn")
+    words = student_arguments(data_path, tmp_path / "warn", f"store.path={store_path}", "store.check=warn")
     call("train_student", words)
     assert capsys.readouterr().out.count("warning: the views of") == 1
-    call("train_student", student_words(data_path, tmp_path / "off", f"store.path={store_path}", "store.check=off"))
+    call("train_student", student_arguments(data_path, tmp_path / "off", f"store.path={store_path}", "store.check=off"))
     assert "warning" not in capsys.readouterr().out
 
 
@@ -120,7 +120,7 @@ def test_workers_verify_too(store_path: Path, data_path: Path, tmp_path: Path, m
         return right(self, blocks, pass_damage=pass_damage)
 
     monkeypatch.setattr(distill.replay.proofs.ProofVerifier, "failed", failed)
-    words = student_words(data_path, tmp_path / "run", f"store.path={store_path}", "data.workers=2")
+    words = student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", "data.workers=2")
     with pytest.raises(DistillError, match="do not come out here"):
         call("train_student", words)
 

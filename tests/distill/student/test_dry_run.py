@@ -15,7 +15,7 @@ from distill.config.command import load, run_program
 from distill.config.durations import as_clock, parse_seconds
 from distill.errors import DistillError, UsageError
 from distill.runtime.measure import size_bytes
-from tests.programs import call, student_words
+from tests.programs import call, student_arguments
 
 
 def dry_run(program: str, words: list[str]) -> None:
@@ -27,7 +27,7 @@ def test_a_dry_run_of_a_student_says_what_it_would_take_and_writes_nothing(
     data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = student_words(
+    words = student_arguments(
         data_path, tmp_path / "run", "view=crop_flip", f"data.val_path={data_path}", "data.workers=1",
         "train.ema_decay=0.9",
     )  # fmt: skip
@@ -43,7 +43,7 @@ def test_a_dry_run_of_a_student_says_what_it_would_take_and_writes_nothing(
 def test_a_dry_run_names_what_the_run_would_stumble_over(
     data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = student_words(data_path, tmp_path / "run", "view=crop_flip", "train.steps=1")
+    words = student_arguments(data_path, tmp_path / "run", "view=crop_flip", "train.steps=1")
     call("train_student", words)
     with pytest.raises(SystemExit) as stop:
         dry_run("train_student", [*words, "optim.lr=1"])
@@ -79,6 +79,6 @@ def test_a_folder_of_something_else_is_refused_by_a_dry_run_too(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("")
-    config = load("train_student", TrainStudentConfig, student_words(data_path, tmp_path / "run"))
+    config = load("train_student", TrainStudentConfig, student_arguments(data_path, tmp_path / "run"))
     with pytest.raises(DistillError, match="is not the folder of a run"):
         distill.student.dry_run.dry_run(config)

@@ -13,20 +13,20 @@ from distill.models.tinyvit.bias_tables import resize_table
 from distill.models.weights import class_maps
 from tests.conftest import WORDNET
 from tests.distill.student.test_setup import assert_same, weights
-from tests.programs import call, student_words
+from tests.programs import call, student_arguments
 
 
 def test_fine_tuning_starts_from_the_weights_of_a_file(data_path: Path, teacher_weights: Path, tmp_path: Path) -> None:
     """With a learning rate of 0 nothing changes; with frozen BatchNorm not even its statistics."""
     words = [f"student.init={teacher_weights}", "train.steps=2", "optim.lr=0", "optim.warmup_lr=0", "optim.min_lr=0"]
-    call("train_student", student_words(data_path, tmp_path / "frozen", *words, "train.batchnorm=frozen"))
+    call("train_student", student_arguments(data_path, tmp_path / "frozen", *words, "train.batchnorm=frozen"))
     assert_same(weights(tmp_path / "frozen"), load_file(teacher_weights))
-    call("train_student", student_words(data_path, tmp_path / "own", *words))
+    call("train_student", student_arguments(data_path, tmp_path / "own", *words))
     moved = [
         name for name, tensor in weights(tmp_path / "own").items() if (tensor != load_file(teacher_weights)[name]).any()
     ]
     assert moved and all(".bn." in name for name in moved)
-    call("train_student", student_words(data_path, tmp_path / "on", *words[:2], "train.batchnorm=frozen"))
+    call("train_student", student_arguments(data_path, tmp_path / "on", *words[:2], "train.batchnorm=frozen"))
     tuned = weights(tmp_path / "on")
     assert all(torch.equal(t, load_file(teacher_weights)[n]) for n, t in tuned.items() if "running" in n)
     assert not torch.equal(
@@ -43,7 +43,7 @@ def test_fine_tuning_takes_the_classes_of_the_data_and_other_windows(
         "student.windows=[4,4,2,4]", "train.batchnorm=frozen", "train.steps=1", "optim.lr=0", "optim.warmup_lr=0",
         "optim.min_lr=0",
     )  # fmt: skip
-    call("train_student", student_words(wordnet_path, tmp_path / "run", *words))
+    call("train_student", student_arguments(wordnet_path, tmp_path / "run", *words))
     ours, theirs = weights(tmp_path / "run"), load_file(pretrained)
     ids = class_maps.synset_ids("imagenet_22k")
     rows = [ids.index(synset) for synset in WORDNET]
@@ -62,4 +62,4 @@ def test_initial_weights_that_do_not_fit_are_refused(data_path: Path, teacher_we
         ([f"student.init={teacher_weights}", "student.init_classes=map"], "WordNet ids are known for"),
     ):
         with pytest.raises((models.WeightsError, models.ModelError), match=message):
-            call("train_student", student_words(data_path, tmp_path / "run", *words))
+            call("train_student", student_arguments(data_path, tmp_path / "run", *words))

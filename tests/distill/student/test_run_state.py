@@ -19,12 +19,12 @@ from distill.evaluation.score import Scores
 from distill.runs import summary
 from distill.runs.checkpoint import list_checkpoints, load_checkpoint
 from distill.runs.metric_log import Best, MetricLog, read_metrics
-from tests.programs import break_off, call, run, student_words
+from tests.programs import break_off, call, run, student_arguments
 
 
 def words_of(data: Path, folder: Path, *more: str) -> list[str]:
     """12 steps on labels, 3 per epoch."""
-    return student_words(data, folder, "view=crop_flip", "data.rows=60", "train.epochs=4", *more)
+    return student_arguments(data, folder, "view=crop_flip", "data.rows=60", "train.epochs=4", *more)
 
 
 @pytest.fixture

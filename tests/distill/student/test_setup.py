@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from distill.config import TrainConfig
 from distill.errors import UsageError
 from distill.runs.metric_log import read_metrics
 from tests.conftest import TINY
-from tests.programs import call, student_words
+from tests.programs import call, student_arguments
 
 # Every option whose state a resumed run must restore, on mixed views.
 EVERYTHING = (
@@ -73,7 +74,7 @@ def test_a_run_with_all_options_resumes_exactly(
         return step(training, *args, **kwargs)
 
     for name in ("whole", "broken"):
-        words = student_words(data_path, tmp_path / name, f"data.val_path={data_path}", *EVERYTHING)
+        words = student_arguments(data_path, tmp_path / name, f"data.val_path={data_path}", *EVERYTHING)
         if name == "broken":
             with monkeypatch.context() as patch:
                 patch.setattr(distill.student.loop, "_step", failing_step)
@@ -93,29 +94,34 @@ def test_a_run_with_all_options_resumes_exactly(
 def test_the_ema_can_be_the_result_of_a_run(data_path: Path, tmp_path: Path) -> None:
     words = (f"data.val_path={data_path}", "train.ema_decay=0.5", "train.steps=3")
     for option in ("both", "ema"):
-        call("train_student", student_words(data_path, tmp_path / option, *words, f"eval.weights={option}"))
+        call("train_student", student_arguments(data_path, tmp_path / option, *words, f"eval.weights={option}"))
     assert_same(weights(tmp_path / "ema"), weights(tmp_path / "both", "student_ema"))
     assert not (tmp_path / "ema" / "student_ema.safetensors").exists()
     both, ema = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("both", "ema"))
     assert ema["loss"] == both["ema_loss"] and "ema_loss" not in ema
-    with pytest.raises(UsageError, match=r"there is no average without train\.ema_decay"):
-        call("train_student", student_words(data_path, tmp_path / "none", "eval.weights=ema"))
+    with pytest.raises(UsageError, match=r"there is no EMA without train\.ema_decay"):
+        call("train_student", student_arguments(data_path, tmp_path / "none", "eval.weights=ema"))
 
 
 def test_checkpointing_changes_no_number(data_path: Path, tmp_path: Path) -> None:
     for name in ("false", "true"):
         more = (f"train.grad_checkpoint={name}", "student.drop_path=0.4", "train.steps=3")
-        call("train_student", student_words(data_path, tmp_path / name, *more))
+        call("train_student", student_arguments(data_path, tmp_path / name, *more))
     assert numbers(tmp_path / "true") == numbers(tmp_path / "false")
     assert_same(weights(tmp_path / "true"), weights(tmp_path / "false"))
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_as_the_plain_one(data_path: Path, tmp_path: Path) -> None:
+def test_a_compiled_model_trains_as_the_plain_one(
+    data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backend that needs no compiler."""
+    compiled = functools.partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
     more = ("train.batchnorm=frozen", "train.grad_checkpoint=true", "train.ema_decay=0.9", "train.steps=2")
     for name in ("false", "true"):
-        words = (f"compute.compile={name}", "compute.compile_backend=aot_eager", *more)
-        call("train_student", student_words(data_path, tmp_path / name, *words))
+        words = (f"compute.compile={name}", *more)
+        call("train_student", student_arguments(data_path, tmp_path / name, *words))
     for ours, theirs in zip(numbers(tmp_path / "true"), numbers(tmp_path / "false"), strict=True):
         assert ours.get("loss") == pytest.approx(theirs.get("loss"), rel=1e-3)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.distill.student.test_dry_run import dry_run
-from tests.programs import call, teacher_words
+from tests.programs import call, teacher_arguments
 
 
 def test_a_dry_run_counts_the_missing_views_and_writes_nothing(
     data_path: Path, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    words = teacher_words(data_path, teacher_weights, tmp_path / "t.zarr")
+    words = teacher_arguments(data_path, teacher_weights, tmp_path / "t.zarr")
     dry_run("save_logits", words)
     assert "for the 300 views that the store lacks" in capfd.readouterr().out
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import torch
 
 import logitstore
 from distill.teacher.learned_tail import TailSums, class_groups
-from tests.programs import run, teacher_words
+from tests.programs import run, teacher_arguments
 
 
 def test_the_tail_model_is_the_mean_outside_the_topk() -> None:
@@ -45,7 +45,9 @@ def test_two_processes_learn_the_same_tail(data_path: Path, teacher_weights: Pat
     found = []
     for processes in (1, 2):
         path = tmp_path / f"{processes}.zarr"
-        words = teacher_words(data_path, teacher_weights, path, "store.epochs=1", "store.tail=learned", "store.topk=1")
+        words = teacher_arguments(
+            data_path, teacher_weights, path, "store.epochs=1", "store.tail=learned", "store.topk=1"
+        )
         done = run("save_logits", words, processes=processes)
         assert done.returncode == 0, done.stderr
         found.append(logitstore.open(path))

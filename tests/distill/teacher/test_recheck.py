@@ -14,8 +14,8 @@ import logitstore
 from distill.errors import DistillError
 from distill.targets.sparse import SparseTargets
 from scripts.studies.fidelity import end_at_mass
-from tests.distill.test_verify import verify_words
-from tests.programs import call, student_words, teacher_words
+from tests.distill.test_verify import verify_arguments
+from tests.programs import call, student_arguments, teacher_arguments
 
 MAX_MASS = 0.3
 
@@ -24,7 +24,7 @@ MAX_MASS = 0.3
 def store_path(data_path: Path, teacher_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with `max_mass`, which the teacher pass made before."""
     folder = tmp_path_factory.mktemp("mass")
-    words = teacher_words(data_path, teacher_weights, folder / "whole.zarr", "store.epochs=1")
+    words = teacher_arguments(data_path, teacher_weights, folder / "whole.zarr", "store.epochs=1")
     call("save_logits", words)
     whole, path = logitstore.open(folder / "whole.zarr"), folder / "t.zarr"
     spec = replace(whole.spec, max_mass=MAX_MASS)
@@ -45,8 +45,8 @@ def test_it_is_verified_and_trained_from(
     store_path: Path, data_path: Path, teacher_weights: Path, tmp_path: Path
 ) -> None:
     assert logitstore.check(store_path).ok
-    call("verify_logits", verify_words(data_path, teacher_weights, store_path))
-    call("train_student", student_words(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=3"))
+    call("verify_logits", verify_arguments(data_path, teacher_weights, store_path))
+    call("train_student", student_arguments(data_path, tmp_path / "run", f"store.path={store_path}", "train.steps=3"))
     assert (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -57,4 +57,4 @@ def test_a_teacher_pass_over_it_is_refused(
     shutil.copytree(store_path, path)
     (path / "proofs" / "c" / "0" / "1").unlink()
     with pytest.raises(DistillError, match=r"max_mass=0\.3, which no longer exists.*verified and trained from"):
-        call("save_logits", teacher_words(data_path, teacher_weights, path, "store.epochs=1"))
+        call("save_logits", teacher_arguments(data_path, teacher_weights, path, "store.epochs=1"))

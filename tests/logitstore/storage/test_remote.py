@@ -63,6 +63,16 @@ def test_commands_take_urls(url, make_store, content, tmp_path):
     assert logitstore.open(url + ".small").done().all()
 
 
+def test_zarr_reads_a_store_at_a_url(url, make_store):
+    logitstore.copy(make_store(), url)
+    store = logitstore.open(url)
+    group = store.zarr()
+    for epoch in range(2):
+        np.testing.assert_array_equal(group["seeds"][epoch], store.read(epoch=epoch, rows=slice(None)).seeds)
+    np.testing.assert_array_equal(group["samples/keys"][:], store.keys(slice(None)))
+    assert (group["proofs"][:] != 0).all()
+
+
 def test_damage_is_detected_and_repaired_at_a_url(url, make_store):
     logitstore.copy(make_store(), url)
     storage = open_storage(url)

@@ -1,7 +1,8 @@
-"""One run's share of a teacher pass, where several fill one store at the same time: the tasks of a job array.
+"""The share of a store's blocks that one run of the teacher pass writes, beside runs that write the others.
 
-A share is a run of consecutive blocks, the same ones in every stored epoch. So it depends on nothing that changes while
-others write, a task that is started again finds its own blocks, and each reads only its own part of the images.
+For the tasks of a job array: `run.share=I/N`. A share is a range of consecutive blocks, the same in every stored epoch.
+So it does not depend on what other runs have written, a task that is started again finds its own blocks, and each reads
+only its own part of the images.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from distill.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class BlockShare:
     """Share `index` of `count`, counted from 0."""
 
     index: int
@@ -21,14 +22,17 @@ class Share:
 
     @property
     def name(self) -> str:
-        """For files about this share alone."""
+        """For the names of files about this share alone."""
         return f"share-{self.index}-of-{self.count}"
 
     def __str__(self) -> str:
         return f"share {self.index}/{self.count}"
 
     def blocks(self, num_blocks: int) -> range:
-        """Its blocks; one more or less than another's. **Raises:** `UsageError` for more shares than blocks."""
+        """The blocks of this share; shares differ by at most one block.
+
+        **Raises:** `UsageError` for more shares than blocks.
+        """
         if num_blocks < self.count:
             raise UsageError(
                 f"run.share={self.index}/{self.count}: the store has only {num_blocks} blocks; take fewer shares, or "
@@ -37,12 +41,12 @@ class Share:
         return range(num_blocks * self.index // self.count, num_blocks * (self.index + 1) // self.count)
 
 
-def share_of(text: str | None) -> Share | None:
-    """The setting `run.share`, "I/N"; None where there is none. **Raises:** `UsageError`."""
+def parse_block_share(text: str | None) -> BlockShare | None:
+    """The setting `run.share`, "I/N"; None for None. **Raises:** `UsageError` for any other text."""
     if text is None:
         return None
-    if parts := re.fullmatch(r"(\d+)/(\d+)", text):
-        share = Share(int(parts[1]), int(parts[2]))
+    if numbers := re.fullmatch(r"(\d+)/(\d+)", text):
+        share = BlockShare(int(numbers[1]), int(numbers[2]))
         if share.index < share.count:
             return share
     raise UsageError(f"run.share={text}: write I/N, such as 3/16, with I from 0 to N - 1")
