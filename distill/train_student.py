@@ -24,6 +24,7 @@ from distill.config.command import Program, run_program
 from distill.config.durations import time_limit_seconds
 from distill.data.loader import load
 from distill.errors import Stopped
+from distill.files import write_file
 from distill.runs import run_dir, summary
 from distill.runtime import processes, trackers
 from distill.runtime.processes import Runtime
@@ -107,7 +108,7 @@ def finish(
     folder, scores = run_state.folder, run_state.scores(training.step)
     scores = {name: value for name, value in scores.items() if name not in ("step", "epoch")}
     totals = {"steps": training.step, "seconds": round(run_state.seconds, 1), **scores}
-    (folder / run_dir.SUMMARY).write_text(json.dumps(totals, indent=1) + "\n")
+    write_file(folder / run_dir.SUMMARY, json.dumps(totals, indent=1) + "\n")
     run_state.close()
     text = describe(config, student_pass, runtime, training)
     summary.write(folder, described=text, totals=totals, best=run_state.best)

@@ -15,12 +15,12 @@ from typing import Any
 from distill.data.catalog import Catalog
 from distill.data.order import Order
 from distill.errors import DistillError
+from distill.files import write_file
 from distill.runs import run_dir
 from distill.runs.checkpoint import DamagedCheckpoint, checkpoint_path, load_checkpoint, load_newest, save_checkpoint
 from distill.runs.metric_log import Best, MetricLog
 from distill.runtime.processes import Runtime
 from distill.student.loop import Plan, Training
-from logitstore.storage.atomic import write_atomically
 
 
 class RunState:
@@ -144,7 +144,7 @@ class RunState:
             return
         checkpoint = checkpoint_path(Path(run_dir.CHECKPOINTS), best.step)
         entry = {"step": best.step, "top1": best.top1, "checkpoint": str(checkpoint)}
-        write_atomically(path, json.dumps(entry) + "\n", unique=False)
+        write_file(path, json.dumps(entry) + "\n")
 
 
 def check_same_data(state: dict[str, Any], catalog: Catalog, folder: Path) -> None:
