@@ -15,7 +15,7 @@ from distill.config.data import DataConfig
 from distill.config.models import TeacherConfig
 from distill.data import catalog
 from distill.data.catalog import Catalog
-from distill.data.remote import Cache, default_folder
+from distill.data.remote import ShardCache, default_folder
 from distill.errors import DistillError, UsageError
 from distill.views.spec import ViewSpec
 
@@ -40,5 +40,5 @@ def open_teacher(config: TeacherConfig) -> models.ImageModel:
 def open_catalog(config: DataConfig, path: str) -> Catalog:
     """Opens a data set, a folder or a URL, with the cache that the `data` settings describe."""
     folder = Path(config.cache).expanduser() if config.cache else default_folder()
-    cache = Cache(folder=folder, limit_bytes=config.cache_bytes, retries=config.retries, timeout=config.timeout)
+    cache = ShardCache(folder=folder, limit_bytes=config.cache_bytes, retries=config.retries, timeout=config.timeout)
     return catalog.open_catalog(path, cache=cache)

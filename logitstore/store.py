@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from logitstore.errors import DamagedBlock, MissingBlocks, NotAStore, OutOfRange, StoreError
 from logitstore.format import codec
 from logitstore.format.blocks import BlockFiles, Marker
-from logitstore.format.cache import Cache
+from logitstore.format.cache import ChunkCache
 from logitstore.format.gather import RowNumbers, gather, row_numbers
 from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS
 from logitstore.format.metadata import metadata_faults, read_spec
@@ -66,7 +66,7 @@ class Store:
         self.spec = spec
         self.files = BlockFiles(storage, spec=spec)
         self._cache_bytes = cache_bytes
-        self._cache = Cache(limit_bytes=cache_bytes)
+        self._cache = ChunkCache(limit_bytes=cache_bytes)
         # By block, the write that its marker commits, 0 where not read yet; untouched pages take no memory.
         self._write_ids = np.zeros((spec.num_epochs, spec.num_blocks), dtype=np.uint64)
 
@@ -88,7 +88,7 @@ class Store:
 
     def close(self) -> None:
         """Free the cache's memory."""
-        self._cache = Cache(limit_bytes=self._cache_bytes)
+        self._cache = ChunkCache(limit_bytes=self._cache_bytes)
 
     def done(self) -> NDArray[np.bool_]:
         """Which blocks are committed now, (E, B) bool. Lists one folder per epoch; reads no values."""

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from distill.data.remote import Cache, Remote, default_folder
+from distill.data.remote import Remote, ShardCache, default_folder
 from distill.errors import DistillError
 from logitstore.storage import is_url
 from logitstore.storage.atomic import write_atomically
@@ -127,14 +127,14 @@ class Catalog:
         return hashes
 
 
-def open_catalog(path: str | Path, *, cache: Cache | None = None) -> Catalog:
+def open_catalog(path: str | Path, *, cache: ShardCache | None = None) -> Catalog:
     """Opens the catalog of the data set packed at `path`, a folder or a URL. A remote catalog is fetched into `cache`
-    (default: `Cache` in `default_folder()`), its shards when they are read.
+    (default: `ShardCache` in `default_folder()`), its shards when they are read.
 
     **Raises:** `DistillError` if there is none, if it is of a newer version, or if its parts disagree.
     """
     if is_url(path):
-        remote = Remote(str(path), cache or Cache(folder=default_folder()))
+        remote = Remote(str(path), cache or ShardCache(folder=default_folder()))
         return replace(_open(_fetched(remote)), remote=remote)
     return _open(Path(path))
 

@@ -34,7 +34,7 @@ _POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cache:
+class ShardCache:
     """Where fetched files are kept, and how patiently they are fetched."""
 
     folder: Path
@@ -56,14 +56,14 @@ def default_folder() -> Path:
 class Remote:
     """A folder on a URL. Safe in forked workers: each process makes its own connection."""
 
-    def __init__(self, url: str, cache: Cache) -> None:
+    def __init__(self, url: str, cache: ShardCache) -> None:
         self.cache = cache
         self._files = remote.RemoteFiles(url, retries=cache.retries, timeout=cache.timeout, pause=cache.pause)
         self.url = self._files.url
         self._pid = 0
         self._ahead: queue.Queue[tuple[str, Path, int]] | None = None
 
-    def __reduce__(self) -> tuple[type[Remote], tuple[str, Cache]]:
+    def __reduce__(self) -> tuple[type[Remote], tuple[str, ShardCache]]:
         """Pickled as its address: a worker started by spawn makes its own connection too."""
         return Remote, (self.url, self.cache)
 
@@ -155,13 +155,13 @@ class Remote:
             raise DistillError(str(error)) from None
 
 
-def _seems_dead(path: Path, cache: Cache) -> bool:
+def _seems_dead(path: Path, cache: ShardCache) -> bool:
     """Whether nothing was done about a claim or a temporary file for longer than a try and the pause after it can
     last."""
     return time.time() - path.stat().st_mtime > cache.timeout + remote.LONGEST_PAUSE_S + 10
 
 
-def make_room(cache: Cache, size_bytes: int, *, name: str) -> None:
+def make_room(cache: ShardCache, size_bytes: int, *, name: str) -> None:
     """Removes the shards read longest ago until `size_bytes` more fit the bound. Catalogs are never removed.
 
     Processes that fetch at the same moment do not see one another's choice, so the bound may be passed by a shard for

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Entry = tuple[NDArray[Any], ...]
 
 
-class Cache:
+class ChunkCache:
     """Least recently used entries go first once the sum of their bytes passes the limit."""
 
     def __init__(self, *, limit_bytes: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from logitstore.errors import OutOfRange
-from logitstore.format.cache import Cache
+from logitstore.format.cache import ChunkCache
 from logitstore.format.layout import ArrayLayout
 
 RowNumbers = slice | range | int | ArrayLike
@@ -44,7 +44,7 @@ def gather(
     *,
     layouts: list[ArrayLayout],
     load: Callable[[int, list[int]], dict[int, tuple[Array, ...]]],
-    cache: Cache,
+    cache: ChunkCache,
     cache_key: Hashable,
 ) -> list[Array]:
     """Collect rows of arrays of equal chunks, each chunk loaded once.

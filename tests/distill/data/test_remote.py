@@ -15,7 +15,7 @@ import pytest
 
 import distill.data.remote
 from distill.data.catalog import Catalog, open_catalog
-from distill.data.remote import Cache, Remote, default_folder
+from distill.data.remote import Remote, ShardCache, default_folder
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from logitstore.storage.atomic import TEMPORARY
@@ -47,16 +47,16 @@ class Flaky:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(folder=tmp_path / "cache", retries=2, pause=0.01, timeout=20.0)
+def cache(tmp_path: Path) -> ShardCache:
+    return ShardCache(folder=tmp_path / "cache", retries=2, pause=0.01, timeout=20.0)
 
 
-def shards_in(cache: Cache) -> list[Path]:
+def shards_in(cache: ShardCache) -> list[Path]:
     return sorted(cache.folder.glob("*/*.tar"))
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
-def test_every_row_is_the_same_from_a_url(kind: str, data_path: Path, catalog: Catalog, cache: Cache) -> None:
+def test_every_row_is_the_same_from_a_url(kind: str, data_path: Path, catalog: Catalog, cache: ShardCache) -> None:
     url = f"file://{data_path}"
     if kind == "memory":
         url = "memory://bucket/train"
@@ -75,7 +75,7 @@ def test_every_row_is_the_same_from_a_url(kind: str, data_path: Path, catalog: C
 
 @pytest.mark.parametrize("kind", ["error", "slow", "short"])
 def test_a_failing_or_slow_read_is_tried_again(
-    kind: str, data_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    kind: str, data_path: Path, cache: ShardCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = replace(cache, timeout=0.2 if kind == "slow" else 20.0)
     remote = open_catalog(f"file://{data_path}", cache=cache)
@@ -91,7 +91,7 @@ def test_a_failing_or_slow_read_is_tried_again(
     ("kind", "said"), [("error", "ConnectionResetError: the line went dead"), ("short", "were asked for")]
 )
 def test_what_goes_on_failing_is_reported_with_shard_and_row(
-    kind: str, said: str, data_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    kind: str, said: str, data_path: Path, cache: ShardCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote = open_catalog(f"file://{data_path}", cache=cache)
     assert remote.remote
@@ -103,7 +103,7 @@ def test_what_goes_on_failing_is_reported_with_shard_and_row(
     assert not [path for path in cache.folder.rglob("*") if path.suffix in (".tar", TEMPORARY, ".claim")]
 
 
-def test_what_is_not_there_is_said(tmp_path: Path, data_path: Path, cache: Cache) -> None:
+def test_what_is_not_there_is_said(tmp_path: Path, data_path: Path, cache: ShardCache) -> None:
     with pytest.raises(DistillError, match="name the URL of a packed data set"):
         open_catalog(f"file://{tmp_path}/nothing", cache=cache)
     with pytest.raises(DistillError, match="nosuch"):
@@ -114,7 +114,9 @@ def test_what_is_not_there_is_said(tmp_path: Path, data_path: Path, cache: Cache
         ShardReader(gone).read(0)
 
 
-def test_the_cache_keeps_what_was_read_last_within_its_bound(data_path: Path, cache: Cache, catalog: Catalog) -> None:
+def test_the_cache_keeps_what_was_read_last_within_its_bound(
+    data_path: Path, cache: ShardCache, catalog: Catalog
+) -> None:
     sizes = [shard.size_bytes for shard in catalog.shards]
     cache = replace(cache, limit_bytes=sum(sorted(sizes)[-3:]))
     remote = open_catalog(f"file://{data_path}", cache=cache)
@@ -132,7 +134,7 @@ def test_the_cache_keeps_what_was_read_last_within_its_bound(data_path: Path, ca
         ShardReader(open_catalog(f"file://{data_path}", cache=replace(cache, limit_bytes=10))).read(30)
 
 
-def test_a_damaged_cache_is_fetched_again(data_path: Path, cache: Cache) -> None:
+def test_a_damaged_cache_is_fetched_again(data_path: Path, cache: ShardCache) -> None:
     remote = open_catalog(f"file://{data_path}", cache=cache)
     right = ShardReader(remote).read(5)
     (path,) = shards_in(cache)
@@ -141,7 +143,7 @@ def test_a_damaged_cache_is_fetched_again(data_path: Path, cache: Cache) -> None
 
 
 def test_a_dead_processes_claim_and_part_are_cleared_away(
-    data_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    data_path: Path, cache: ShardCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote = open_catalog(f"file://{data_path}", cache=cache)
     claim, part = (remote.path / f"shard-000000.tar.{end}" for end in ("claim", "ffff" + TEMPORARY))
@@ -152,7 +154,7 @@ def test_a_dead_processes_claim_and_part_are_cleared_away(
     assert not claim.exists() and not part.exists()
 
 
-def test_the_next_shards_are_fetched_ahead(data_path: Path, cache: Cache) -> None:
+def test_the_next_shards_are_fetched_ahead(data_path: Path, cache: ShardCache) -> None:
     remote = open_catalog(f"file://{data_path}", cache=cache)
     ShardReader(remote).fetch_ahead([(0, 20), (60, 61)])
     ended = time.monotonic() + 20
@@ -161,7 +163,7 @@ def test_the_next_shards_are_fetched_ahead(data_path: Path, cache: Cache) -> Non
     assert [path.name for path in shards_in(cache)] == ["shard-000000.tar", "shard-000003.tar"]
 
 
-def _read_all(path: str, cache: Cache, results: Any) -> None:
+def _read_all(path: str, cache: ShardCache, results: Any) -> None:
     catalog = open_catalog(path, cache=cache)
     count: list[str] = []
     download = distill.data.remote.Remote._download
@@ -175,7 +177,7 @@ def _read_all(path: str, cache: Cache, results: Any) -> None:
     results.put((sum(len(reader.read(row)) for row in range(len(catalog))), count))
 
 
-def test_several_processes_share_a_cache(data_path: Path, cache: Cache, catalog: Catalog) -> None:
+def test_several_processes_share_a_cache(data_path: Path, cache: ShardCache, catalog: Catalog) -> None:
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     processes = [context.Process(target=_read_all, args=(f"file://{data_path}", cache, results)) for _ in range(4)]

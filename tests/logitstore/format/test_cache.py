@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from logitstore.format.cache import Cache
+from logitstore.format.cache import ChunkCache
 
 
 def test_cache_drops_the_least_recently_used():
-    cache = Cache(limit_bytes=20)
+    cache = ChunkCache(limit_bytes=20)
     for name in "ab":
         cache.put(name, (np.zeros(10, np.uint8),))
     assert cache.get("a") is not None
