@@ -83,7 +83,7 @@ class StoreFiller:
         - `teacher`: the store's record of the source of logits: JSON values, such as `name` and `class_names`.
         - `damaged`: at an image that cannot be read `stop`, or `skip`, which stores a view without targets.
         - `batch_size`, `workers`: views per batch, and loader processes.
-        - `rank`, `world`: of several processes that fill one store, each takes every `world`-th missing block; rank 0
+        - `rank`, `world`: of several processes that fill one store, each takes every `world`-th block; rank 0
           must have created the store before the others open it.
 
         **Raises:** `UsageError` for a wrong setting; `DistillError` if the store at that path has other settings.
@@ -100,7 +100,7 @@ class StoreFiller:
             num_classes=num_classes,
             topk=topk,
             encoding=encoding,
-            rows_per_block=block_rows(rows_per_block, len(catalog)),
+            rows_per_block=block_rows(rows_per_block, len(catalog), view=spec),
             store_seed=seed,
             view=spec.to_json(),
             teacher=record | {"num_classes": num_classes, "image_size": image_size},
@@ -135,13 +135,15 @@ class StoreFiller:
 
     def missing(self) -> list[tuple[int, int]]:
         """(epoch, block) of every missing block that is this rank's."""
-        return missing_blocks(self.path)[self._rank :: self._world]
+        num_blocks = self.spec.num_blocks  # By their own numbers: what is missing changes while other ranks write.
+        return [(e, b) for e, b in missing_blocks(self.path) if (e * num_blocks + b) % self._world == self._rank]
 
     def __iter__(self) -> Iterator[ViewBatch]:
         """The views of the missing blocks, in order; `add` must be called before the next batch.
 
         **Raises:** `DamagedImage` under `damaged="stop"`.
         """
+        self._waiting, self._done = None, []  # A block that an earlier iteration left unfinished begins again.
         tasks = list_tasks(self.missing(), epochs_per_read=1)
         slices = list(list_slices(self.spec, tasks, self._batch_size, group=self._group))
         batches = load(self._dataset, slices, workers=self._workers)

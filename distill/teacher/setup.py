@@ -84,12 +84,7 @@ def store_spec(
     topk = min(draws, teacher.num_classes) if sampled else config.store.topk
     if topk > teacher.num_classes:
         raise UsageError(f"store.topk={topk}: the teacher has {teacher.num_classes} classes")
-    rows_per_block = block_rows(config.store.rows_per_block, len(catalog))
-    if view.mix and rows_per_block % view.mix.group_size:
-        raise UsageError(
-            f"view.mix.group_size={view.mix.group_size}: must divide the rows of a block, {rows_per_block}, so that "
-            "every mixed pair is in one block"
-        )
+    rows_per_block = block_rows(config.store.rows_per_block, len(catalog), view=view)
     precision: dict[str, Any] = {"precision": config.compute.precision}
     return logitstore.StoreSpec(
         num_samples=len(catalog),
@@ -110,10 +105,19 @@ def store_spec(
     )
 
 
-def block_rows(rows_per_block: int, num_samples: int) -> int:
-    """Rows of a block: as set, or for a small data set no more than it needs, in steps that a store allows."""
+def block_rows(rows_per_block: int, num_samples: int, *, view: ViewSpec) -> int:
+    """Rows of a block: as set, or for a small data set no more than it needs, in steps that a store allows.
+
+    **Raises:** `UsageError` where mixed pairs would lie in two blocks.
+    """
     step = 1024 if num_samples <= logitstore.INNER_ROWS else logitstore.INNER_ROWS
-    return min(rows_per_block, -(-num_samples // step) * step)
+    rows_per_block = min(rows_per_block, -(-num_samples // step) * step)
+    if view.mix and rows_per_block % view.mix.group_size:
+        raise UsageError(
+            f"view.mix.group_size={view.mix.group_size}: must divide the rows of a block, {rows_per_block}, so that "
+            "every mixed pair is in one block"
+        )
+    return rows_per_block
 
 
 def check_present(path: str, spec: logitstore.StoreSpec) -> int:

@@ -187,6 +187,28 @@ def test_a_store_is_filled_from_any_source_and_goes_on_where_it_was(data_path: P
     call("train_student", student_arguments(data_path, tmp_path / "run", f"store.path={path}", "train.steps=2"))
 
 
+def test_ranks_fill_other_blocks_whatever_is_written_meanwhile(data_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "f.zarr"
+    ranks = [filler(path, data_path, rank=rank, world=2) for rank in range(2)]
+    for rank, blocks in zip(ranks, ([(0, 0), (0, 2), (1, 1)], [(0, 1), (1, 0), (1, 2)]), strict=True):
+        assert rank.missing() == blocks  # The second is asked when the first has written all of its own.
+        with rank as fill:
+            for batch in fill:
+                fill.add(predict(batch.images))
+    assert logitstore.check(path).ok
+
+
+def test_an_iteration_that_was_left_leaves_nothing_behind(data_path: Path, tmp_path: Path) -> None:
+    with filler(tmp_path / "f.zarr", data_path) as fill:
+        for batch in fill:
+            fill.add(predict(batch.images))
+            break  # 24 of the 64 rows of the first block have their logits.
+        next(iter(fill))  # This batch gets none.
+        for batch in fill:
+            fill.add(predict(batch.images))
+    assert logitstore.check(tmp_path / "f.zarr").ok
+
+
 def test_a_filler_explains_what_it_cannot_take(data_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "f.zarr"
     with filler(path, data_path) as fill:
@@ -206,6 +228,8 @@ def test_a_filler_explains_what_it_cannot_take(data_path: Path, tmp_path: Path) 
         filler(path, data_path, topk=1)
     with pytest.raises(UsageError, match="topk=4"):
         filler(tmp_path / "g.zarr", data_path, topk=4)
+    with pytest.raises(UsageError, match="group_size=10: must divide the rows of a block, 64"):
+        filler(tmp_path / "g.zarr", data_path, view={"mix": {"group_size": 10}})
 
 
 def test_damaged_images_stop_or_have_no_weight(
