@@ -12,6 +12,7 @@ and half as `distill X`. Prints a transcript and exits with 1 at the first failu
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -211,11 +212,19 @@ def main(work: Path, site_packages: Path | None) -> None:
     other.mkdir()
     (other / "nothing_bare.py").write_text(NOTHING_BARE)
 
-    run(f"python -m pip install --quiet {'--no-deps ' if site_packages else ''}{wheel}", folder=other, python=python)
+    run(
+        f"python -m pip install --quiet {'--no-deps ' if site_packages else ''}{shlex.quote(str(wheel))}",
+        folder=other,
+        python=python,
+    )
     run("python nothing_bare.py", folder=other, python=python)
     use(python, user)
 
-    run(f"python -m pip install --quiet --no-deps --force-reinstall {editable}", folder=other, python=python)
+    run(
+        f"python -m pip install --quiet --no-deps --force-reinstall {shlex.quote(str(editable))}",
+        folder=other,
+        python=python,
+    )
     run("python nothing_bare.py", folder=other, python=python)
     run("python make_parts.py", folder=user, python=python)
     run("distill pack images/train packed_again --rows-per-shard 30", folder=user, python=python)
