@@ -62,7 +62,7 @@ LAYERS: dict[str, tuple[str, tuple[frozenset[str], ...]]] = {
             frozenset({"lock", "store"}),
             frozenset({"format"}),
             frozenset({"ranges", "spec", "storage"}),
-            frozenset({"errors", "rows", "topk"}),
+            frozenset({"errors", "rows", "topk", "untrusted"}),
         ),
     ),
 }
