@@ -20,6 +20,7 @@ COMMANDS: tuple[click.Command, ...] = (
     change.grow,
     change.merge,
     change.copy,
+    change.upgrade,
     change.recode,
     change.repair,
     convert.export,

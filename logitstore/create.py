@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from logitstore.errors import NotAStore, SpecError, StoreConflict, StoreExists, StoreMissing
 from logitstore.format import shard
+from logitstore.format.identity import Identity
 from logitstore.format.layout import (
     ROOT_DOCUMENT,
     SAMPLE_ARRAYS,
@@ -24,7 +25,7 @@ from logitstore.format.layout import (
     documents,
     static_arrays,
 )
-from logitstore.format.metadata import metadata_faults, read_spec
+from logitstore.format.metadata import metadata_faults, read_root
 from logitstore.lock import locked
 from logitstore.rows import TailModel
 from logitstore.spec import StoreSpec, differences
@@ -112,8 +113,8 @@ def grow(path: str | Path, *, epochs: int) -> StoreSpec:
     """
     storage = open_storage(path)
     with locked(storage):
-        spec = read_spec(storage)
-        faults = metadata_faults(storage, spec)
+        spec, identity = read_root(storage)
+        faults = metadata_faults(storage, spec, identity)
         if faults:
             raise NotAStore(f"{storage}: {faults[0][0]}: {faults[0][1]}; `logitstore check` lists all faults")
         if epochs < spec.num_epochs:
@@ -123,7 +124,7 @@ def grow(path: str | Path, *, epochs: int) -> StoreSpec:
             )
         grown = replace(spec, num_epochs=epochs)
         if epochs > spec.num_epochs:
-            _write_documents(storage, grown)
+            _write_documents(storage, grown, identity)
     return grown
 
 
@@ -165,17 +166,19 @@ def _require_same(store: Store, spec: StoreSpec, *, keys: ArrayLike, labels: Arr
 
 def _write_columns(storage: Storage, spec: StoreSpec, columns: dict[str, Iterator[Array]]) -> None:
     """The arrays that are written at creation, then the metadata."""
-    layouts = arrays(spec)
+    layouts, identity = arrays(spec), Identity.new(spec)
     for name, parts in columns.items():
         write_id = shard.new_write_id()
         for part, values in enumerate(parts):
-            header = shard.Header(array_number=layouts[name].number, epoch=0, block=part, write_id=write_id)
+            header = shard.Header(
+                array_number=layouts[name].number, epoch=0, block=part, write_id=write_id, identity=identity
+            )
             storage.write(layouts[name].key(0, part), shard.encode_shard(values, layout=layouts[name], header=header))
-    _write_documents(storage, spec)
+    _write_documents(storage, spec, identity)
 
 
-def _write_documents(storage: Storage, spec: StoreSpec) -> None:
-    by_key = documents(spec)
+def _write_documents(storage: Storage, spec: StoreSpec, identity: Identity) -> None:
+    by_key = documents(spec, identity)
     assert list(by_key)[-1] == ROOT_DOCUMENT
     for key, document in by_key.items():
         storage.write(key, json.dumps(document, indent=1).encode())

@@ -18,11 +18,22 @@ TOPK_ENCODINGS = ("log8", "float16")
 INNER_ROWS = 4096
 """Most rows of one inner chunk, the smallest piece that can be read and decoded alone."""
 
-_MAX_CLASSES = 2**32 - 1
+_MAX_CLASSES = 2**24
 _MAX_DRAWS = 255
 _MAX_UINT64 = 2**64 - 1
 _PROVENANCE = ("view", "teacher", "data", "software")
 _ABSENT = object()
+
+NEVER_COMPARED = ("software",)
+"""Fields in which stores of one spec may differ."""
+MAX_SAMPLES = 2**34
+MAX_EPOCHS = 2**16
+MAX_BLOCKS = 2**24
+"""Of all epochs together."""
+MAX_BLOCK_ENTRIES = 2**25
+"""Rows of a block times entries of a view: what is in memory when a block is read."""
+MAX_TAIL_ENTRIES = 2**26
+"""Groups of the tail model times classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,27 +85,46 @@ class StoreSpec:
     """Versions that wrote the store, opaque JSON; never compared."""
 
     def __post_init__(self) -> None:
+        highest = {"num_samples": MAX_SAMPLES, "num_epochs": MAX_EPOCHS, "rows_per_block": MAX_BLOCK_ENTRIES}
         for name in ("num_samples", "num_epochs", "num_classes", "topk", "rows_per_block"):
-            _require_int(name, getattr(self, name), low=1)
+            _require_int(name, getattr(self, name), low=1, high=highest.get(name, _MAX_CLASSES))
         _require_int("store_seed", self.store_seed, low=0, high=_MAX_UINT64)
         _require_int("proof_rows", self.proof_rows, low=0, high=self.rows_per_block)
-        _require_int("num_classes", self.num_classes, low=1, high=_MAX_CLASSES)
         if self.topk > self.num_classes:
             raise SpecError(f"topk is {self.topk}, more than num_classes, {self.num_classes}: choose a smaller topk")
         if self.rows_per_block > INNER_ROWS and self.rows_per_block % INNER_ROWS:
             raise SpecError(
                 f"rows_per_block is {self.rows_per_block}: choose a multiple of {INNER_ROWS}, or less than it"
             )
+        self._require_size()
         _require_choice("selection", self.selection, SELECTIONS)
         _require_choice("encoding", self.encoding, ENCODINGS)
         self._require_selection()
         _require_int("tail_groups", self.tail_groups, low=0, high=min(self.num_classes, 65_535))
+        if self.tail_groups * self.num_classes > MAX_TAIL_ENTRIES:
+            raise SpecError(
+                f"tail_groups is {self.tail_groups}: choose at most {MAX_TAIL_ENTRIES // self.num_classes} for "
+                f"{self.num_classes} classes"
+            )
         for name in ("log_step", "tail_step"):
             value = getattr(self, name)
             if not isinstance(value, float) or not 2**-10 <= value <= 1:
                 raise SpecError(f"{name} is {value!r}: choose a float from 2**-10 to 1")
         for name in _PROVENANCE:
             object.__setattr__(self, name, _plain_json(name, getattr(self, name)))
+
+    def _require_size(self) -> None:
+        """What a reader allocates follows from the spec, so the spec has bounds."""
+        if self.rows_per_block * self.topk > MAX_BLOCK_ENTRIES:
+            raise SpecError(
+                f"a block of {self.rows_per_block} rows has {self.topk} entries for each, more than "
+                f"{MAX_BLOCK_ENTRIES:,} in all: choose rows_per_block of at most {MAX_BLOCK_ENTRIES // self.topk}"
+            )
+        if self.num_epochs * self.num_blocks > MAX_BLOCKS:
+            raise SpecError(
+                f"{self.num_epochs} epochs of {self.num_samples} samples have more than {MAX_BLOCKS:,} blocks of "
+                f"{self.rows_per_block} rows: choose a larger rows_per_block"
+            )
 
     def _require_selection(self) -> None:
         if (self.selection == "sample") != (self.encoding == "counts"):
@@ -111,6 +141,13 @@ class StoreSpec:
     def num_blocks(self) -> int:
         """B, blocks of one epoch; the last may be short."""
         return -(-self.num_samples // self.rows_per_block)
+
+    @property
+    def num_labels(self) -> int:
+        """Labels are below this: the number of the data's class names; where those are unknown, the largest number of
+        classes that a store may have."""
+        names = self.data.get("class_names")
+        return len(names) if isinstance(names, list) and names else _MAX_CLASSES
 
     @property
     def inner_rows(self) -> int:
@@ -158,7 +195,7 @@ def differences(store: StoreSpec, request: StoreSpec) -> list[str]:
     lines: list[str] = []
     mine, theirs = store.to_json(), request.to_json()
     for name in mine:
-        if name != "software":
+        if name not in NEVER_COMPARED:
             _compare(name, mine[name], theirs[name], lines)
     return lines
 
@@ -196,7 +233,7 @@ def _plain_json(name: str, value: object) -> dict[str, Any]:
         raise SpecError(f"{name} is a {type(value).__name__}: give a dict of JSON values")
     try:
         plain = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SpecError(f"{name} cannot be stored as JSON: {error}") from None
     assert isinstance(plain, dict)
     return plain

@@ -18,8 +18,9 @@ from logitstore.format import codec
 from logitstore.format.blocks import BlockFiles, Marker
 from logitstore.format.cache import ChunkCache
 from logitstore.format.gather import RowNumbers, gather, row_numbers
+from logitstore.format.identity import VERSION_1, Identity
 from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS
-from logitstore.format.metadata import metadata_faults, read_spec
+from logitstore.format.metadata import metadata_faults, read_root
 from logitstore.ranges import compact
 from logitstore.rows import Rows, TailModel
 from logitstore.spec import StoreSpec
@@ -42,12 +43,12 @@ def open(path: str | Path, *, cache_bytes: int = CACHE_BYTES) -> "Store":
     Raises `StoreMissing`, `NotAStore`, `UnsupportedVersion` or `StoreUnreachable`.
     """
     storage = open_storage(path)
-    spec = read_spec(storage)
-    faults = metadata_faults(storage, spec)
+    spec, identity = read_root(storage)
+    faults = metadata_faults(storage, spec, identity)
     if faults:
         key, fault = faults[0]
         raise NotAStore(f"{storage}: {key}: {fault}; `logitstore check` lists all faults")
-    return Store(storage, spec=spec, cache_bytes=cache_bytes)
+    return Store(storage, spec=spec, identity=identity, cache_bytes=cache_bytes)
 
 
 class Store:
@@ -61,10 +62,12 @@ class Store:
     spec: StoreSpec
     """Sizes, encoding and provenance, as they were when it was opened."""
 
-    def __init__(self, storage: Storage, *, spec: StoreSpec, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, storage: Storage, *, spec: StoreSpec, identity: Identity, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         self.storage = storage
         self.spec = spec
-        self.files = BlockFiles(storage, spec=spec)
+        self.files = BlockFiles(storage, spec=spec, identity=identity)
         self._cache_bytes = cache_bytes
         self._cache = ChunkCache(limit_bytes=cache_bytes)
         # By block, the write that its marker commits, 0 where not read yet; untouched pages take no memory.
@@ -75,8 +78,13 @@ class Store:
         """The path or URL that the store was opened with."""
         return str(self.storage)
 
-    def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, StoreSpec, int]]:
-        return _restore, (self.path, self.spec, self._cache_bytes)
+    @property
+    def format_version(self) -> int:
+        """Of the format that the store is written in. The files of version 1 do not name their store."""
+        return self.files.identity.version
+
+    def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[str, StoreSpec, Identity, int]]:
+        return _restore, (self.path, self.spec, self.files.identity, self._cache_bytes)
 
     def __enter__(self) -> Self:
         return self
@@ -93,9 +101,10 @@ class Store:
     def done(self) -> NDArray[np.bool_]:
         """Which blocks are committed now, (E, B) bool. Lists one folder per epoch; reads no values."""
         done = np.zeros((self.spec.num_epochs, self.spec.num_blocks), dtype=bool)
-        for epoch in range(self.spec.num_epochs):
-            blocks = self.storage.list_numbers(f"{MARKERS}/c/{epoch}")
-            done[epoch, [block for block in blocks if block < self.spec.num_blocks]] = True
+        for epoch in self.storage.list_numbers(f"{MARKERS}/c"):
+            if epoch < self.spec.num_epochs:
+                blocks = self.storage.list_numbers(f"{MARKERS}/c/{epoch}")
+                done[epoch, [block for block in blocks if block < self.spec.num_blocks]] = True
         return done
 
     def missing(self) -> list[tuple[int, int]]:
@@ -154,7 +163,13 @@ class Store:
 
     def labels(self, rows: RowNumbers) -> NDArray[np.int32]:
         """Labels of samples, (n,) int32, -1 where unknown; rows as for `read`. Raises `OutOfRange`, `DamagedBlock`."""
-        return self._samples(SAMPLE_ARRAYS[1], rows)
+        labels = self._samples(SAMPLE_ARRAYS[1], rows)
+        if len(labels) and not -1 <= labels.min() <= labels.max() < self.spec.num_labels:
+            raise DamagedBlock(
+                f"{self.path}: {SAMPLE_ARRAYS[1]} holds labels from {labels.min()} to {labels.max()}, where "
+                f"-1..{self.spec.num_labels - 1} belong: no correct writer made them"
+            )
+        return labels
 
     def tail_model(self) -> TailModel | None:
         """The average distribution outside the selected classes; None where the store has no such model.
@@ -245,6 +260,16 @@ class Store:
             return self.files.block(epoch, block, slots, write_id=int(self._write_ids[epoch, block]))
 
 
+def version_limits(store: Store) -> str | None:
+    """What the format of an old store cannot vouch for, as a sentence; None for the newest version."""
+    if store.format_version > VERSION_1.version:
+        return None
+    return (
+        "format version 1: its files do not name their store, so another store's block, samples or tail model in their "
+        "place go unnoticed; `logitstore upgrade OLD NEW` makes a store of the newest version"
+    )
+
+
 def require_epoch(spec: StoreSpec, epoch: int) -> None:
     """Raises `OutOfRange` outside 0 <= epoch < E."""
     if not 0 <= epoch < spec.num_epochs:
@@ -257,5 +282,6 @@ def require_block(spec: StoreSpec, block: int) -> None:
         raise OutOfRange(f"the store has blocks 0..{spec.num_blocks - 1}; block {block} was requested")
 
 
-def _restore(path: str, spec: StoreSpec, cache_bytes: int) -> Store:
-    return Store(open_storage(path if is_url(path) else Path(path)), spec=spec, cache_bytes=cache_bytes)
+def _restore(path: str, spec: StoreSpec, identity: Identity, cache_bytes: int) -> Store:
+    storage = open_storage(path if is_url(path) else Path(path))
+    return Store(storage, spec=spec, identity=identity, cache_bytes=cache_bytes)

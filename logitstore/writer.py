@@ -17,8 +17,8 @@ from logitstore.format import codec, shard
 from logitstore.format.layout import BLOCK_FILES, LOCK_KEY, MARKERS
 from logitstore.lock import Lock
 from logitstore.spec import StoreSpec
+from logitstore.store import Store, require_block, require_epoch
 from logitstore.store import open as open_store
-from logitstore.store import require_block, require_epoch
 from logitstore.topk import select_topk
 
 MASS_TOLERANCE = 0.01
@@ -112,7 +112,7 @@ class Writer:
             raise SpecError(f"{where}: proof is {proof}: it must be from 1 to 2**64 - 1")
         values = _stored_values(where, self.spec, block, seeds, indices, logprobs, tail)
         values[MARKERS] = np.array([proof], dtype="<u8")
-        self.write_files(epoch, block, self._encode(epoch, block, values), replace=replace)
+        self._write_files(epoch, block, self._encode(epoch, block, values), replace=replace)
 
     def write_logits(
         self,
@@ -147,11 +147,27 @@ class Writer:
             epoch, block, seeds=seeds, indices=indices, logprobs=logprobs, tail=tail, proof=proof, replace=replace
         )
 
-    def write_files(self, epoch: int, block: int, encoded: dict[str, bytes], *, replace: bool = False) -> None:
-        """Commit a block from the bytes of its files, by array, all of one write.
+    def write_copy(self, epoch: int, block: int, source: Store) -> None:
+        """Commit a block of another store of the same spec, every byte of it verified. Raises as `write` does, and
+        `DamagedBlock`."""
+        write_id, files = source.files.raw(epoch, block)
+        of_store = self._store.files
+        self._write_files(
+            epoch,
+            block,
+            {
+                name: shard.readdressed(
+                    data,
+                    layout=of_store.layouts[name],
+                    header=of_store.header(of_store.layouts[name], epoch, block, write_id=write_id),
+                )
+                for name, data in files.items()
+            },
+            replace=False,
+        )
 
-        For whole-block copies between stores; the bytes must have been verified. Raises as `write` does.
-        """
+    def _write_files(self, epoch: int, block: int, encoded: dict[str, bytes], *, replace: bool) -> None:
+        """Commit a block from the bytes of its files, by array, all of one write."""
         layouts = self._store.files.layouts
         files = [(layouts[name].key(epoch, block), encoded[name]) for name in BLOCK_FILES]
         self._store.storage.write_block(files, before=lambda: self._uncommit(epoch, block, replace=replace))
@@ -161,7 +177,7 @@ class Writer:
         encoded = {}
         for name in BLOCK_FILES:
             layout = self._store.files.layouts[name]
-            header = shard.Header(array_number=layout.number, epoch=epoch, block=block, write_id=write_id)
+            header = self._store.files.header(layout, epoch, block, write_id=write_id)
             encoded[name] = shard.encode_shard(values[name].astype(layout.dtype), layout=layout, header=header)
         return encoded
 

@@ -1,10 +1,11 @@
-"""Change stores, and make stores from stores: `grow`, `merge`, `copy`, `recode`, `repair`."""
+"""Change stores, and make stores from stores: `grow`, `merge`, `copy`, `upgrade`, `recode`, `repair`."""
 
 import sys
 from dataclasses import asdict
 
 import click
 
+from logitstore import FORMAT_VERSION, StoreConflict
 from logitstore import grow as grow_store
 from logitstore import open as open_store
 from logitstore.commands.terminal import AS_JSON, EPOCHS, STORE, parse_epochs, print_json, progress_bar
@@ -72,6 +73,26 @@ def copy(source: str, target: str, epochs: str | None, as_json: bool) -> None:
     chosen = parse_epochs(epochs)
     with progress_bar(shown=not as_json) as bar:
         _print_transfer(copy_store(source, target, epochs=chosen, progress=bar), as_json=as_json)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@AS_JSON
+def upgrade(source: str, target: str, as_json: bool) -> None:
+    """Make a store of the newest format version from an older one: the same blocks, samples and tail model.
+
+    SOURCE stays as it is. If stopped, the same command continues. `logitstore info` says of which version a store is.
+
+    \b
+    Example:
+      logitstore upgrade old.zarr new.zarr
+    """
+    version = open_store(source).format_version
+    if version == FORMAT_VERSION:
+        raise StoreConflict(f"{source} is of format version {version} already, the newest: there is nothing to do")
+    with progress_bar(shown=not as_json) as bar:
+        _print_transfer(copy_store(source, target, progress=bar), as_json=as_json)
 
 
 @click.command()

@@ -97,6 +97,8 @@ def _print_info(facts: dict[str, Any]) -> None:
         extra = f"and {facts['bytes_per_sample']:.2f} once per sample"
         rows.append(("bytes per view", f"{about}{facts['bytes_per_view']:.2f} {extra}"))
     print_pairs(rows)
+    if facts["limits"]:
+        click.echo(f"note: {facts['limits']}")
 
 
 def _classes_text(spec: dict[str, Any]) -> str:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from logitstore.errors import DamagedBlock
 from logitstore.format import codec, shard
+from logitstore.format.identity import Identity
 from logitstore.format.layout import BLOCK_ARRAYS, BLOCK_FILES, MARKERS, ArrayLayout, arrays, static_arrays
+from logitstore.format.shard import Header
 from logitstore.spec import StoreSpec
 from logitstore.storage import Storage
 from logitstore.storage.interface import ReadRange
@@ -35,9 +37,10 @@ class Marker:
 class BlockFiles:
     """Reads files of one store. Holds nothing open."""
 
-    def __init__(self, storage: Storage, *, spec: StoreSpec) -> None:
+    def __init__(self, storage: Storage, *, spec: StoreSpec, identity: Identity) -> None:
         self.storage = storage
         self.spec = spec
+        self.identity = identity
         self.layouts = arrays(spec)
 
     def marker(self, epoch: int, block: int) -> Marker | None:
@@ -60,8 +63,11 @@ class BlockFiles:
         with self._naming(layout, epoch, block), self.storage.reading(layout.key(epoch, block)) as (read, size):
             return self._decode(layout, epoch, block, read, size, slots)
 
-    def raw(self, epoch: int, block: int) -> dict[str, bytes]:
-        """The files of a committed block as they are, by array, every byte verified. Raises `DamagedBlock`."""
+    def raw(self, epoch: int, block: int) -> tuple[int, dict[str, bytes]]:
+        """The write id of a committed block, and its files as they are, by array, every byte verified.
+
+        Raises `DamagedBlock`.
+        """
         contents, write_ids = {}, {}
         for name in BLOCK_FILES:
             layout = self.layouts[name]
@@ -73,7 +79,7 @@ class BlockFiles:
         for name in BLOCK_ARRAYS:
             if write_ids[name] != write_ids[MARKERS]:
                 raise self.mixed(name, epoch, block)
-        return contents
+        return write_ids[MARKERS], contents
 
     def block(self, epoch: int, block: int, slots: list[int], *, write_id: int) -> dict[int, tuple[Array, ...]]:
         """Inner chunks of a committed block by slot: seeds, class numbers, codes, tail codes.
@@ -90,7 +96,10 @@ class BlockFiles:
         chunks: dict[int, tuple[Array, ...]] = {}
         for slot in slots:
             seeds, indices, values, tail = (stored[name][slot] for name in BLOCK_ARRAYS)
-            chunks[slot] = (seeds, *codec.decode_classes(indices, values, spec=self.spec), tail)
+            classes, codes = codec.decode_classes(indices, values, spec=self.spec)
+            if fault := codec.fault(classes, codes, tail, spec=self.spec):
+                raise self.damaged(self.layouts["indices"], epoch, block, fault)
+            chunks[slot] = (seeds, classes, codes, tail)
         return chunks
 
     def static_parts(self, name: str) -> Iterator[Array]:
@@ -110,6 +119,10 @@ class BlockFiles:
         slots = list(range(-(-rows // layout.inner_rows)))
         _, chunks = self.shard(name, 0, part, slots)
         return np.concatenate([chunks[slot] for slot in slots])
+
+    def header(self, layout: ArrayLayout, epoch: int, block: int, *, write_id: int) -> Header:
+        """The header that a file of this store has."""
+        return Header(array_number=layout.number, epoch=epoch, block=block, write_id=write_id, identity=self.identity)
 
     def slots(self, block: int) -> list[int]:
         """All inner chunks that a block has."""
@@ -137,7 +150,7 @@ class BlockFiles:
         rows = 1 if layout.path == MARKERS else layout.shard_rows
         if layout.path != MARKERS:
             rows = min(rows, layout.shape[layout.row_axis] - block * rows)
-        header = shard.Header(array_number=layout.number, epoch=epoch, block=block, write_id=0)
+        header = self.header(layout, epoch, block, write_id=0)
         return shard.decode_shard(read, size, layout=layout, header=header, rows=rows, slots=slots)
 
     @contextmanager

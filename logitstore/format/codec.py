@@ -88,6 +88,15 @@ def decode_classes(stored_indices_nk: Array, stored_nk: Codes, *, spec: StoreSpe
     return np.ascontiguousarray(indices_kn.T), np.ascontiguousarray(codes_kn.T)
 
 
+def fault(classes_nk: Array, codes_nk: Codes, tail_codes_n: Codes, *, spec: StoreSpec) -> str | None:
+    """What makes decoded rows impossible to use, as text; None for good ones: cheap enough for every read."""
+    if int(classes_nk.max()) >= spec.num_classes:
+        return f"holds class {int(classes_nk.max())} of {spec.num_classes}"
+    if spec.encoding == "float16" and (np.isnan(codes_nk).any() or np.isnan(tail_codes_n).any()):
+        return "holds values that are not a number"
+    return None
+
+
 def is_empty(codes: Codes, *, spec: StoreSpec) -> NDArray[np.bool_]:
     """Which codes (or stored values) are of empty entries, of the same shape."""
     if spec.encoding == "float16":

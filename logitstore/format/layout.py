@@ -11,10 +11,11 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from logitstore.format.identity import VERSION_1, Identity
 from logitstore.spec import StoreSpec
 
 FORMAT_NAME = "logitstore"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SAMPLE_SHARD_ROWS = 65_536
 SAMPLE_INNER_ROWS = 1024
 """Rows of one shard, and of one chunk, of `samples/keys` and `samples/labels`."""
@@ -219,20 +220,24 @@ def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
-def spec_checksum(spec: dict[str, Any]) -> str:
-    """crc32c, 8 hex digits, of a spec's JSON text with sorted keys, no spaces and ASCII escapes."""
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def json_checksum(value: dict[str, Any]) -> str:
+    """crc32c, 8 hex digits, of a value's JSON text with sorted keys, no spaces and ASCII escapes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return f"{google_crc32c.value(text.encode()):08x}"
 
 
-def documents(spec: StoreSpec) -> dict[str, dict[str, Any]]:
+def root_attributes(spec: dict[str, Any], *, version: int, store_id: int) -> dict[str, Any]:
+    """The root's attributes. In version 2 the checksum covers all others, in version 1 the spec alone."""
+    attributes = {"format": FORMAT_NAME, "format_version": version}
+    if version == VERSION_1.version:
+        return {**attributes, "spec_crc32c": json_checksum(spec), "spec": spec}
+    attributes |= {"store_id": f"{store_id:016x}", "spec": spec}
+    return {**attributes, "crc32c": json_checksum(attributes)}
+
+
+def documents(spec: StoreSpec, identity: Identity) -> dict[str, dict[str, Any]]:
     """All metadata files of a store by key; the root's, which makes it a store, comes last."""
-    root = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
-        "spec_crc32c": spec_checksum(spec.to_json()),
-        "spec": spec.to_json(),
-    }
+    root = root_attributes(spec.to_json(), version=identity.version, store_id=identity.store_id)
     nodes = {f"{path}/zarr.json": array.document() for path, array in arrays(spec).items()}
     groups = sorted({name.partition("/")[0] for name in static_arrays(spec)})
     return {

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from logitstore.errors import DamagedBlock
 from logitstore.format import codec
 from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, SAMPLE_ARRAYS, TAIL_ARRAYS, arrays, static_arrays
-from logitstore.format.metadata import metadata_faults, read_spec, unfinished_growth
+from logitstore.format.metadata import metadata_faults, read_root, unfinished_growth
 from logitstore.ranges import compact
 from logitstore.spec import StoreSpec
 from logitstore.storage import open_storage
-from logitstore.store import Store
+from logitstore.store import Store, version_limits
 from logitstore.writer import repeated
 
 Array = NDArray[Any]
@@ -38,6 +38,8 @@ BAD_VALUES = "bad-values"
 UNCOMMITTED_BLOCKS = "uncommitted-blocks"
 TEMPORARY_FILES = "temporary-files"
 UNFINISHED_GROWTH = "unfinished-growth"
+OLD_VERSION = "old-version"
+HIDDEN_EPOCHS = "hidden-epochs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +85,16 @@ def check(path: str | Path, *, progress: Progress | None = None) -> Report:
     Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion` when there is no spec to check against.
     """
     storage = open_storage(path)
-    spec = read_spec(storage)
+    spec, identity = read_root(storage)
     faults = [
         Finding(id=BAD_METADATA, message=f"{key}: {fault}", array=key.rpartition("/")[0])
-        for key, fault in metadata_faults(storage, spec)
+        for key, fault in metadata_faults(storage, spec, identity)
     ]
-    store = Store(storage, spec=spec, cache_bytes=0)
+    store = Store(storage, spec=spec, identity=identity, cache_bytes=0)
     done = store.done()
+    if beyond := [epoch for epoch in storage.list_numbers(f"{MARKERS}/c") if epoch >= spec.num_epochs]:
+        message = f"there are blocks of epochs {compact(sorted(beyond))}, unknown to the spec: an old zarr.json"
+        faults.append(Finding(id=HIDDEN_EPOCHS, message=message))
     for epoch in range(spec.num_epochs):
         missing = np.flatnonzero(~done[epoch])
         if len(missing):
@@ -116,7 +121,13 @@ def _check_static(store: Store) -> list[Finding]:
     """The arrays that were written at creation: sample columns and the tail model."""
     faults = []
     for name in static_arrays(store.spec):
-        for part in range(store.files.num_static_parts(name)):
+        parts = range(store.files.num_static_parts(name))
+        present = set(store.storage.list_numbers(f"{name}/c")) & set(parts)
+        if len(present) < len(parts):
+            missing = compact([part for part in parts if part not in present])
+            message = f"{store.path}: array {name}, parts {missing}: the files are missing; restore them from a copy"
+            faults.append(Finding(id=DAMAGED_SAMPLES, message=message, array=name))
+        for part in sorted(present):
             try:
                 values = store.files.static_part(name, part)
             except DamagedBlock as error:
@@ -129,8 +140,8 @@ def _check_static(store: Store) -> list[Finding]:
 
 def _static_fault(name: str, values: Array, *, spec: StoreSpec) -> str | None:
     """What a correct writer would never have stored there, as text; None where there is no such thing."""
-    if name == SAMPLE_ARRAYS[1] and (values < -1).any():
-        return "labels below -1"
+    if name == SAMPLE_ARRAYS[1] and ((values < -1) | (values >= spec.num_labels)).any():
+        return f"labels outside -1..{spec.num_labels - 1}"
     if name == TAIL_ARRAYS[0] and (values >= spec.tail_groups).any():
         return f"groups outside 0..{spec.tail_groups - 1}"
     if name == TAIL_ARRAYS[1] and not np.allclose(np.exp(values.astype(np.float64)).sum(axis=1), 1, atol=0.01):
@@ -208,7 +219,8 @@ def _unsound(values: Array, tail: Array, marked: NDArray[np.bool_], *, spec: Sto
 
 def _notes(store: Store, done: NDArray[np.bool_]) -> list[Finding]:
     """Files in the store's folders that do not belong to committed blocks."""
-    notes = []
+    limits = version_limits(store)
+    notes = [Finding(id=OLD_VERSION, message=limits)] if limits else []
     layouts = arrays(store.spec)
     for epoch in range(store.spec.num_epochs):
         present: set[int] = set()

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from logitstore.format.layout import (
     BLOCK_ARRAYS,
-    FORMAT_VERSION,
     MARKERS,
     SAMPLE_ARRAYS,
     arrays,
@@ -16,7 +15,7 @@ from logitstore.format.layout import (
     static_arrays,
 )
 from logitstore.ranges import compact
-from logitstore.store import Store
+from logitstore.store import Store, version_limits
 from logitstore.tools.names import class_names, key_text
 
 MEASURED_BLOCKS = 2000
@@ -35,7 +34,8 @@ def describe_store(store: Store) -> dict[str, Any]:
     per_view = sum(by_array[name] for name in (*BLOCK_ARRAYS, MARKERS)) / views if views else None
     return {
         "path": str(store.path),
-        "format_version": FORMAT_VERSION,
+        "format_version": store.format_version,
+        "limits": version_limits(store),
         "spec": spec.to_json(),
         "blocks_total": int(done.size),
         "blocks_committed": int(done.sum()),
@@ -102,5 +102,5 @@ def sizes(store: Store, done: NDArray[np.bool_]) -> tuple[dict[str, int], bool]:
         else:
             keys = [layout.key(epoch, block) for epoch, block in picked.tolist()]
             by_array[name] = round(sum(size(key) for key in keys) * scale)
-    by_array["metadata"] = sum(size(key) for key in documents(store.spec))
+    by_array["metadata"] = sum(size(key) for key in documents(store.spec, store.files.identity))
     return by_array, len(picked) == len(committed)

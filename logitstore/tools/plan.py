@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from logitstore.format.identity import VERSION_1
 from logitstore.format.layout import BLOCK_FILES, SAMPLE_ARRAYS, SAMPLE_SHARD_ROWS, arrays, documents
 from logitstore.spec import INNER_ROWS, StoreSpec
 
@@ -55,7 +56,7 @@ def plan(spec: StoreSpec, *, images_per_s: float | None = None, gpus: int = 1) -
         "views": views,
         "blocks": blocks,
         "files_per_block": len(BLOCK_FILES),
-        "files": blocks * len(BLOCK_FILES) + parts + len(documents(spec)),
+        "files": blocks * len(BLOCK_FILES) + parts + len(documents(spec, VERSION_1)),
         "folders": sum(_folders(spec, name) for name in arrays(spec)),
         "bytes_per_view": each,
         "bytes_per_block": round(each * min(spec.rows_per_block, spec.num_samples)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from logitstore.format.layout import BLOCK_ARRAYS, MARKERS, ROOT_DOCUMENT, arrays, documents
-from logitstore.format.metadata import metadata_faults, read_spec
+from logitstore.format.metadata import metadata_faults, read_root
 from logitstore.lock import locked
 from logitstore.storage import open_storage
 from logitstore.tools.check import BAD_METADATA, BAD_VALUES, DAMAGED_BLOCK, MISSING_BLOCKS, Finding, check
@@ -47,16 +47,16 @@ def repair(path: str | Path, *, dry_run: bool = False, progress: Callable[[int, 
     """
     storage = open_storage(path)
     with locked(storage):
-        spec = read_spec(storage)
+        spec, identity = read_root(storage)
         report = check(path, progress=progress)
         damaged = [f for f in report.faults if f.id in (DAMAGED_BLOCK, BAD_VALUES) and f.block is not None]
         dropped = sorted({(f.epoch, f.block) for f in damaged if f.epoch is not None and f.block is not None})
-        metadata = [key for key, _ in metadata_faults(storage, spec) if key != ROOT_DOCUMENT]
+        metadata = [key for key, _ in metadata_faults(storage, spec, identity) if key != ROOT_DOCUMENT]
         temporary = storage.list_temporary()
         left = [f for f in report.faults if f not in damaged and f.id not in (BAD_METADATA, MISSING_BLOCKS)]
         if not dry_run:
             for key in metadata:
-                storage.write(key, json.dumps(documents(spec)[key], indent=1).encode())
+                storage.write(key, json.dumps(documents(spec, identity)[key], indent=1).encode())
             for epoch, block in dropped:
                 for name in (MARKERS, *BLOCK_ARRAYS):
                     storage.delete(arrays(spec)[name].key(epoch, block))

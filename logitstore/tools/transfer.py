@@ -91,7 +91,7 @@ def _transfer(
     with writer(target) as out:
         for count, (number, epoch, block) in enumerate(to_copy):
             report("copying blocks", count, len(to_copy))
-            out.write_files(epoch, block, origins[number].files.raw(epoch, block))
+            out.write_copy(epoch, block, origins[number])
         report("copying blocks", len(to_copy), len(to_copy))
     copied = open_store(target, cache_bytes=0)
     to_verify = sorted({(e, b) for w in wanted for e, b in np.argwhere(w).tolist()})

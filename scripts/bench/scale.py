@@ -23,6 +23,7 @@ import numpy as np
 import logitstore
 from distill.data.catalog import FOLDER, open_catalog
 from distill.data.order import Order, permutation
+from logitstore.format.identity import Identity
 from logitstore.storage import open_storage
 
 ROWS_PER_SHARD = 1000
@@ -104,7 +105,7 @@ def main(rows: tuple[int, ...], work: Path, packing: bool, hashes: int) -> None:
         show(count, "order: first step", order_steps, starts, 1)
         show(count, "order: 100 steps", order_steps, starts, 100)
         spec = logitstore.StoreSpec(num_samples=count, num_epochs=EPOCHS, num_classes=21841, topk=100)
-        store = logitstore.Store(open_storage(path), spec=spec)
+        store = logitstore.Store(open_storage(path), spec=spec, identity=Identity.new(spec))
         for epoch in range(EPOCHS):
             (path / "proofs" / "c" / str(epoch)).mkdir(parents=True)
         markers = spec.num_blocks

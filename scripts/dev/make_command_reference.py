@@ -12,6 +12,7 @@ import io
 import os
 import runpy
 import shlex
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,8 @@ from click.testing import CliRunner
 import logitstore
 from logitstore.cli import COMMANDS, main
 
-TARGET = Path(__file__).parents[2] / "docs" / "commands.md"
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "docs" / "commands.md"
 INTRODUCTION = """# Commands of `logitstore`
 
 Made by `scripts/dev/make_command_reference.py` from the commands themselves; the transcripts are real. A store is named
@@ -33,7 +35,8 @@ for `s3://` the extra `s3`). Object storage has no lock: make sure that only one
 Exit codes: 0 done; 1 a check failed, stores differ, or the work could not be done, with one message on stderr; 2 wrong
 usage. Every command takes `--json`; long work shows its progress on stderr where that is a terminal.
 
-Below, `part-a.zarr` and `part-b.zarr` are halves of `teacher.zarr`, and `damaged.zarr` is a copy with a flipped bit.
+Below, `part-a.zarr` and `part-b.zarr` are halves of `teacher.zarr`, `damaged.zarr` is a copy with a flipped
+bit, and `old.zarr` is of format version 1.
 """
 SHOWN: dict[str, tuple[str, ...]] = {
     "info": ("info teacher.zarr", "info teacher.zarr --json"),
@@ -45,6 +48,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "grow": ("grow part-b.zarr --epochs 4",),
     "merge": ("merge whole.zarr part-a.zarr part-b.zarr",),
     "copy": ("copy teacher.zarr memory://bucket/teacher.zarr --epochs 1", "copy teacher.zarr copy.zarr --epochs 7"),
+    "upgrade": ("upgrade old.zarr new.zarr", "upgrade teacher.zarr newer.zarr"),
     "recode": ("recode teacher.zarr small.zarr --topk 2", "diff teacher.zarr small.zarr"),
     "repair": ("repair damaged.zarr --dry-run", "repair damaged.zarr"),
     "export": ("export teacher.zarr views.jsonl --epoch 0 --rows 0:2",),
@@ -99,6 +103,7 @@ def make_examples() -> None:
     data = bytearray(damaged.read_bytes())
     data[100] ^= 1
     damaged.write_bytes(data)
+    shutil.copytree(ROOT / "tests/logitstore/golden/v1-log8.zarr", "old.zarr")
     folder = Path("logits/logits_top2_epoch0")
     folder.mkdir(parents=True)
     (folder / "rank0-keys.txt").write_text("n01/a.jpg\nn01/b.jpg\n")

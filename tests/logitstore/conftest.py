@@ -1,6 +1,6 @@
 """Small stores with known content."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,18 @@ def make_store(
 ) -> Callable[..., Path]:
     """A store of `make_spec(**changes)` with all blocks written but those in `missing`."""
 
-    def make(*, name: str = "t.zarr", missing: tuple[tuple[int, int], ...] = (), **changes: Any) -> Path:
+    def make(
+        *,
+        name: str = "t.zarr",
+        missing: Container[tuple[int, int]] = (),
+        tail_model: logitstore.TailModel | None = None,
+        **changes: Any,
+    ) -> Path:
         spec = make_spec(**changes)
         path = tmp_path / name
         n = spec.num_samples
-        logitstore.create(path, spec, keys=np.arange(n, dtype=np.uint64) * 7, labels=np.arange(n) % 5 - 1)
+        keys, labels = np.arange(n, dtype=np.uint64) * 7, np.arange(n) % 5 - 1
+        logitstore.create(path, spec, keys=keys, labels=labels, tail_model=tail_model)
         with logitstore.writer(path) as writer:
             for epoch in range(spec.num_epochs):
                 for block in range(spec.num_blocks):

@@ -1,9 +1,9 @@
-"""Makes `golden/`, five tiny stores of the format's first version, those that are not there yet:
+"""Makes `golden/`, five tiny stores of the format's newest version, those that are not there yet:
 
     python tests/logitstore/make_golden.py tests/logitstore/golden
 
 They are never made again: what they hold must open, with the same values, in every later release. A later format
-version gets golden stores of its own beside these.
+version gets golden stores of its own beside those of versions 1 and 2.
 """
 
 import sys
@@ -78,6 +78,6 @@ def make(path: Path, *, name: str) -> None:
 
 if __name__ == "__main__":
     for each in ("log8", "float16", "counts", "hybrid", "max_mass"):
-        path = Path(sys.argv[1]) / f"v1-{each}.zarr"
+        path = Path(sys.argv[1]) / f"v{logitstore.FORMAT_VERSION}-{each}.zarr"
         if not path.exists():
             make(path, name=each)

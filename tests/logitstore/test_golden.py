@@ -13,6 +13,7 @@ import zarr
 import logitstore
 from logitstore.format import codec
 
+VERSIONS = (1, 2)
 NAMES = ("log8", "float16", "counts", "hybrid", "max_mass")
 GOLDEN = Path(__file__).with_name("golden")
 INDICES = {
@@ -93,10 +94,12 @@ PROBABILITIES = {
 }
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_version_1(name):
-    path = GOLDEN / f"v1-{name}.zarr"
+def test_values(name, version):
+    path = GOLDEN / f"v{version}-{name}.zarr"
     store = logitstore.open(path)
+    assert store.format_version == version
     assert store.spec.encoding == {"hybrid": "log8", "max_mass": "log8"}.get(name, name)
     assert store.spec.max_mass == (0.75 if name == "max_mass" else 1)
     assert store.spec.selection == {"hybrid": "hybrid", "counts": "sample"}.get(name, "topk")
@@ -114,9 +117,10 @@ def test_version_1(name):
     assert store.read(epoch=1, rows=range(4)).seeds.tolist() == [21, 22, 23, 24]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_version_1_with_plain_zarr(name):
-    group = zarr.open(GOLDEN / f"v1-{name}.zarr", mode="r")
+def test_values_with_plain_zarr(name, version):
+    group = zarr.open(GOLDEN / f"v{version}-{name}.zarr", mode="r")
     values, tail = STORED[name]
     assert group["indices"][0].tolist() == STORED_INDICES[name]
     np.testing.assert_array_equal(group["logprobs"][0], np.array(values, group["logprobs"].dtype))
@@ -174,16 +178,18 @@ def test_stores_with_max_mass_are_sources_of_new_ones(tmp_path):
     assert [fault.id for fault in logitstore.check(tmp_path / "recoded.zarr").faults] == ["missing-blocks"]
 
 
-def test_the_only_fault_is_the_absent_block():
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_only_fault_is_the_absent_block(version):
     for name in NAMES:
-        report = logitstore.check(GOLDEN / f"v1-{name}.zarr")
+        report = logitstore.check(GOLDEN / f"v{version}-{name}.zarr")
         assert [fault.id for fault in report.faults] == ["missing-blocks"]
-        assert not report.notes
+        assert [note.id for note in report.notes] == ["old-version"] * (version == 1)
 
 
-def test_version_1_with_a_tail_model():
-    model = logitstore.open(GOLDEN / "v1-log8.zarr").tail_model()
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_tail_model(version):
+    model = logitstore.open(GOLDEN / f"v{version}-log8.zarr").tail_model()
     assert model.groups.tolist() == [0, 1] * 5
     assert np.exp(model.logprobs[0]).round(3).tolist() == pytest.approx([0.1] * 10)
     assert np.exp(model.logprobs[1]).round(4).tolist()[:5] == pytest.approx([0.4999, 0.2499, 0.1249, 0.0624, 0.0313])
-    assert logitstore.open(GOLDEN / "v1-float16.zarr").tail_model() is None
+    assert logitstore.open(GOLDEN / f"v{version}-float16.zarr").tail_model() is None

@@ -86,4 +86,4 @@ def test_import_loads_no_torch():
     code = "import sys, logitstore, logitstore.cli; print({'torch', 'distill', 'cv2', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-    assert logitstore.FORMAT_VERSION == 1
+    assert logitstore.FORMAT_VERSION == 2

@@ -191,7 +191,10 @@ def test_opening_what_is_not_a_store(tmp_path, make_store):
 @pytest.mark.parametrize(
     ("change", "error", "part"),
     [
-        (lambda a: a.update(format_version=2), logitstore.UnsupportedVersion, "version 2"),
+        (lambda a: a.update(format_version=3), logitstore.UnsupportedVersion, "version 3"),
+        (lambda a: a.update(format_version=1), logitstore.UnsupportedVersion, "store_id"),
+        (lambda a: a.update(store_id="00000000000000ff"), logitstore.NotAStore, "checksum"),
+        (lambda a: a.update(store_id=17), logitstore.NotAStore, "checksum"),
         (lambda a: a.update(format_version="1"), logitstore.NotAStore, "format_version"),
         (lambda a: a.update(colour=1), logitstore.UnsupportedVersion, "colour"),
         (lambda a: a["spec"].update(colour=1), logitstore.UnsupportedVersion, "colour"),

@@ -9,8 +9,9 @@ import pytest
 import zarr
 
 import logitstore
-from logitstore.format.layout import FORMAT_VERSION, LOCK_KEY, arrays, documents
-from logitstore.format.shard import HEADER, MAGIC
+from logitstore.format.identity import Identity
+from logitstore.format.layout import FORMAT_VERSION, LOCK_KEY, arrays, documents, root_attributes
+from logitstore.format.shard import HEADER_BYTES, MAGIC
 
 FORMAT = (Path(__file__).parents[3] / "docs" / "format.md").read_text(encoding="utf-8")
 SIZES = {
@@ -75,8 +76,11 @@ def test_the_table_of_arrays(encoding, column):
 
 def test_other_facts():
     assert f"format version {FORMAT_VERSION}" in FORMAT
-    assert MAGIC.decode() in FORMAT
-    assert f"{HEADER.size} bytes" in FORMAT
+    for version in (1, FORMAT_VERSION):
+        assert MAGIC[version].decode() in FORMAT
+        assert f"{HEADER_BYTES[version]} bytes" in FORMAT
+        for name in root_attributes({}, version=version, store_id=1):
+            assert f"`{name}`" in FORMAT
     assert f"`{LOCK_KEY}`" in FORMAT
     for name in logitstore.StoreSpec.__dataclass_fields__:
         assert f"`{name}`" in FORMAT
@@ -84,7 +88,7 @@ def test_other_facts():
 
 @pytest.mark.parametrize("encoding", ["log8", "float16"])
 def test_zarr_would_write_the_same_metadata(tmp_path, encoding):
-    ours = documents(spec(encoding))
+    ours = documents(spec(encoding), Identity.new(spec(encoding)))
     group = zarr.create_group(tmp_path / "z.zarr")
     for name, layout in arrays(spec(encoding)).items():
         blosc = [

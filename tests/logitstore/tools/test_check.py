@@ -133,9 +133,12 @@ def test_swapped_files_are_found_by_their_headers(make_store, name):
         logitstore.open(path).read(epoch=0, rows=9)
 
 
-def test_files_of_two_writes_do_not_pass_as_one_block(make_store, tmp_path):
-    path, other = make_store(), make_store(name="other.zarr")
-    shutil.copy(other / "tail/c/0/1", path / "tail/c/0/1")
+def test_files_of_two_writes_do_not_pass_as_one_block(make_store, rows_for):
+    path = make_store()
+    before = (path / "tail/c/0/1").read_bytes()
+    with logitstore.writer(path) as writer:
+        writer.write(0, 1, **rows_for(writer.spec, 0, 1), replace=True)
+    (path / "tail/c/0/1").write_bytes(before)
     assert ids(logitstore.check(path)) == ["damaged-block"]
     with pytest.raises(logitstore.DamagedBlock, match="different writes"):
         logitstore.open(path).read(epoch=0, rows=9)
@@ -163,7 +166,7 @@ def test_values_no_writer_would_store(make_store, encoding, name, change, part):
     if name == "logprobs" and encoding == "log8":
         values[3, 0] = max(values[3, 0], 1)
     change(values)
-    header = shard.Header(array_number=layout.number, epoch=0, block=0, write_id=write_id)
+    header = store.files.header(layout, 0, 0, write_id=write_id)
     (path / layout.key(0, 0)).write_bytes(shard.encode_shard(values, layout=layout, header=header))
     report = logitstore.check(path)
     assert ids(report)[0] == "bad-values"
