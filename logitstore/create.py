@@ -137,7 +137,7 @@ def _create(path: str | Path, spec: StoreSpec, columns: dict[str, Iterator[Array
         return
     with local.disk_errors(target, "creating"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary:
+        with atomic_path(target, folder=True) as temporary:
             _write_columns(open_storage(temporary), spec, columns)
 
 

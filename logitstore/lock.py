@@ -10,13 +10,16 @@ when the process ends, however it ends. Closing any descriptor of the file relea
 nowhere else while this process holds it.
 """
 
+import errno
 import fcntl
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from logitstore.errors import StoreLocked
 from logitstore.format.layout import LOCK_KEY
@@ -40,7 +43,7 @@ class Lock:
             raise StoreLocked(_message(self.path, "this very process"))
         with disk_errors(path, "locking"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+", encoding="utf-8")
+            self._file = _opened(path)
             try:
                 first, count = (blocks.start, len(blocks)) if blocks else (0, 0)  # 0 bytes: to the end of any file.
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
@@ -82,6 +85,18 @@ def locked(storage: Storage) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _opened(path: Path) -> TextIO:
+    """The lock file, made where it is not there. Raises `OSError` where something else lies in its place."""
+    if path.parent.is_symlink():
+        raise OSError(errno.ELOOP, "its folder is a symbolic link, and a store holds none")
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return os.fdopen(descriptor, "a+", encoding="utf-8")
 
 
 def _holder(names: str, blocks: range | None) -> str:

@@ -73,7 +73,7 @@ def open_regular(path: Path | str, *, follow: bool = True) -> int:
         descriptor = os.open(path, flags)
     except OSError as error:
         if error.errno == errno.ELOOP and not follow:
-            raise BadInput("it is a symbolic link, where a file is expected") from None
+            raise BadInput("it is a symbolic link: put the file itself in its place") from None
         if error.errno == errno.ENXIO:  # A socket.
             raise BadInput("it is a socket, where a file is expected") from None
         raise

@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, step: int, keep: int
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, step)
     try:
-        with atomic_path(path, sync=True, unique=False) as temporary, temporary.open("w+b") as file:
+        with atomic_path(path, sync=True, sole_writer=True) as temporary, temporary.open("w+b") as file:
             torch.save(state, file)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()

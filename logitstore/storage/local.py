@@ -7,6 +7,8 @@ final name holds a whole file or none.
 import errno
 import fcntl
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,16 +16,22 @@ from pathlib import Path
 from logitstore.errors import StoreError, StoreFull
 from logitstore.storage.atomic import TEMPORARY, atomic_path, sync_file, write_atomically
 from logitstore.storage.interface import ReadRange
+from logitstore.untrusted import MAX_JSON_BYTES, BadInput, open_regular, read_regular
 
+_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
+"""A file's name as zarr writes a number: `007` is none."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class LocalStorage:
-    """A folder on a local (or network) disk."""
+    """A folder on a local (or network) disk. Whatever its path goes through, nothing below it is followed that is a
+    symbolic link, and nothing is opened that is no regular file: a store from elsewhere reaches only its own files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._root = str(path)
+        self._plain = {""}
+        """Folders that are known to be no links."""
 
     def __str__(self) -> str:
         return self._root
@@ -36,51 +44,94 @@ class LocalStorage:
         return self.path.exists() or self.path.is_symlink()
 
     def has(self, key: str) -> bool:
-        return Path(self._root, key).exists()
+        return self._status(key) is not None
 
     def read(self, key: str) -> bytes:
-        return Path(self._root, key).read_bytes()
+        with self._refused(key):
+            return read_regular(f"{self._root}/{key}", limit=MAX_JSON_BYTES, follow=False)
 
     @contextmanager
     def reading(self, key: str) -> Iterator[tuple[ReadRange, int]]:
-        descriptor = os.open(f"{self._root}/{key}", os.O_RDONLY)
+        with self._refused(key):
+            descriptor = open_regular(f"{self._root}/{key}", follow=False)
         try:
             yield lambda offset, length: _read(descriptor, offset, length), os.fstat(descriptor).st_size
         finally:
             os.close(descriptor)
 
     def file_size(self, key: str) -> int:
-        try:
-            return Path(self._root, key).stat().st_size
-        except FileNotFoundError:
-            return 0
+        status = self._status(key)
+        return status.st_size if status else 0
 
     def folder_size(self, key: str) -> int:
-        return sum(path.stat().st_size for path in Path(self._root, key).rglob("*") if path.is_file())
+        self._require_plain(key)
+        return sum(path.lstat().st_size for path in Path(self._root, key).rglob("*") if not path.is_dir())
 
     def list_names(self, key: str = "") -> list[str]:
-        try:
-            return sorted(path.name for path in Path(self._root, key).iterdir())
-        except FileNotFoundError:
-            return []
+        self._require_plain(key)
+        path = Path(self._root, key)
+        with disk_errors(path, "listing"):
+            try:
+                return sorted(entry.name for entry in path.iterdir())
+            except FileNotFoundError:
+                return []
 
     def list_numbers(self, key: str) -> list[int]:
-        try:
-            with os.scandir(f"{self._root}/{key}") as entries:
-                return [int(entry.name) for entry in entries if entry.name.isascii() and entry.name.isdigit()]
-        except FileNotFoundError:
-            return []
+        self._require_plain(key)
+        with disk_errors(Path(self._root, key), "listing"):
+            try:
+                with os.scandir(f"{self._root}/{key}") as entries:
+                    return [int(entry.name) for entry in entries if _NUMBER.fullmatch(entry.name)]
+            except FileNotFoundError:
+                return []
 
     def list_temporary(self) -> list[str]:
         return sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob(f"*{TEMPORARY}"))
 
+    def _status(self, key: str) -> os.stat_result | None:
+        """What lies there, None for nothing."""
+        self._require_plain(key.rpartition("/")[0])
+        try:
+            return Path(self._root, key).lstat()
+        except FileNotFoundError:
+            return None
+
+    def _require_plain(self, folder: str) -> None:
+        """Raises `StoreError` where a folder, or one above it, is a symbolic link. Each is looked at once."""
+        if folder in self._plain:
+            return
+        self._require_plain(folder.rpartition("/")[0])
+        try:
+            mode = Path(self._root, folder).lstat().st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(mode):
+            raise StoreError(
+                f"{self._root}/{folder} is a symbolic link, and a store holds none: put what it points to in its place "
+                "(cp -RL copies a store so)"
+            )
+        self._plain.add(folder)
+
+    @contextmanager
+    def _refused(self, key: str) -> Iterator[None]:
+        """What is no regular file is an `OSError`, as what cannot be read."""
+        try:
+            self._require_plain(key.rpartition("/")[0])
+            yield
+        except BadInput as error:
+            raise OSError(errno.EINVAL, str(error), f"{self._root}/{key}") from None
+
     def write(self, key: str, data: bytes) -> None:
         path = self.path / key
         with disk_errors(path, "writing"):
+            self._require_plain(key.rpartition("/")[0])
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, data, sync=True)
 
     def write_block(self, files: Sequence[tuple[str, bytes]], *, before: Callable[[], None]) -> None:
+        for key, _ in files:
+            with disk_errors(self.path / key, "writing"):
+                self._require_plain(key.rpartition("/")[0])
         with ExitStack() as renames:
             # Left in the opposite order of entering: the first file is renamed first, the marker last.
             temporary = {key: renames.enter_context(_new_file(self.path / key)) for key, _ in reversed(files)}
@@ -96,6 +147,7 @@ class LocalStorage:
     def delete(self, key: str) -> None:
         path = self.path / key
         with disk_errors(path, "removing"):
+            self._require_plain(key.rpartition("/")[0])
             path.unlink(missing_ok=True)
 
 

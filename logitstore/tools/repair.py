@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,13 @@ def repair(path: str | Path, *, dry_run: bool = False, progress: Callable[[int, 
 
     **Arguments** dry_run: only report what would be done; progress: called with (blocks checked, blocks to check).
 
+    A dry run writes nothing, and takes no lock: while a run writes, it may report what is not finished.
+
     Raises `StoreMissing`, `NotAStore` or `UnsupportedVersion` where the spec itself is gone (restore the root's
     zarr.json from a copy), `StoreLocked` while a run writes.
     """
     storage = open_storage(path)
-    with locked(storage):
+    with nullcontext() if dry_run else locked(storage):
         spec, identity = read_root(storage)
         report = check(path, progress=progress)
         damaged = [f for f in report.faults if f.id in (DAMAGED_BLOCK, BAD_VALUES) and f.block is not None]

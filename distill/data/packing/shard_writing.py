@@ -65,7 +65,7 @@ def pack_shard(task: ShardTask) -> PackedShard:
     record = task.tar.parent / RECORDS / f"{task.tar.stem}.npz"
     if record.exists():
         return _load(record, task.tar)
-    with atomic_path(task.tar, unique=False) as temporary:
+    with atomic_path(task.tar, sole_writer=True) as temporary:
         shard = _write_tar(task, temporary)
     _save(shard, record)
     return shard
@@ -110,7 +110,7 @@ def _write_tar(task: ShardTask, path: Path) -> PackedShard:
 
 
 def _save(shard: PackedShard, record: Path) -> None:
-    with atomic_path(record, unique=False) as temporary, temporary.open("wb") as file:
+    with atomic_path(record, sole_writer=True) as temporary, temporary.open("wb") as file:
         np.savez(
             file, text=np.frombuffer(shard.keys.text, np.uint8), key_offsets=shard.keys.offsets, labels=shard.labels,
             offsets=shard.offsets, sizes=shard.sizes, digests=shard.digests,

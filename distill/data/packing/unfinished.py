@@ -33,7 +33,7 @@ def begin_or_resume(target: Path, listing: Listing, options: dict[str, Any]) -> 
     file = target / _REQUEST
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(request), unique=False)
+        write_atomically(file, json.dumps(request), sole_writer=True)
         return
     recorded = json.loads(file.read_text())
     different = [f"{name}: {recorded.get(name)}, now {request.get(name)}" for name in sorted(recorded | request)
