@@ -26,7 +26,7 @@ from distill.data.batches import EvalBatches
 from distill.data.damage_log import DamageLog
 from distill.evaluation import class_mapping, score, setup
 from distill.evaluation.published_table import model_table
-from distill.files import write_errors
+from distill.files import write_file
 from distill.models.weights.class_maps import Remapped
 from distill.runtime import processes
 from distill.runtime.measure import images_per_second
@@ -80,8 +80,7 @@ def main(config: EvaluateConfig) -> None:
         )  # fmt: skip
     runtime.say(_sentence(numbers))
     if config.json and runtime.is_main:
-        with write_errors(f"json={config.json}"):
-            Path(config.json).write_text(json.dumps(numbers, indent=1) + "\n")
+        write_file(Path(config.json), json.dumps(numbers, indent=1) + "\n", name=f"json={config.json}")
     runtime.finish()
 
 

@@ -22,6 +22,7 @@ from distill.config.command import Program, run_program
 from distill.errors import DistillError
 from distill.exporting.model_card import model_card
 from distill.exporting.source import ExportSource, open_source
+from distill.files import write_file
 from distill.models.deploy.onnx import export_onnx
 
 _SUFFIX = {"onnx": ".onnx", "timm": ".timm.safetensors", "safetensors": ".export.safetensors"}
@@ -35,7 +36,7 @@ def main(config: ExportConfig) -> None:
         if target.exists() and not config.overwrite:
             raise DistillError(f"{target} exists and is not overwritten: give out=FILE or overwrite=true")
     difference = _write(config, source, path)
-    card.write_text(model_card(source, path=path, format=config.format, difference=difference))
+    write_file(card, model_card(source, path=path, format=config.format, difference=difference))
     print(f"{path} written, with its card {card}", flush=True)
 
 

@@ -21,6 +21,7 @@ from distill.config.command import Program, run_program
 from distill.config.durations import time_limit_seconds
 from distill.data.damage_log import DamageLog
 from distill.errors import DistillError, Stopped
+from distill.files import write_file
 from distill.runtime import processes
 from distill.runtime.model_input import Normalise
 from distill.runtime.processes import Runtime
@@ -105,7 +106,7 @@ def finish(config: SaveLogitsConfig, teacher_pass: TeacherPass, *, reason: str |
     num_missing = len(missing_blocks(path, blocks))
     if num_missing and reason:
         note = f"{reason}, {num_missing} blocks left{f' of {share}' if share else ''}. The same command computes them"
-        runtime.from_main(lambda: teacher_pass.beside(MARKER).write_text(note + "\n"))
+        runtime.from_main(lambda: write_file(teacher_pass.beside(MARKER), note + "\n"))
         runtime.finish()
         raise Stopped(note)
     if num_missing:

@@ -62,7 +62,7 @@ def main(config: TrainStudentConfig) -> None:
         num_steps = student_pass.plan.total_steps
         note = f"{reason}, after step {training.step} of {num_steps}. The same command continues from there"
         if runtime.is_main and reason:
-            marker.write_text(note + "\n")
+            write_file(marker, note + "\n")
         elif runtime.is_main:
             finish(config, student_pass, training, run_state, runtime)
         runtime.finish()

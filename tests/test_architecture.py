@@ -47,7 +47,7 @@ LAYERS: dict[str, tuple[str, tuple[frozenset[str], ...]]] = {
             frozenset({"features"}),
             frozenset({"contraction", "cost", "deploy", "weights"}),
             frozenset({"tinyvit"}),
-            frozenset({"errors", "image_model"}),
+            frozenset({"atomic", "errors", "image_model"}),
         ),
     ),
     "logitstore": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -14,7 +15,7 @@ from distill.contraction.costs import Costs, format_costs
 from distill.contraction.search import Search, SearchState
 from distill.contraction.search_dir import Candidate, SearchDir, TrainedCandidate
 from distill.contraction.train_candidate import student_of
-from distill.files import write_file
+from distill.files import read_json_object, write_file
 from distill.models.contraction.space import changes
 
 REPORT, PLOT, SUMMARY = "report.md", "pareto.png", "summary.json"
@@ -62,7 +63,7 @@ def write(search: Search, state: SearchState) -> None:
 def final_message(search: Search) -> str:
     """The result of a finished search and the command that trains it."""
     folder, config = search.directory.path, search.config
-    summary = json.loads((folder / SUMMARY).read_text())
+    summary = read_json_object(folder / SUMMARY)
     return (
         f"{folder} is finished: candidate {summary['result']} of {summary['candidates']}, "
         f"{format_costs(summary['costs'])}; see {folder / REPORT}\nto train it:\n"
@@ -150,7 +151,9 @@ def plot(results: Sequence[TrainedCandidate], path: Sequence[TrainedCandidate], 
     axes.legend()
     figure.axes[0].set(ylabel="loss on held-out rows, nats")
     figure.colorbar(points, ax=figure.axes, label="round")
-    figure.savefig(file, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_file(file, picture.getvalue())
     return True
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
-from distill.files import write_file
+from distill.files import read_json_object, write_file
 from distill.models import TinyViTConfig
 
 CANDIDATES, ROUNDS, TABLE = "candidates", "rounds", "candidates.jsonl"
@@ -147,7 +147,6 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise DistillError(f"cannot read {path} ({error}): remove it, and the search makes it again") from None
-    return values
+        return read_json_object(path)
+    except (FileNotFoundError, DistillError) as error:
+        raise DistillError(f"{error}: remove {path}, and the search makes it again") from None

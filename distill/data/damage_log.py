@@ -10,6 +10,7 @@ from pathlib import Path
 
 from distill.data.batch import Batch
 from distill.errors import DamagedImage, DistillError
+from distill.files import open_to_append
 
 
 class DamageLog:
@@ -41,7 +42,7 @@ class DamageLog:
         lines = [json.dumps({"epoch": d.epoch, "row": d.row, "error": d.message}) for d in batch.damage]
         self.num_damaged += len(lines)
         try:
-            with self.path.open("a") as file:
+            with open_to_append(self.path) as file:
                 file.write("\n".join(lines) + "\n")
         except OSError as error:
             raise DistillError(f"cannot write {self.path}: {error.strerror}") from None

@@ -83,7 +83,7 @@ def evaluate(
     was_training = net.training
     net.eval()
     parts = rows_of_process(len(dataset.views.images), batch_size=batch_size, runtime=runtime)
-    sums = torch.zeros(4, dtype=torch.float64, device=runtime.device)
+    sums = torch.zeros(5, dtype=torch.float64, device=runtime.device)
     for batch in load(dataset, parts, workers=workers, pin=runtime.pin):
         damage_log.record(batch)
         logits_bc = forward(net, batch.pixels_bhwc, normalise=normalise, accelerator=runtime.accelerator)
@@ -92,13 +92,19 @@ def evaluate(
         top_bk = logits_bc.topk(min(5, logits_bc.shape[1]), dim=1).indices
         hits_bk = (top_bk == labels_b[:, None]) * weights_b[:, None]
         losses_b = label_loss(logits_bc, labels_b.clamp(min=0)) * weights_b
-        sums += torch.stack([hits_bk[:, 0].sum(), hits_bk.sum(), losses_b.sum(), weights_b.sum()]).double()
+        bad = (~logits_bc.isfinite().all(dim=1)).sum()
+        sums += torch.stack([hits_bk[:, 0].sum(), hits_bk.sum(), losses_b.sum(), weights_b.sum(), bad]).double()
         for metric in metrics:
             metric.add(batch, logits_bc)
         if progress:
             progress.advance(len(batch) * runtime.world)
     net.train(was_training)
-    top1, top5, loss, count = runtime.accelerator.reduce(sums, reduction="sum").tolist()
+    top1, top5, loss, count, bad_count = runtime.accelerator.reduce(sums, reduction="sum").tolist()
+    if bad_count:
+        raise DistillError(
+            f"the model's logits of {bad_count:.0f} images of {dataset.views.images.where} are not finite: its weights "
+            "are of a training that has diverged, or compute.precision is too narrow for them"
+        )
     if not count:
         raise DistillError(f"{dataset.views.images.where} has no labelled image to evaluate on")
     return Scores(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, num_images=round(count))

@@ -9,6 +9,7 @@ from typing import Any
 
 from distill import models
 from distill.config import ExportConfig
+from distill.files import read_json_object, read_text
 from distill.models.weights.class_maps import synset_ids
 from distill.models.weights.convert import convert
 from distill.runs import run_dir
@@ -71,7 +72,7 @@ def open_source(config: ExportConfig) -> ExportSource:
         model=model,
         changes=(),
         class_names=model.class_names,
-        run=(folder / run_dir.CONFIG).read_text() if folder else None,
+        run=read_text(folder / run_dir.CONFIG) if folder else None,
         scores=_scores(folder) if folder else {},
         history={} if named.name else _history(weights),
     )
@@ -104,7 +105,7 @@ def _converted(source: ExportSource, config: ExportConfig) -> ExportSource:
 
 def _scores(folder: Path) -> dict[str, Any]:
     path = folder / run_dir.SUMMARY
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    return read_json_object(path) if path.exists() else {}
 
 
 def _history(weights: Path) -> dict[str, Any]:

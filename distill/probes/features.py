@@ -12,7 +12,7 @@ it: they change a feature by no more than the rounding of float32.
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from distill.data.damage_log import DamageLog
 from distill.data.loader import load
 from distill.errors import DistillError
 from distill.evaluation import score
+from distill.files import read_json_object, refuse_links
 from distill.runtime.model_input import Normalise, forward
 from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
@@ -112,7 +113,8 @@ def read(cache: Path, cache_key: dict[str, Any], labels_n: npt.NDArray[np.int32]
     **Raises:** `DistillError` if a file does not have the digest it was written with.
     """
     folder = _folder(cache, cache_key)
-    digests = json.loads((folder / _ABOUT).read_text())["digests"]
+    refuse_links(folder)
+    digests = read_json_object(folder / _ABOUT)["digests"]
     for name in (_FEATURES, _READABLE):
         if _digest(folder / name) != digests[name]:
             raise DistillError(f"{folder / name} was damaged since it was written: remove {folder} to compute it again")
@@ -129,9 +131,10 @@ def _folder(cache: Path, cache_key: dict[str, Any]) -> Path:
 def _begin(cache: Path, cache_key: dict[str, Any]) -> Path:
     """Makes a temporary folder that no other program writes to."""
     folder = _folder(cache, cache_key)
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.part")
     try:
-        part.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
     except OSError as error:
         raise DistillError(f"cannot write features to {cache}: {error.strerror}") from None
     return part

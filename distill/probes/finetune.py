@@ -6,7 +6,6 @@ started again; finished, it is not repeated.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from accelerate.state import AcceleratorState
 
 from distill.config import TrainStudentConfig, TransferConfig, command
 from distill.errors import UsageError
+from distill.files import read_json_object
 from distill.probes.probed_model import ProbedModel
 from distill.runs import run_dir
 from distill.runtime.processes import Runtime
@@ -74,5 +74,5 @@ def score(
     AcceleratorState._reset_state(reset_partial_state=True)  # Else the precision of the features would be kept.
     train_student(settings)
     assert settings.run.dir
-    summary = json.loads((Path(settings.run.dir) / run_dir.SUMMARY).read_text())
+    summary = read_json_object(Path(settings.run.dir) / run_dir.SUMMARY)
     return {name: summary[name] for name in ("top1", "top5", "steps", "seconds")} | {"settings": config.finetune.all()}

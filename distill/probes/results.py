@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
-from distill.files import write_file
+from distill.files import read_json_object, write_file
 
 SCORES = "scores"
 _SCOPE = ("subject", "data", "settings")
@@ -85,9 +85,9 @@ def _aligned(lines: list[list[str]]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        result = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DistillError(f"cannot read the results in {path}: {error}") from None
-    if not isinstance(result, dict) or any(part not in result for part in (*_SCOPE, SCORES)):
+        result = read_json_object(path)
+    except FileNotFoundError as error:
+        raise DistillError(f"cannot read the results in {path}: {error.strerror}") from None
+    if any(part not in result for part in (*_SCOPE, SCORES)):
         raise DistillError(f"{path} does not hold results of distill.transfer: take another out=")
     return result

@@ -7,10 +7,12 @@ must be there without matplotlib, which is an optional dependency.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.files import write_file
 from distill.runs.metric_log import series
 
 PANELS = (("loss",), ("agreement", "accuracy"), ("top1", "top5", "ema_top1"), ("lr",))
@@ -49,5 +51,7 @@ def draw_curves(
         axes.set(xlabel=over, ylabel=metrics[0] if len(metrics) == 1 else "")
         axes.legend()
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_file(path, picture.getvalue())
     return True

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
-from distill.files import write_file
+from distill.files import open_to_append, read_text, write_file
+from logitstore.untrusted import BadInput, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,12 @@ class MetricLog:
 
     def __init__(self, path: Path, *, resume_step: int) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = read_text(path).splitlines() if path.exists() else []
         done = [line for line in lines if _step(line) <= resume_step]
         if done != lines:
             write_file(path, "".join(line + "\n" for line in done))
-        self._evaluations = [values for line in done if "top1" in (values := json.loads(line))]
-        self._file = path.open("a")
+        self._evaluations = [values for line in done if "top1" in (values := _parse(line) or {})]
+        self._file = open_to_append(path)
 
     def write(self, values: dict[str, Any]) -> None:
         """Appends a line."""
@@ -63,12 +65,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     **Raises:** `DistillError` if there is no such file, or another line is not JSON.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = read_text(path).splitlines()
     except FileNotFoundError:
         raise DistillError(f"{path.parent} has no {path.name}: it is not the folder of a run that has begun") from None
     metrics = [_parse(line) for line in lines]
     if None in metrics[:-1]:
-        raise DistillError(f"{path}, line {metrics.index(None) + 1}, is not valid JSON: restore the file")
+        raise DistillError(
+            f"{path}, line {metrics.index(None) + 1}, is no line of metrics, an object of finite numbers with a step: "
+            "restore the file"
+        )
     return [values for values in metrics if values is not None]
 
 
@@ -79,12 +84,17 @@ def series(lines: Sequence[Mapping[str, Any]], metric: str, *, over: str = "epoc
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """None for a line that is not a JSON object, such as one that is incomplete because the run was killed."""
+    """None for a line that is no JSON object of finite numbers with a step, such as one that is incomplete because the
+    run was killed."""
     try:
-        values = json.loads(line)
-    except json.JSONDecodeError:
+        values = parse_json(line)
+    except BadInput:
         return None
-    return values if isinstance(values, dict) else None
+    return values if isinstance(values, dict) and "step" in values and all(map(_is_number, values.values())) else None
+
+
+def _is_number(value: object) -> bool:
+    return (isinstance(value, float) and math.isfinite(value)) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _step(line: str) -> float:

@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from distill.config import ContractConfig, TrainStudentConfig, former
-from distill.errors import DistillError
-from distill.files import write_file
+from distill.errors import DistillError, UsageError
+from distill.files import read_yaml_mapping, refuse_links, write_file
 from distill.runs.checkpoint import list_checkpoints
+from logitstore.untrusted import printable
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
 WEIGHTS, EMA_WEIGHTS, BEST_WEIGHTS = "student.safetensors", "student_ema.safetensors", "best.safetensors"
@@ -41,9 +43,9 @@ def is_there(config: TrainStudentConfig | ContractConfig) -> bool:
     assert config.run.dir
     folder = Path(config.run.dir)
     saved = folder / CONFIG
-    if saved.exists():
+    if saved.exists() or saved.is_symlink():
         free = _FREE + (_DIVISION if list_checkpoints(folder / CHECKPOINTS) else ())
-        if different := _differences(former.up_to_date(yaml.safe_load(saved.read_text())), asdict(config), free):
+        if different := _differences(_read_saved(folder), asdict(config), free):
             raise DistillError(
                 f"{folder} holds a run with other settings, and nothing in it was changed. Take another run.dir, or "
                 "the settings that the run was started with. They differ in\n  " + "\n  ".join(different)
@@ -69,17 +71,18 @@ def prepare(config: TrainStudentConfig | ContractConfig) -> Path:
 
 
 def read_config(folder: Path) -> TrainStudentConfig:
-    """The configuration of the run in `folder`, which an earlier version may have written. Where it has a setting's
-    value that was removed, the default stands in its place.
+    """The configuration of the run in `folder`, which an earlier version, or somebody else, may have written. Where it
+    has a setting's value that was removed, the default stands in its place.
 
-    **Raises:** `DistillError` if there is none.
+    **Raises:** `DistillError` if there is none, or it is not one of this program.
     """
-    path = folder / CONFIG
-    if not path.exists():
-        raise DistillError(f"{folder} is not the folder of a run: it has no {CONFIG}")
-    saved = former.without_removed_values(former.up_to_date(yaml.safe_load(path.read_text())))
-    merged = OmegaConf.merge(OmegaConf.structured(TrainStudentConfig), saved)
-    config = OmegaConf.to_object(merged)
+    saved = former.without_removed_values(_read_saved(folder))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(TrainStudentConfig), saved)
+        config = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, UsageError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DistillError(f"{folder / CONFIG} is not the configuration of a run: {printable(reason)}") from None
     assert isinstance(config, TrainStudentConfig)
     return config
 
@@ -91,6 +94,23 @@ def finished_weights(folder: Path) -> Path:
     if not weights.exists():
         raise DistillError(f"{folder} has no {WEIGHTS} yet: let `distill.train_student` finish the run")
     return weights
+
+
+def _read_saved(folder: Path) -> dict[str, Any]:
+    """The saved configuration in today's form, plain values. **Raises:** `DistillError`."""
+    refuse_links(folder)
+    path = folder / CONFIG
+    try:
+        saved = read_yaml_mapping(path)
+    except FileNotFoundError:
+        raise DistillError(f"{folder} is not the folder of a run: it has no {CONFIG}") from None
+    for name, value in leaves(saved):
+        if "${" in str(value) or "${" in name:
+            raise DistillError(f"{path}: {printable(name)} holds '${{', which is not resolved here: write the value")
+    wrong = [name for name, value in saved.items() if isinstance(value, list | str | int | float)]
+    if wrong:
+        raise DistillError(f"{path} is not the configuration of a run: {printable(wrong[0])} is no group of settings")
+    return former.up_to_date(saved)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:

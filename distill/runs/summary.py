@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.durations import as_clock
+from distill.files import write_file
 from distill.runs import run_dir
 from distill.runs.curves import draw_curves
 from distill.runs.metric_log import Best, read_metrics
@@ -35,7 +36,7 @@ def write(folder: Path, *, described: str, totals: Mapping[str, Any], best: Best
         page += ["", f"Best top-1: {best.top1:.2f} % after step {best.step}."]
     page += _evaluations([line for line in lines if "top1" in line])
     page += ["", f"![curves]({run_dir.CURVES})" if drawn else "No curves: matplotlib is not installed."]
-    (folder / run_dir.REPORT).write_text("\n".join(page) + "\n")
+    write_file(folder / run_dir.REPORT, "\n".join(page) + "\n")
     if not drawn:
         print(f"{folder / run_dir.CURVES} was not drawn: pip install matplotlib", flush=True)
 

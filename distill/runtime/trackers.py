@@ -14,6 +14,7 @@ from typing import Any
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from distill.errors import DistillError, UsageError
+from distill.files import read_text, write_file
 from distill.runtime.processes import Runtime
 
 _PROJECT = "distill"
@@ -51,6 +52,5 @@ def _run_id(folder: Path) -> str:
     """The run's name at the service, the same whenever the run is resumed."""
     path = folder / "run_id"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(secrets.token_hex(4))
-    return path.read_text().strip()
+        write_file(path, secrets.token_hex(4))
+    return read_text(path, limit=100).strip()

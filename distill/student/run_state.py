@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distill.data.catalog import Catalog
 from distill.data.order import Order
-from distill.errors import DistillError
+from distill.errors import DistillError, LossNotFinite
 from distill.files import write_file
+from distill.models.weights.tensor_files import not_finite
 from distill.runs import run_dir
 from distill.runs.checkpoint import DamagedCheckpoint, checkpoint_path, load_checkpoint, load_newest, save_checkpoint
 from distill.runs.metric_log import Best, MetricLog
@@ -76,6 +79,7 @@ class RunState:
         """Writes a checkpoint of the current step, unless there is one. All processes must call."""
         training = self._training
         training.meter.flush(self._runtime)
+        check_finite(training, self._runtime)
         if self._runtime.is_main and training.step != self._saved:
             state = training.state(self._runtime) | self._identity | {"seconds": self.seconds}
             best = self.best
@@ -145,6 +149,24 @@ class RunState:
         checkpoint = checkpoint_path(Path(run_dir.CHECKPOINTS), best.step)
         entry = {"step": best.step, "top1": best.top1, "checkpoint": str(checkpoint)}
         write_file(path, json.dumps(entry) + "\n")
+
+
+def check_finite(training: Training, runtime: Runtime) -> None:
+    """A step's loss is computed before the step: this looks at what the last one made of the weights. All processes
+    must call.
+
+    **Raises:** `LossNotFinite`, at all processes, where weights, statistics or their average are not finite anywhere.
+    """
+    names = not_finite(training.net.state_dict())
+    if training.ema:
+        names += [f"{name} (EMA)" for name in not_finite(training.ema.module.state_dict())]
+    count = torch.tensor(float(len(names)), device=runtime.device)
+    if runtime.accelerator.reduce(count, reduction="sum").item():
+        first = f", the first is {names[0]}" if names else ""
+        raise LossNotFinite(
+            f"after step {training.step} {len(names)} tensors of the student are not finite{first}. Nothing of it was "
+            "saved. Lower optim.lr, or set optim.clip_grad, and start again; earlier checkpoints are as they were"
+        )
 
 
 def check_same_data(state: dict[str, Any], catalog: Catalog, folder: Path) -> None:

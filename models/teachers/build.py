@@ -27,7 +27,7 @@ from distill.models.teachers.efficientnet_lite import LITE_SIZES, load_by_positi
 from distill.models.teachers.saved import is_saved_teacher, load_saved
 from distill.models.tinyvit.config import IMAGE_SIZE, NUM_CLASSES, TinyViTConfig, resolve_config
 from distill.models.tinyvit.network import TinyViT
-from distill.models.weights.load import check_classes, load_strictly, load_weights
+from distill.models.weights.load import check_classes, load_strictly, load_weights, require_size
 from distill.models.weights.save import describe_weights
 from distill.models.weights.tensor_files import file_sha256, read_tensors, state_sha256
 
@@ -165,6 +165,8 @@ def _tiny_vit_teacher(
     if name is None:
         metadata = describe_weights(source)
         config = TinyViTConfig.from_json(metadata["config"])
+        with torch.device("meta"):
+            require_size(TinyViT(config), source)
         if num_classes not in (None, config.num_classes):
             raise WeightsError(f"weights in {source} are for {config.num_classes} classes, not for {num_classes}")
     else:

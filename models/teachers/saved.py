@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from distill.models.errors import ModelError, WeightsError
@@ -21,7 +23,7 @@ from distill.models.features.embedding import classifier_names
 from distill.models.image_model import ImageModel
 from distill.models.teachers import timm_networks
 from distill.models.tinyvit.network import TinyViT
-from distill.models.weights.load import load_strictly
+from distill.models.weights.load import load_strictly, require_size
 from distill.models.weights.save import JSON_KEYS, save_weights
 from distill.models.weights.tensor_files import read_header, read_tensors, write_tensors
 
@@ -101,8 +103,10 @@ def load_saved(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         )
     try:
         values = {key: json.loads(header[key]) for key in _HEADER_KEYS}
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} does not say its {error} as JSON") from None
+    with suppress(NotImplementedError, RuntimeError), torch.device("meta"):  # Not every model can be built there.
+        require_size(_create(values, path), path)
     net = _create(values, path)
     load_strictly(net, read_tensors(path), path=path)
     return net, values
@@ -117,10 +121,13 @@ def _architecture(net: nn.Module) -> str | None:
 
 def _create(header: Mapping[str, Any], path: str | Path) -> nn.Module:
     """The network that the header of `path` describes, freshly initialised."""
-    name = header["architecture"]
+    name, num_classes, image_size = (header[key] for key in ("architecture", "num_classes", "image_size"))
+    # A name with a prefix, such as hf-hub:, would make timm go to the network.
+    if not isinstance(name, str) or not timm.is_model(name):
+        raise WeightsError(f"{path} is of {name!r:.80}, which is no architecture of timm {timm.__version__}")
+    if not all(type(size) is int and 0 < size < limit for size, limit in ((num_classes, 2**24), (image_size, 2**14))):
+        raise WeightsError(f"{path} says that it has {num_classes!r:.40} classes and {image_size!r:.40} pixels")
     try:
-        return timm_networks.create(
-            name, pretrained=False, num_classes=header["num_classes"], image_size=header["image_size"]
-        )
+        return timm_networks.create(name, pretrained=False, num_classes=num_classes, image_size=image_size)
     except Exception as error:
         raise WeightsError(f"timm {timm.__version__} cannot build {name}, which {path} is of: {error}") from error

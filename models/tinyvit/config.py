@@ -22,6 +22,13 @@ MLP_RATIO, EXPAND, STEM_STRIDE = 4.0, 4.0, 4
 """Of the published models, and of a config that does not say others."""
 
 
+_MAXIMA = {
+    "dims": 2**14, "depths": 1000, "heads": 2**10, "windows": 2**10, "num_classes": 2**24, "image_size": 2**13,
+}  # fmt: skip
+"""Far above any network of this kind: a file that says more is wrong, and would take all memory."""
+_MAX_RATIO = 64
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TinyViTConfig:
     """Everything that determines the shape of a TinyViT (arXiv 2207.10666, section 3.3 and table of variants)."""
@@ -52,13 +59,17 @@ class TinyViTConfig:
         for field in ("dims", "depths", "heads", "windows"):
             values = getattr(self, field)
             has_four = isinstance(values, tuple) and len(values) == NUM_STAGES
-            if not has_four or not all(_is_int(value) and value > 0 for value in values):
+            if not has_four or not all(_is_int(value) and 0 < value <= _MAXIMA[field] for value in values):
                 shown = list(values) if isinstance(values, tuple) else values
-                raise ModelError(f"{field} must be {NUM_STAGES} positive integers, got {shown!r}")
+                raise ModelError(
+                    f"{field} must be {NUM_STAGES} positive integers up to {_MAXIMA[field]:,}, got {shown!r:.100}"
+                )
         for field, minimum in (("num_classes", 1), ("image_size", MIN_IMAGE_SIZE)):
             value = getattr(self, field)
             if not _is_int(value) or value < minimum:
-                raise ModelError(f"{field} must be an integer of at least {minimum}, got {value!r}")
+                raise ModelError(f"{field} must be an integer of at least {minimum}, got {value!r:.100}")
+            if value > _MAXIMA[field]:
+                raise ModelError(f"{field} must be at most {_MAXIMA[field]:,}, got {value!r:.40}")
         for stage in range(1, NUM_STAGES):
             if self.dims[stage] % self.heads[stage]:
                 raise ModelError(
@@ -68,7 +79,7 @@ class TinyViTConfig:
             raise ModelError(f"dims[0] = {self.dims[0]} must be even: the stem starts with half as many")
         for field in ("mlp_ratio", "expand"):
             value = getattr(self, field)
-            if not _is_number(value) or int(min(self.dims) * value) < 1:
+            if not _is_number(value) or not value <= _MAX_RATIO or int(min(self.dims) * value) < 1:
                 raise ModelError(f"{field} must be a positive number, got {value!r}")
         if self.stem_stride not in (2, 4):
             raise ModelError(f"stem_stride must be 2 or 4, got {self.stem_stride!r}")

@@ -18,7 +18,7 @@ from distill.models.tinyvit.bias_tables import TABLE, resize_tables
 from distill.models.tinyvit.network import TinyViT
 from distill.models.weights import layouts
 from distill.models.weights.class_maps import ClassMap, remap_head
-from distill.models.weights.tensor_files import read_tensors
+from distill.models.weights.tensor_files import read_tensors, stored_numbers
 
 CLASSIFIER = "head.fc."
 HEAD = f"{CLASSIFIER}weight"
@@ -91,6 +91,21 @@ def check_classes(state: Mapping[str, Tensor], *, head: str, num_classes: int, p
         raise WeightsError(
             f"weights in {path} are for {file_classes} classes, the model has {num_classes}: "
             f"build it with num_classes={file_classes}, or use other weights"
+        )
+
+
+def require_size(blank: nn.Module, path: str | Path) -> None:
+    """Checks that a safetensors file holds about as many numbers as a network, before that is made: what a header says
+    of sizes is not believed.
+
+    **Arguments** `blank`: the network on the device `meta`, which takes no memory.
+
+    **Raises** WeightsError.
+    """
+    needed, stored = sum(tensor.numel() for tensor in blank.state_dict().values()), stored_numbers(path)
+    if needed > 2 * stored + 2**20:
+        raise WeightsError(
+            f"{path} describes a network of {needed:,} numbers and holds {stored:,}: its header is wrong, or it is cut"
         )
 
 

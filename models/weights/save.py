@@ -133,7 +133,7 @@ def _parse_metadata(metadata: Mapping[str, str], *, num_classes: int, path: Path
 def _json(text: str, *, key: str, path: Path) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{key} for {path} is not JSON: {text[:60]!r}") from error
 
 

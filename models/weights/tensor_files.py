@@ -9,8 +9,10 @@ from __future__ import annotations
 import collections
 import hashlib
 import json
+import math
 import os
 import pickle
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +22,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from distill.models.atomic import replacing
 from distill.models.errors import WeightsError
 
+MAX_HEADER_BYTES = 16 * 2**20
+"""The largest header of a safetensors file that is read. One with 21,841 class names has less than 1 MB."""
 WRAPPERS = ("model", "state_dict", "module", "model_ema", "state_dict_ema", "ema")
 PREFIXES = ("module.", "_orig_mod.")
 
@@ -40,16 +45,35 @@ def read_tensors(path: str | Path, *, entry: str | None = None) -> dict[str, Ten
     **Raises** WeightsError where the file is missing, damaged or holds no state dict.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"no weights file at {path}")
+    _require_file(path)
     if path.suffix == ".safetensors":
         if entry is not None:
             raise WeightsError(f"{path} has no entries to choose from: a safetensors file holds one state dict")
         try:
-            return _strip_prefixes(safetensors.torch.load_file(path, device="cpu"))
+            _require_small_header(path)
+            tensors = _strip_prefixes(safetensors.torch.load_file(path, device="cpu"))
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
-    return _strip_prefixes(_unwrap(_entry(_load_pickled(path), entry, path), path))
+    else:
+        tensors = _strip_prefixes(_unwrap(_entry(_load_pickled(path), entry, path), path))
+    require_finite(tensors, where=path)
+    return tensors
+
+
+def require_finite(tensors: Mapping[str, Tensor], *, where: str | Path) -> None:
+    """**Raises** WeightsError where a tensor holds a value that is infinite or not a number, which would make every
+    output NaN. (Masks hold minus infinity by right.)"""
+    if names := not_finite(tensors):
+        raise WeightsError(
+            f"{len(names)} of the {len(tensors)} tensors of {where} hold values that are not finite, the first is "
+            f"{names[0]}: these weights are of a training that has diverged, or damaged"
+        )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of the floating-point tensors, but for masks, that hold values that are infinite or not a number."""
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
+    return [name for name, tensor in floating.items() if not name.endswith("mask") and not tensor.isfinite().all()]
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
@@ -60,30 +84,51 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
 
     **Raises** WeightsError where writing fails.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    require_finite(tensors, where=f"the network that is to be written to {path}")
     try:
-        safetensors.torch.save_file(dict(tensors), partial, metadata=dict(metadata))
-        with partial.open("rb+") as file:
-            _sort_metadata(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replacing(path) as partial:
+            safetensors.torch.save_file(dict(tensors), partial, metadata=dict(metadata))
+            with partial.open("rb+") as file:
+                _sort_metadata(file)
+                file.flush()
+                os.fsync(file.fileno())
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"cannot write weights to {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_header(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file, without its tensors. **Raises** WeightsError for any other file."""
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"no weights file at {path}")
+    _require_file(path)
     try:
+        _require_small_header(path)
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
+
+
+def stored_numbers(path: str | Path) -> int:
+    """How many numbers the tensors of a safetensors file hold, by its header. **Raises** WeightsError."""
+    read_header(path)
+    with safetensors.safe_open(Path(path), framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+
+
+def _require_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise WeightsError(f"no weights file at {path}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise WeightsError(f"no weights file at {path}: it is no regular file")
+
+
+def _require_small_header(path: Path) -> None:
+    with path.open("rb") as file:
+        size_bytes = int.from_bytes(file.read(8), "little")
+    if size_bytes > min(MAX_HEADER_BYTES, path.stat().st_size):
+        raise WeightsError(f"cannot read {path} as safetensors: its header says that it has {size_bytes} bytes")
 
 
 def file_sha256(path: str | Path) -> str:

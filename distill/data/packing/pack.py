@@ -32,6 +32,8 @@ from distill.data.packing.recode import Recode
 from distill.data.packing.shard_writing import RECORDS, PackedShard, ShardTask, pack_shard
 from distill.data.packing.unfinished import begin_or_resume, can_pack_into
 from distill.errors import DamagedImage, DistillError, UsageError
+from distill.files import write_file
+from logitstore.untrusted import printable
 
 _PACKING = 3
 
@@ -171,7 +173,8 @@ def _first_of(entries: tuple[tuple[str, str], ...]) -> str:
 
 def _list_unreadable(target: Path, entries: tuple[tuple[str, str], ...]) -> None:
     if entries:
-        (target / "unreadable.tsv").write_text("".join(f"{key}\t{reason}\n" for key, reason in entries))
+        lines = (f"{printable(key)}\t{printable(reason)}\n" for key, reason in entries)
+        write_file(target / "unreadable.tsv", "".join(lines))
 
 
 def _tasks(split: _Split, listing: Listing, recode: Recode) -> Iterator[ShardTask]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import tarfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from distill.data.packing.recode import Recode, is_transparent, recode
 from distill.errors import DamagedImage
 from distill.views.decode import PNG_START
 from logitstore.storage.atomic import atomic_path
+from logitstore.untrusted import parse_json
 
 RECORDS = ".packing"
 """Folder of the records in the data set's folder, until its packing has ended."""
@@ -63,8 +65,8 @@ class PackedShard:
 def pack_shard(task: ShardTask) -> PackedShard:
     """Writes one tar and its record, unless that was done before."""
     record = task.tar.parent / RECORDS / f"{task.tar.stem}.npz"
-    if record.exists():
-        return _load(record, task.tar)
+    if record.exists() and (written := _load(record, task)):
+        return written
     with atomic_path(task.tar, sole_writer=True) as temporary:
         shard = _write_tar(task, temporary)
     _save(shard, record)
@@ -119,19 +121,27 @@ def _save(shard: PackedShard, record: Path) -> None:
         )  # fmt: skip
 
 
-def _load(record: Path, tar: Path) -> PackedShard:
-    with np.load(record) as file:
-        unreadable = json.loads(file["unreadable"].tobytes())
-        return PackedShard(
-            tar=tar,
-            keys=Keys(file["text"].tobytes(), file["key_offsets"]),
-            labels=file["labels"],
-            offsets=file["offsets"],
-            sizes=file["sizes"],
-            digests=file["digests"],
-            unreadable=tuple((key, reason) for key, reason in unreadable),
-            num_transparent=int(file["num_transparent"]),
-        )
+def _load(record: Path, task: ShardTask) -> PackedShard | None:
+    """The shard of a record; None for a record that is damaged, or of another task: the shard is written again."""
+    try:
+        with np.load(record, allow_pickle=False) as file:
+            unreadable = parse_json(file["unreadable"].tobytes())
+            shard = PackedShard(
+                tar=task.tar,
+                keys=Keys(file["text"].tobytes(), file["key_offsets"]),
+                labels=file["labels"],
+                offsets=file["offsets"],
+                sizes=file["sizes"],
+                digests=file["digests"],
+                unreadable=tuple((str(key), str(reason)) for key, reason in unreadable),
+                num_transparent=int(file["num_transparent"]),
+            )
+            keys = [shard.keys[n] for n in range(len(shard.keys))]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+    lengths = {len(array) for array in (keys, shard.labels, shard.offsets, shard.sizes, shard.digests)}
+    whole = len(keys) + len(unreadable) == len(task.keys) and set(keys) <= set(task.keys)
+    return shard if whole and lengths == {len(keys)} and task.tar.is_file() else None
 
 
 def _members(position: int, key: str, label: int, data: bytes, class_names: tuple[str, ...]) -> dict[str, str | bytes]:

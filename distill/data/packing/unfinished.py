@@ -11,6 +11,7 @@ import xxhash
 from distill.data.packing.listing import Listing
 from distill.data.packing.shard_writing import RECORDS
 from distill.errors import DistillError
+from distill.files import read_json_object, refuse_links
 from logitstore.storage.atomic import write_atomically
 
 _REQUEST = f"{RECORDS}/request.json"
@@ -26,6 +27,7 @@ def begin_or_resume(target: Path, listing: Listing, options: dict[str, Any]) -> 
 
     **Raises:** `DistillError` where they differ.
     """
+    refuse_links(target)
     digest = xxhash.xxh3_128(listing.keys.text)
     digest.update(listing.keys.offsets.tobytes())
     digest.update(listing.labels.tobytes())
@@ -35,7 +37,7 @@ def begin_or_resume(target: Path, listing: Listing, options: dict[str, Any]) -> 
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(request), sole_writer=True)
         return
-    recorded = json.loads(file.read_text())
+    recorded = read_json_object(file)
     different = [f"{name}: {recorded.get(name)}, now {request.get(name)}" for name in sorted(recorded | request)
                  if recorded.get(name) != request.get(name)]  # fmt: skip
     if different:

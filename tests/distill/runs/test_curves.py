@@ -17,14 +17,14 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path: Path) -> None:
     lines = read_metrics(path)
     assert series(lines, "loss") == [(0.5, 2.0)] and series(lines, "top1", over="step") == [(2.0, 50.0)]
     path.write_text('{"step": 1, "ep\n{"step": 2, "epoch": 1.0, "top1": 50.0}\n')
-    with pytest.raises(DistillError, match=r"line 1, is not valid JSON"):
+    with pytest.raises(DistillError, match=r"line 1, is no line of metrics"):
         read_metrics(path)
 
 
 def test_runs_are_drawn_in_one_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure
     saved = []
-    monkeypatch.setattr(figure, "savefig", lambda self, path, dpi: saved.append(self))
+    monkeypatch.setattr(figure, "savefig", lambda self, path, **more: saved.append(self))
     runs = {
         "a": [{"step": n, "epoch": n / 10, "loss": 3 - n, "lr": 0.1} for n in range(3)],
         "b": [{"step": n, "epoch": n / 10, "loss": 4 - n} for n in range(3)],
