@@ -66,7 +66,11 @@ def refuse_links(folder: Path) -> None:
     for parent, folders, names in os.walk(folder):
         for name in [*folders, *names]:
             path = Path(parent, name)
-            if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # Another process has removed it.
+                continue
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
                 raise DistillError(f"{printable(str(path))} is {kind}: {folder} may hold files and folders only")
 

@@ -4,7 +4,7 @@ A catalog is a folder of flat arrays that are memory-mapped, so that opening one
 images and for fourteen million, and loader workers have the pages in common. Row `n` of every array describes sample
 `n`; the rows of one tar shard are consecutive. The folder `catalog/` beside the shards holds
 
-    catalog.json      version, number of samples, class names, shards, fingerprint, packing options
+    catalog.json      version, number of samples, class names, shards, fingerprint, packing options, checksums
     keys.bin          all keys, UTF-8, one after the other
     key_offsets.npy   (N + 1,) uint64   key n is keys.bin[key_offsets[n]:key_offsets[n + 1]]
     labels.npy        (N,) int32        index into the class names
@@ -13,7 +13,8 @@ images and for fourteen million, and loader workers have the pages in common. Ro
     digests.npy       (N,) uint64       XXH3-64 of the bytes
 
 The fingerprint covers class names, keys, labels and image bytes in their order, but not how they are divided into
-shards. `pack` writes catalogs, `shards` reads images through them.
+shards. `pack` writes catalogs, `shards` reads images through them; `catalog_files` holds all files against their
+checksums when a catalog is opened.
 """
 
 from __future__ import annotations
@@ -29,24 +30,25 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from distill.data.catalog_files import (
+    ARRAYS,
+    FILES,
+    FOLDER,
+    HEAD,
+    DamagedCatalog,
+    Shard,
+    map_arrays,
+    read_head,
+    verify,
+    write_head,
+)
 from distill.data.remote import Remote, ShardCache, default_folder
 from distill.errors import DistillError
+from distill.files import refuse_links, write_file
 from logitstore.storage import is_url
-from logitstore.storage.atomic import write_atomically
 
-VERSION = 1
-FOLDER = "catalog"
-_ARRAYS = {"labels": "<i4", "offsets": "<u8", "sizes": "<u4", "digests": "<u8"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One tar file of the data set."""
-
-    name: str
-    """File name relative to the data set's folder."""
-    num_rows: int
-    size_bytes: int
+_FINGERPRINT_VERSION = 1
+"""Of what the fingerprint covers; not of the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +130,34 @@ class Catalog:
 
 
 def open_catalog(path: str | Path, *, cache: ShardCache | None = None) -> Catalog:
-    """Opens the catalog of the data set packed at `path`, a folder or a URL. A remote catalog is fetched into `cache`
-    (default: `ShardCache` in `default_folder()`), its shards when they are read.
+    """Opens the catalog of the data set packed at `path`, a folder or a URL, and compares its files with their
+    checksums. A remote catalog is fetched into `cache` (default: `ShardCache` in `default_folder()`), its shards when
+    they are read. What is damaged in the cache is fetched once more.
 
     **Raises:** `DistillError` if there is none, if it is of a newer version, or if its parts disagree.
     """
-    if is_url(path):
-        remote = Remote(str(path), cache or ShardCache(folder=default_folder()))
-        return replace(_open(_fetched(remote)), remote=remote)
-    return _open(Path(path))
+    if not is_url(path):
+        return _open(Path(path))
+    remote = Remote(str(path), cache or ShardCache(folder=default_folder()))
+    folder = _fetched(remote)
+    try:
+        catalog = _open(folder)
+    except DamagedCatalog as error:
+        print(f"{error}. It is fetched once more", flush=True)
+        for name in FILES:
+            (folder / FOLDER / name).unlink(missing_ok=True)
+        catalog = _open(_fetched(remote))
+    return replace(catalog, remote=remote)
 
 
 def _fetched(remote: Remote) -> Path:
     """The folder of the cache with the remote data set's catalog. Another catalog at the same URL has another folder,
     so that old files are never used for new data."""
     try:
-        head = remote.read(f"{FOLDER}/catalog.json")
+        head = remote.read(f"{FOLDER}/{HEAD}")
         folder = remote.cache.folder / xxhash.xxh3_128(remote.url.encode() + b"\0" + head).hexdigest()
-        for name in ("keys.bin", *(f"{name}.npy" for name in (*_ARRAYS, "key_offsets"))):
+        refuse_links(folder)
+        for name in FILES:
             remote.fetch(f"{FOLDER}/{name}", folder / FOLDER / name)
     except (FileNotFoundError, PermissionError) as error:
         raise DistillError(
@@ -153,45 +165,50 @@ def _fetched(remote: Remote) -> Path:
         ) from None
     except OSError as error:
         raise DistillError(f"cannot write the cache {remote.cache.folder} ({error}): set data.cache") from None
-    write_atomically(folder / FOLDER / "catalog.json", head)
+    write_file(folder / FOLDER / HEAD, head)
     return folder
 
 
-def _open(path: Path) -> Catalog:
+def _open(path: Path, *, verified: bool = False) -> Catalog:
+    """**Arguments:** `verified`: this process, or the one that started it, has compared the files already."""
     folder = path / FOLDER
     if not path.is_dir():
         raise DistillError(f"no data set at {path}: pack an image folder with `python -m distill.pack SRC {path}`")
     try:
-        head = json.loads((folder / "catalog.json").read_text())
+        head = read_head(folder)
     except FileNotFoundError:
         raise DistillError(
-            f"{path} has no {FOLDER}/catalog.json: it is not a packed data set, or its packing did not finish. "
+            f"{path} has no {FOLDER}/{HEAD}: it is not a packed data set, or its packing did not finish. "
             "Start the same `python -m distill.pack SRC DST` again, which resumes it, or pack into a new folder"
         ) from None
-    except json.JSONDecodeError as error:
-        raise DistillError(f"{folder / 'catalog.json'} is not valid JSON ({error}): pack the data set again") from None
-    if head.get("version") != VERSION:
-        raise DistillError(f"catalog {folder} has version {head.get('version')!r}, this program reads {VERSION}")
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*_ARRAYS, "key_offsets")}
-    shards = tuple(Shard(**shard) for shard in head["shards"])
-    starts = np.concatenate([[0], np.cumsum([shard.num_rows for shard in shards], dtype=np.int64)]).astype(np.int64)
-    num_rows = head["num_samples"]
-    lengths = {name: len(array) - (name == "key_offsets") for name, array in arrays.items()}
-    if starts[-1] != num_rows or set(lengths.values()) != {num_rows}:
-        raise DistillError(f"catalog {folder} is inconsistent: {num_rows} samples, shards hold {starts[-1]}, {lengths}")
+    starts = np.concatenate([[0], np.cumsum([shard.num_rows for shard in head.shards], dtype=np.int64)])
+    if starts[-1] != head.num_samples:
+        raise DamagedCatalog(f"catalog {folder} is inconsistent: {head.num_samples} samples, shards hold {starts[-1]}")
+    keys, arrays = map_arrays(folder, head)
+    if not verified:
+        found = ""
+        if head.version == 1:
+            found = _fingerprint(
+                keys.data, arrays["key_offsets"], arrays["labels"], arrays["digests"], head.class_names
+            )
+        verify(folder, head, keys, arrays, fingerprint=found)
     return Catalog(
         path=path,
-        class_names=tuple(head["class_names"]),
-        shards=shards,
-        starts=starts,
-        fingerprint=head["fingerprint"],
-        key_bytes=np.memmap(folder / "keys.bin", np.uint8, "r"),
-        **arrays,
+        class_names=head.class_names,
+        shards=head.shards,
+        starts=starts.astype(np.int64),
+        fingerprint=head.fingerprint,
+        key_bytes=keys,
+        labels=arrays["labels"],
+        offsets=arrays["offsets"],
+        sizes=arrays["sizes"],
+        digests=arrays["digests"],
+        key_offsets=arrays["key_offsets"],
     )
 
 
 def _reopened(path: Path, remote: Remote | None, class_names: tuple[str, ...], fingerprint: str) -> Catalog:
-    catalog = _open(path)
+    catalog = _open(path, verified=True)
     if catalog.fingerprint != fingerprint:
         raise DistillError(f"{path} was replaced by another data set while it was in use")
     return replace(catalog, remote=remote, class_names=class_names)
@@ -218,31 +235,28 @@ def write_catalog(
     (folder / "keys.bin").write_bytes(keys.text)
     np.save(folder / "key_offsets.npy", keys.offsets)
     arrays = {"labels": labels, "offsets": offsets, "sizes": sizes, "digests": digests}
-    for name, dtype in _ARRAYS.items():
+    for name, dtype in ARRAYS.items():
         np.save(folder / f"{name}.npy", np.asarray(arrays[name]).astype(dtype))
-    head = {
-        "version": VERSION,
-        "num_samples": len(keys),
-        "fingerprint": _fingerprint(keys, labels, digests, class_names),
-        "class_names": list(class_names),
-        "shards": [{"name": s.name, "num_rows": s.num_rows, "size_bytes": s.size_bytes} for s in shards],
-        "options": options,
-    }
-    write_atomically(folder / "catalog.json", json.dumps(head, indent=1))
-    return str(head["fingerprint"])
+    fingerprint = _fingerprint(keys.text, keys.offsets, labels, digests, class_names)
+    values = {
+        "num_samples": len(keys), "fingerprint": fingerprint, "class_names": list(class_names), "options": options,
+    }  # fmt: skip
+    write_file(folder / HEAD, write_head(values, shards, folder))
+    return fingerprint
 
 
 def _fingerprint(
-    keys: Keys,
+    key_text: bytes | memoryview,
+    key_offsets: npt.NDArray[np.uint64],
     labels: npt.NDArray[np.int32],
     digests: npt.NDArray[np.uint64],
     class_names: Sequence[str],
 ) -> str:
     """XXH3-128 in hexadecimal over class names, keys, labels and image digests in the order of the rows."""
     state = xxhash.xxh3_128()
-    state.update(json.dumps(["distill catalog", VERSION, len(keys), list(class_names)]).encode())
-    state.update(keys.text)
-    state.update(keys.offsets.astype("<u8").tobytes())
+    state.update(json.dumps(["distill catalog", _FINGERPRINT_VERSION, len(labels), list(class_names)]).encode())
+    state.update(key_text)
+    state.update(key_offsets.astype("<u8").tobytes())
     state.update(labels.astype("<i4").tobytes())
     state.update(digests.astype("<u8").tobytes())
     return state.hexdigest()

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from distill.data.catalog import FOLDER, Catalog, Keys
+from distill.data.catalog import Catalog, Keys
+from distill.data.catalog_files import FOLDER
 from distill.data.packing.listing import scan
 from distill.errors import DamagedImage, DistillError
 from logitstore.storage import is_url

@@ -78,7 +78,7 @@ def describe_row(store: Store, *, epoch: int, row: int, data: Path | None = None
         "row": row,
         "block": row // spec.rows_per_block,
         "key_hash": f"{int(store.keys(row)[0]):016x}",
-        "key": key_text(data, row, spec=spec) if data else None,
+        "key": key_text(data, row, store=store) if data else None,
         "label": label,
         "label_name": names.label_name(label),
         "seed": int(view.seeds[0]),

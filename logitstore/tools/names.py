@@ -7,18 +7,20 @@ This is the one place that decides what class n is called and which class a labe
 teachers (ImageNet's) are not in this package: a program that has them passes them to `class_names`.
 """
 
-import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from numpy.typing import ArrayLike, NDArray
 
 from logitstore.errors import StoreError
 from logitstore.spec import StoreSpec
 from logitstore.store import Store
+from logitstore.untrusted import MAX_JSON_BYTES, BadInput, open_regular, parse_json, read_regular
 
 _SYNSET_ID = re.compile(r"n\d{8}")
 
@@ -100,28 +102,36 @@ def labels_are_classes(spec: StoreSpec) -> bool:
     return labels is None or len(labels) == spec.num_classes
 
 
-def key_text(data: Path, row: int, *, spec: StoreSpec) -> str:
+def key_text(data: Path, row: int, *, store: Store) -> str:
     """Key of a sample from the catalog of the packed data set at `data`.
 
-    Reads `key_offsets.npy`, (N + 1,) uint64, without loading it, and one piece of `keys.bin`, UTF-8.
+    Reads `key_offsets.npy`, (N + 1,) uint64, without loading it, and one piece of `keys.bin`, UTF-8. The key must have
+    the hash that the store holds.
 
     Raises `StoreError` where there is no catalog, or one of other data than the store's.
     """
-    folder = data / "catalog"
+    folder, expected = data / "catalog", store.spec.data.get("fingerprint")
     try:
-        fingerprint = json.loads((folder / "catalog.json").read_text()).get("fingerprint")
-        offsets = np.load(folder / "key_offsets.npy", mmap_mode="r", allow_pickle=False)
-        with (folder / "keys.bin").open("rb") as file:
-            file.seek(int(offsets[row]))
-            key = file.read(int(offsets[row + 1]) - int(offsets[row])).decode()
-    except (OSError, ValueError, IndexError) as error:
+        head = parse_json(read_regular(folder / "catalog.json", limit=MAX_JSON_BYTES))
+        fingerprint = head.get("fingerprint") if isinstance(head, dict) else None
+        with os.fdopen(open_regular(folder / "key_offsets.npy"), "rb"):
+            offsets = np.load(folder / "key_offsets.npy", mmap_mode="r", allow_pickle=False)
+        begin, end = int(offsets[row]), int(offsets[row + 1])
+        with os.fdopen(open_regular(folder / "keys.bin"), "rb") as file:
+            if not 0 <= begin <= end <= os.fstat(file.fileno()).st_size:
+                raise BadInput(f"the key of row {row} lies outside keys.bin")
+            file.seek(begin)
+            key = file.read(min(end - begin, MAX_JSON_BYTES))
+        text = key.decode()
+    except (OSError, ValueError, IndexError, TypeError, EOFError, SyntaxError) as error:
         raise StoreError(f"{folder} cannot be read as a catalog ({error}): name the packed data set") from None
-    if fingerprint != spec.data.get("fingerprint"):
+    if fingerprint != expected:
         raise StoreError(
-            f"{data} is other data than the store's: its fingerprint is {fingerprint}, the store's "
-            f"{spec.data.get('fingerprint')}"
+            f"{data} is other data than the store's: its fingerprint is {fingerprint!s:.80}, the store's {expected}"
         )
-    return key
+    if xxhash.xxh3_64_intdigest(key) != int(store.keys(row)[0]):
+        raise StoreError(f"{folder} is damaged: the key of row {row} is not the one that the store was made with")
+    return text
 
 
 def _class_of_label(

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import click
 import numpy as np
 
-from distill.data.catalog import FOLDER, open_catalog
+from distill.data.catalog import open_catalog
+from distill.data.catalog_files import FOLDER, HEAD, Shard, write_head
 from distill.data.loader import load
 from distill.data.packing.pack import pack
 from scripts.bench.loader import _batches, _repeat
@@ -31,20 +32,21 @@ SHARD_ROWS = 1000
 
 def multiply(source: Path, target: Path, times: int) -> None:
     """Makes a data set that holds the one shard of `source` `times` times."""
-    head = json.loads((source / FOLDER / "catalog.json").read_text())
+    head = json.loads((source / FOLDER / HEAD).read_text())
     (target / FOLDER).mkdir(parents=True)
     shard = head["shards"][0]
-    head["shards"] = [shard | {"name": f"shard-{n:06d}.tar"} for n in range(times)]
-    head["num_samples"] = times * SHARD_ROWS
-    for entry in head["shards"]:
-        (target / entry["name"]).symlink_to(source / shard["name"])
+    shards = [Shard(**(shard | {"name": f"shard-{n:06d}.tar"})) for n in range(times)]
+    for entry in shards:
+        (target / entry.name).symlink_to(source / shard["name"])
     for name in ("labels", "offsets", "sizes", "digests"):
         np.save(target / FOLDER / f"{name}.npy", np.tile(np.load(source / FOLDER / f"{name}.npy"), times))
     ends = np.load(source / FOLDER / "key_offsets.npy")
     further = (np.arange(times, dtype=np.uint64)[:, None] * ends[-1] + ends[None, 1:]).reshape(-1)
     np.save(target / FOLDER / "key_offsets.npy", np.concatenate([ends[:1], further]))
     (target / FOLDER / "keys.bin").write_bytes((source / FOLDER / "keys.bin").read_bytes() * times)
-    (target / FOLDER / "catalog.json").write_text(json.dumps(head))
+    values = {name: head[name] for name in ("fingerprint", "class_names", "options")}
+    text = write_head(values | {"num_samples": times * SHARD_ROWS}, shards, target / FOLDER)
+    (target / FOLDER / HEAD).write_text(text)
 
 
 def memory_mb(pid: int) -> dict[str, float]:

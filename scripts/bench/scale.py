@@ -8,7 +8,6 @@ seconds, and by how many MB the peak memory of the process rose, pages of mapped
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import resource
 import shutil
@@ -21,7 +20,8 @@ import click
 import numpy as np
 
 import logitstore
-from distill.data.catalog import FOLDER, open_catalog
+from distill.data.catalog import open_catalog
+from distill.data.catalog_files import ARRAYS, FOLDER, HEAD, Shard, write_head
 from distill.data.order import Order, permutation
 from logitstore.format.identity import Identity
 from logitstore.storage import open_storage
@@ -55,17 +55,16 @@ def make_catalog(path: Path, rows: int) -> None:
     """A catalog whose arrays are sparse files; its `catalog.json` is as long as a real one."""
     folder = path / FOLDER
     folder.mkdir(parents=True)
-    dtypes = {"labels": "<i4", "offsets": "<u8", "sizes": "<u4", "digests": "<u8"}
-    for name, dtype in dtypes.items():
+    for name, dtype in ARRAYS.items():
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (rows,))
     np.lib.format.open_memmap(folder / "key_offsets.npy", "w+", "<u8", (rows + 1,))
-    (folder / "keys.bin").write_bytes(b"k")
+    (folder / "keys.bin").write_bytes(b"")
     shards = [
-        {"name": f"shard-{n:06d}.tar", "num_rows": min(ROWS_PER_SHARD, rows - n * ROWS_PER_SHARD), "size_bytes": 10**8}
+        Shard(name=f"shard-{n:06d}.tar", num_rows=min(ROWS_PER_SHARD, rows - n * ROWS_PER_SHARD), size_bytes=10**8)
         for n in range(-(-rows // ROWS_PER_SHARD))
     ]
-    head = {"version": 1, "num_samples": rows, "fingerprint": "0", "class_names": [], "shards": shards, "options": {}}
-    (folder / "catalog.json").write_text(json.dumps(head, indent=1))
+    values = {"num_samples": rows, "fingerprint": "0", "class_names": ["a"], "options": {}}
+    (folder / HEAD).write_text(write_head(values, shards, folder))
 
 
 def order_steps(starts: np.ndarray, count: int) -> None:

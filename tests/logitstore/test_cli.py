@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+import xxhash
 from click.testing import CliRunner
 
 import logitstore
@@ -51,18 +52,19 @@ def test_info_of_an_empty_store(make_store):
     assert json.loads(run("info", path, "--json").stdout)["bytes_per_view"] is None
 
 
-def test_show(make_store, rows_for, tmp_path):
+def test_show(make_store, rows_for, tmp_path, monkeypatch):
     keys = [f"dir/{n}ä.jpg".encode() for n in range(20)]
     catalog = tmp_path / "catalog"
     catalog.mkdir()
     np.save(catalog / "key_offsets.npy", np.cumsum([0, *map(len, keys)]).astype(np.uint64))
     (catalog / "keys.bin").write_bytes(b"".join(keys))
     (catalog / "catalog.json").write_text('{"fingerprint": "f00d"}')
+    monkeypatch.setattr(logitstore.Store, "keys", lambda self, row: [xxhash.xxh3_64_intdigest(keys[row])])
     data = {"class_names": list("vwxyz"), "fingerprint": "f00d"}
     path = make_store(encoding="float16", teacher={"class_names": NAMES}, data=data)
     facts = json.loads(run("show", path, "--epoch", 1, "--row", 12, "--data", tmp_path, "--json").stdout)
     assert facts["key"] == "dir/12ä.jpg"
-    assert facts["key_hash"] == f"{84:016x}"
+    assert facts["key_hash"] == f"{xxhash.xxh3_64_intdigest(keys[12]):016x}"
     assert (facts["label"], facts["label_name"]) == (1, "w")
     written = rows_for(open_store(path).spec, 1, 1)
     assert facts["seed"] == int(written["seeds"][4])
@@ -91,6 +93,10 @@ def test_show_without_names(make_store, tmp_path):
     other = run("show", path, "--row", 0, "--data", tmp_path)
     assert other.exit_code == 1
     assert "other data" in other.stderr
+    same = make_store(name="same.zarr", data={"fingerprint": "f00d"})
+    wrong = run("show", same, "--row", 0, "--data", tmp_path)
+    assert wrong.exit_code == 1
+    assert "the key of row 0 is not the one that the store was made with" in wrong.stderr
     assert "label  unknown" in run("show", path, "--row", 0).stdout
 
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distill.data.catalog import FOLDER, Keys, Shard, write_catalog
+from distill.data.catalog import Keys, write_catalog
+from distill.data.catalog_files import FOLDER, Shard
 from distill.data.order import permutation
 from distill.data.packing.hold_out import HoldOut, held_out
 from distill.data.packing.listing import Listing, list_source

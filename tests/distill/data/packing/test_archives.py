@@ -234,7 +234,7 @@ def test_a_packing_that_was_killed_is_resumed(
         patch.setattr(distill.data.packing.pack, "pack_shard", dying)
         with pytest.raises(KeyboardInterrupt):
             pack(source, target, rows_per_shard=20)
-    (target / "shard-000002.tar.tmp").write_bytes(b"half of one")
+    (target / "shard-000002.tar.0123abcd.tmp").write_bytes(b"half of one")
     first = (target / "shard-000000.tar").stat().st_mtime_ns
     with pytest.raises(
         DistillError, match=r"unfinished packing of other images or options .*rows_per_shard: 20, now 10"
