@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.data.catalog import Catalog, Keys
-from distill.data.catalog_files import FOLDER
+from distill.data.catalog_files import FOLDER, MAX_IMAGE_BYTES
 from distill.data.packing.listing import scan
 from distill.errors import DamagedImage, DistillError
 from logitstore.storage import is_url
+from logitstore.untrusted import BadInput, read_regular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,8 @@ class ImageFolderReader:
     def read(self, row: int) -> bytes:
         """The bytes of row `row`'s file. **Raises:** `DamagedImage` if it cannot be read."""
         try:
-            return (self.folder.path / self.folder.key(row)).read_bytes()
-        except (OSError, UnicodeDecodeError) as error:
+            return read_regular(self.folder.path / self.folder.key(row), limit=MAX_IMAGE_BYTES)
+        except (OSError, UnicodeDecodeError, BadInput) as error:
             raise DamagedImage(f"{self.where(row)}: {error}") from None
 
     def where(self, row: int) -> str:

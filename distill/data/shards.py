@@ -16,6 +16,7 @@ import xxhash
 
 from distill.data.catalog import Catalog
 from distill.errors import DamagedImage, DistillError
+from logitstore.untrusted import BadInput, open_regular
 
 _MAX_OPEN = 64
 
@@ -88,7 +89,9 @@ class ShardReader:
     def _opened(self, shard: int) -> int:
         path = self.catalog.path / self.catalog.shards[shard].name
         try:
-            return os.open(path, os.O_RDONLY)
+            return open_regular(path)
+        except BadInput as error:
+            raise DistillError(f"cannot open shard {path} ({error}): restore it or pack again") from None
         except OSError as error:
             raise DistillError(f"cannot open shard {path} ({error.strerror}): restore it or pack again") from None
 
@@ -101,11 +104,11 @@ class ShardReader:
             try:
                 self.catalog.remote.fetch(entry.name, path, size_bytes=entry.size_bytes)
                 os.utime(path)  # The cache removes the files that were read longest ago.
-                return os.open(path, os.O_RDONLY)
+                return open_regular(path, follow=False)
             except FileNotFoundError as error:
                 if str(error.filename) != str(path):
                     raise DistillError(f"the shard does not exist ({error}): publish it again") from None
-            except OSError as error:
+            except (OSError, BadInput) as error:
                 raise DistillError(f"the shard cannot be fetched into {path}: {error}") from None
 
     def close(self) -> None:

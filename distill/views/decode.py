@@ -31,6 +31,10 @@ JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 """Factor -> OpenCV's flag for a JPEG decoded at 1 / factor of its sides, by a smaller inverse DCT."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What Pillow may take a file for, whatever its name. Others are refused: some of its readers start programs."""
+MAX_PIXELS = 178_956_970
+"""Of an image, by its header, before anything is decoded: Pillow's own limit. Decoded, this takes half a gigabyte."""
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
@@ -47,6 +51,11 @@ class EncodedImage:
         self._frame = parse_frame(self.data) if self.is_jpeg else None
         self.size = self._size()
         """(height, width) in pixels, from the header only."""
+        if self.size[0] * self.size[1] > MAX_PIXELS:
+            raise DamagedImage(
+                f"the image says that it has {self.size[1]:,} x {self.size[0]:,} pixels, and {MAX_PIXELS:,} in all are "
+                "the most that is decoded"
+            )
         self._several_views = several_views
         self._decoded: dict[int, np.ndarray] = {}
 
@@ -128,6 +137,6 @@ def _open(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DamagedImage(f"these {len(data)} bytes are not a readable image: {error}") from error

@@ -13,6 +13,7 @@ the archive, else the folder that the image is in.
 from __future__ import annotations
 
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,12 +25,21 @@ from typing import BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from distill.data.catalog_files import MAX_IMAGE_BYTES
 from distill.data.packing.file_window import FileWindow
 from distill.errors import DamagedImage, DistillError
+from logitstore.untrusted import printable
 
 ARCHIVES = (".tar", ".zip")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _UNCOMPRESSED, _ZIP_STORED, _ZIP_DEFLATED = 0, 1, 2
+_MAX_NAME = 4096
+"""Characters of the longest name: all are held in an array of one width."""
+_FAULTS = (
+    tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OverflowError, RecursionError,
+    struct.error, MemoryError,
+)  # fmt: skip
+"""What the libraries raise for archives that are damaged, or made to harm."""
 _LOCAL_HEADER = 30
 """Bytes of a zip's local header before name and extra field, whose lengths are its last four (APPNOTE.TXT, 4.3.7)."""
 
@@ -58,6 +68,8 @@ class ArchivedImages:
         """
         place = self.places[n]
         path = self.archives[int(place["archive"])]
+        if max(int(place["size"]), int(place["stored"])) > MAX_IMAGE_BYTES:
+            raise DamagedImage(f"has {int(place['size']):,} bytes in {path}, {MAX_IMAGE_BYTES:,} are the most")
         file = os.open(path, os.O_RDONLY)
         try:
             data = _stored_bytes(file, place)
@@ -67,7 +79,8 @@ class ArchivedImages:
             raise DamagedImage(f"{path} ends within the image")
         if place["kind"] == _ZIP_DEFLATED:
             try:
-                data = zlib.decompress(data, wbits=-zlib.MAX_WBITS)
+                # One byte more than the directory says shows that it lies, and no more is made of it.
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, int(place["size"]) + 1)
             except zlib.error as error:
                 raise DamagedImage(f"cannot be decompressed from {path} ({error})") from None
         if place["kind"] != _UNCOMPRESSED and (
@@ -144,7 +157,7 @@ def _inner(archive: Archive) -> list[Archive]:
     inner: list[Archive] = []
     try:
         with archive.path.open("rb") as file:
-            for member in _tar_members(file):
+            for member in _tar_members(_window(file, archive)):
                 name = PurePosixPath(member.name)
                 if name.suffix.lower() not in ARCHIVES:
                     if inner or _is_hidden(member.name):
@@ -159,7 +172,7 @@ def _inner(archive: Archive) -> list[Archive]:
                         synset=name.stem,
                     )
                 )
-    except tarfile.TarError as error:
+    except _FAULTS as error:
         raise DistillError(f"{archive.path} is damaged, or not a tar ({error}): fetch it again") from None
     if inner and inner[-1].begin + inner[-1].size > archive.size:
         raise DistillError(f"{archive.path} ends within {inner[-1].synset}: fetch it again")
@@ -172,16 +185,24 @@ def list_archive(archive: Archive, suffixes: Sequence[str]) -> ArchiveListing:
     places: list[tuple[int, int, int, int, int, int]] = []
     fault = None
     with archive.path.open("rb") as file:
-        window = cast(BinaryIO, FileWindow(file, archive.begin, archive.size))
+        window = _window(file, archive)
         list_members = _list_zip if _is_zip(archive) else _list_tar
         try:
             for name, (kind, offset, size, stored, crc) in list_members(window, archive):
                 if name.lower().endswith(tuple(suffixes)) and not _is_hidden(name):
+                    if not (0 <= offset <= archive.size and 0 <= size < 2**63 and 0 <= stored < 2**63):
+                        raise tarfile.ReadError(f"{name[:80]} lies outside it")
+                    if len(name) > _MAX_NAME:
+                        raise tarfile.ReadError(f"a name has {len(name)} characters")
                     names.append(_sortable(name, archive.synset))
                     places.append((archive.number, kind, archive.begin + offset, size, stored, crc))
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-            fault = f"{archive.where} is damaged ({error})"
+        except _FAULTS as error:
+            fault = f"{archive.where} is damaged ({printable(str(error))[:300] or type(error).__name__})"
     return ArchiveListing(names=np.array(names, np.bytes_), places=np.array(places, _DTYPE), fault=fault)
+
+
+def _window(file: BinaryIO, archive: Archive) -> BinaryIO:
+    return cast(BinaryIO, FileWindow(file, archive.begin, archive.size))
 
 
 Place = tuple[int, int, int, int, int]
@@ -212,7 +233,9 @@ def _tar_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     with tarfile.open(fileobj=file, mode="r:") as tar:
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]
-            if member.isreg():
+            if member.size < 0:  # It would be read for ever.
+                raise tarfile.ReadError(f"{member.name[:80]} has {member.size} bytes")
+            if member.isreg() and not member.issparse():
                 yield member
         # tarfile reads a broken header as the end, without an error.
         file.seek(tar.offset)
@@ -237,4 +260,4 @@ def _sortable(name: str, synset: str | None) -> bytes:
     """The entry of `ArchiveListing.names`: the image's class folder and file name."""
     path = PurePosixPath(name)
     folder = path.parent.name if synset is None else synset
-    return (f"{folder}\0{path.name}" if folder else path.name).encode()
+    return (f"{folder}\0{path.name}" if folder else path.name).encode("utf-8", "surrogateescape")

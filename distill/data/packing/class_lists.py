@@ -11,12 +11,17 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from distill.errors import DistillError
+from distill.files import read_text
+from logitstore.untrusted import printable, read_regular
 
 _NUMBERS, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+_MAX_BYTES = 64 * 2**20
+"""Of a development kit, unpacked; the published one has 3 MB."""
 _WORDNET = re.compile(r"n\d{8}")
 
 
@@ -28,9 +33,9 @@ def classes_by_name(path: Path, names: Sequence[str]) -> list[str]:
     try:
         if path.is_dir() or path.name.endswith((".tar.gz", ".tgz", ".tar")):
             return _in_order(_of_devkit(path), names, path)
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError, tarfile.TarError) as error:
-        raise DistillError(f"cannot read the classes in {path}: {error}") from None
+        lines = [line for line in read_text(path).splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise DistillError(f"cannot read the classes in {path}: {error.strerror}") from None
     rows = [re.split(r"[\s,]+", line.strip()) for line in lines]
     if rows and rows[0][0] == "ImageId":
         rows = rows[1:]
@@ -63,19 +68,29 @@ def _of_devkit(path: Path) -> list[str]:
         from scipy.io import loadmat
     except ImportError:
         raise DistillError(f"meta.mat in {path} needs scipy: pip install scipy, or use a list of WordNet ids") from None
-    files = _unpacked(path)
-    synsets = loadmat(io.BytesIO(files[_META]), squeeze_me=True)["synsets"]
-    names = {int(number): str(name) for number, name in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
-    return [names[int(number)] for number in files[_NUMBERS].split()]
+    try:
+        files = _unpacked(path)
+        synsets = loadmat(io.BytesIO(files[_META]), squeeze_me=True)["synsets"]
+        names = {int(number): str(name) for number, name in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
+        return [names[int(number)] for number in files[_NUMBERS].split()]
+    except DistillError:
+        raise
+    except Exception as error:  # Whatever scipy, tarfile or gzip raise for files that are something else.
+        reason = printable(f"{type(error).__name__}: {error}")[:300]
+        raise DistillError(f"cannot read the classes in {path}: it is no development kit ({reason})") from None
 
 
 def _unpacked(path: Path) -> dict[str, bytes]:
     """The two files of a development kit."""
     files: dict[str, bytes] = {}
     if path.is_dir():
-        files = {file.name: file.read_bytes() for name in (_NUMBERS, _META) for file in path.rglob(name)}
+        found = {file.name: file for name in (_NUMBERS, _META) for file in path.rglob(name)}
+        files = {name: read_regular(file, limit=_MAX_BYTES) for name, file in found.items()}
     else:
-        with tarfile.open(path) as tar:
+        data = read_regular(path, limit=_MAX_BYTES)
+        if data.startswith(b"\x1f\x8b"):
+            data = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, _MAX_BYTES)
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             for member in tar:
                 if (name := PurePosixPath(member.name).name) in (_NUMBERS, _META) and (file := tar.extractfile(member)):
                     files[name] = file.read()

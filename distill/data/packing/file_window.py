@@ -6,6 +6,9 @@ import io
 import os
 from typing import BinaryIO
 
+_MOST = 2**30
+"""Bytes of one read: above the directory of any zip, and a bound for headers that claim more."""
+
 
 class FileWindow(io.RawIOBase):
     """Bytes begin .. begin + size - 1 of a file, by positioned reads; closing it leaves the file open."""
@@ -27,7 +30,7 @@ class FileWindow(io.RawIOBase):
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._size - self._position)
+        left = min(max(0, self._size - self._position), _MOST)
         data = os.pread(self._file, left if size is None or size < 0 else min(size, left), self._begin + self._position)
         self._position += len(data)
         return data

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.data.catalog import Keys
+from distill.data.catalog_files import MAX_IMAGE_BYTES
 from distill.data.packing.archives import (
     ARCHIVES,
     COMPRESSED,
@@ -30,7 +31,8 @@ from distill.data.packing.archives import (
     list_archive,
 )
 from distill.data.packing.class_lists import classes_by_name
-from distill.errors import DistillError
+from distill.errors import DamagedImage, DistillError
+from logitstore.untrusted import BadInput, read_regular
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -55,7 +57,10 @@ class ImageFiles:
         return self
 
     def read(self, n: int, key: str) -> bytes:
-        return (self.root / key).read_bytes()
+        try:
+            return read_regular(self.root / key, limit=MAX_IMAGE_BYTES)
+        except BadInput as error:
+            raise DamagedImage(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

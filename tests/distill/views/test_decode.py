@@ -1,6 +1,9 @@
 """Decoding: every kind of JPEG and PNG, damaged files, and sizes from headers."""
 
 import io
+import os
+import tracemalloc
+import zlib
 from importlib import import_module
 
 import cv2
@@ -11,6 +14,7 @@ from PIL import Image
 
 from distill.errors import DamagedImage
 from distill.views import decode, image_size
+from distill.views.decode import decode_rgba
 from distill.views.jpeg import parse_frame, truncate_height
 
 IMAGE = np.ascontiguousarray(skimage.data.astronaut()[:120, :170])
@@ -182,3 +186,46 @@ def test_a_header_that_promises_fewer_rows():
             assert (shorter.height, shorter.width) == (-(-rows // unit) * unit + unit, 170)
         assert truncate_height(data, frame, rows=115) is data
         assert len(truncate_height(data, frame, rows=30)) == len(data)
+
+
+def test_no_file_starts_a_program(tmp_path, monkeypatch):
+    """Pillow gives EPS to Ghostscript, if it may."""
+    mark = tmp_path / "started"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for data in (encode(RGB, "EPS"), encode(RGB, "PDF"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n" * 9):
+        with pytest.raises(DamagedImage):
+            decode(data)
+        with pytest.raises(DamagedImage):
+            decode_rgba(data)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["TGA", "PCX", "ICO", "DDS", "SGI", "IM", "JPEG2000", "ICNS", "XBM"])
+def test_formats_that_are_not_named_are_refused(kind):
+    with pytest.raises(DamagedImage, match="not a readable image"):
+        decode(encode(RGB.convert("1") if kind == "XBM" else RGB, kind))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def test_sizes_are_held_against_a_bound_before_decoding():
+    header = (30_000).to_bytes(4) * 2 + b"\x08\x02\x00\x00\x00"
+    pixels = zlib.compress(bytes(10**7), 9)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    frame = parse_frame(FILES["jpeg"])
+    assert frame is not None
+    jpeg = bytearray(FILES["jpeg"])
+    jpeg[frame.offset + 5 : frame.offset + 9] = (65_500).to_bytes(2) * 2
+    bmp = bytearray(encode(RGB, "BMP"))
+    bmp[18:26] = (40_000).to_bytes(4, "little") * 2
+    tracemalloc.start()
+    for data in (png, bytes(jpeg), bytes(bmp)):
+        with pytest.raises(DamagedImage, match=r"pixels|bomb"):
+            decode(data)
+    assert tracemalloc.get_traced_memory()[1] < 10**8
+    tracemalloc.stop()
