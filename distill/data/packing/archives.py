@@ -192,6 +192,8 @@ def list_archive(archive: Archive, suffixes: Sequence[str]) -> ArchiveListing:
                 if name.lower().endswith(tuple(suffixes)) and not _is_hidden(name):
                     if not (0 <= offset <= archive.size and 0 <= size < 2**63 and 0 <= stored < 2**63):
                         raise tarfile.ReadError(f"{name[:80]} lies outside it")
+                    if ".." in PurePosixPath(name).parts:
+                        raise tarfile.ReadError(f"{name[:80]} leads out of it")
                     if len(name) > _MAX_NAME:
                         raise tarfile.ReadError(f"a name has {len(name)} characters")
                     names.append(_sortable(name, archive.synset))
