@@ -26,13 +26,14 @@ from distill.data.batches import EvalBatches
 from distill.data.damage_log import DamageLog
 from distill.evaluation import class_mapping, score, setup
 from distill.evaluation.published_table import model_table
-from distill.files import write_file
+from distill.files import write_errors
 from distill.models.weights.class_maps import Remapped
 from distill.runtime import processes
 from distill.runtime.measure import images_per_second
 from distill.runtime.model_input import Normalise
 from distill.runtime.progress import Progress
 from distill.views import EvalSpec
+from logitstore.storage.atomic import write_atomically
 
 
 def main(config: EvaluateConfig) -> None:
@@ -80,7 +81,8 @@ def main(config: EvaluateConfig) -> None:
         )  # fmt: skip
     runtime.say(_sentence(numbers))
     if config.json and runtime.is_main:
-        write_file(Path(config.json), json.dumps(numbers, indent=1) + "\n", name=f"json={config.json}")
+        with write_errors(f"json={config.json}"):
+            write_atomically(Path(config.json), json.dumps(numbers, indent=1) + "\n")
     runtime.finish()
 
 

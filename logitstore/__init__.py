@@ -45,7 +45,7 @@ from logitstore.store import Store, open
 from logitstore.tools.check import Finding, Report, check
 from logitstore.tools.names import ClassList, ClassNames, class_names
 from logitstore.tools.recode import recode
-from logitstore.tools.repair import Repair, repair
+from logitstore.tools.repair import Repair, Restored, repair, restore
 from logitstore.tools.transfer import Transfer, copy, merge
 from logitstore.writer import Writer, writer
 
@@ -62,6 +62,7 @@ __all__ = [
     "OutOfRange",
     "Repair",
     "Report",
+    "Restored",
     "Rows",
     "SpecError",
     "Store",
@@ -87,5 +88,6 @@ __all__ = [
     "open",
     "recode",
     "repair",
+    "restore",
     "writer",
 ]

@@ -23,6 +23,7 @@ COMMANDS: tuple[click.Command, ...] = (
     change.upgrade,
     change.recode,
     change.repair,
+    change.restore,
     convert.export,
     convert.import_tinyvit,
 )

@@ -1,4 +1,4 @@
-"""Change stores, and make stores from stores: `grow`, `merge`, `copy`, `upgrade`, `recode`, `repair`."""
+"""Change stores, and make stores from stores: `grow`, `merge`, `copy`, `upgrade`, `recode`, `repair`, `restore`."""
 
 import sys
 from dataclasses import asdict
@@ -12,6 +12,7 @@ from logitstore.commands.terminal import AS_JSON, EPOCHS, STORE, parse_epochs, p
 from logitstore.spec import TOPK_ENCODINGS
 from logitstore.tools.recode import recode as recode_store
 from logitstore.tools.repair import repair as repair_store
+from logitstore.tools.repair import restore as restore_store
 from logitstore.tools.transfer import Transfer
 from logitstore.tools.transfer import copy as copy_store
 from logitstore.tools.transfer import merge as merge_stores
@@ -126,10 +127,13 @@ def recode(source: str, target: str, topk: int | None, encoding: str | None, epo
 @click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @AS_JSON
 def repair(store: str, dry_run: bool, as_json: bool) -> None:
-    """Drop damaged blocks, so that the teacher pass does them again; good ones are not touched.
+    """Take out damaged blocks, so that the teacher pass does them again; good ones are not touched.
 
-    Also rewrites array metadata that contradicts the spec, and deletes the files that killed writes left. Exit code 1
-    when faults remain that only a copy of the store can fix.
+    What seems damaged is read again, by other connections and with pauses, and is taken out only where it is damaged
+    in the same way each time; it moves to dropped/NAME/ in the store, from where `logitstore restore` brings it back.
+    Also rewrites array metadata that contradicts the spec, and deletes the files that killed writes left.
+
+    Exit code 1 when faults remain that only a copy of the store can fix, or passed by themselves.
 
     \b
     Example:
@@ -143,6 +147,8 @@ def repair(store: str, dry_run: bool, as_json: bool) -> None:
         would = "would be " if dry_run else ""
         for epoch, block in report.dropped:
             click.echo(f"epoch {epoch}, block {block}: {would}dropped")
+        for epoch, block in report.passing:
+            click.echo(f"epoch {epoch}, block {block}: read well after all; the fault is the network's or the disk's")
         for key in report.metadata:
             click.echo(f"{key}: {would}rewritten")
         for key in report.temporary:
@@ -150,7 +156,36 @@ def repair(store: str, dry_run: bool, as_json: bool) -> None:
         for finding in report.left:
             click.echo(f"fault {finding.id}: {finding.message}")
         click.echo(f"{report.path}: {len(report.dropped)} blocks {would}dropped, {len(report.left)} faults remain")
-    sys.exit(1 if report.left else 0)
+        if report.dropped and not dry_run:
+            click.echo(f"to bring them back: logitstore restore {report.path} {report.name}")
+    sys.exit(1 if report.left or report.passing else 0)
+
+
+@click.command()
+@STORE
+@click.argument("name")
+@AS_JSON
+def restore(store: str, name: str, as_json: bool) -> None:
+    """Bring back the blocks that a repair took out, just as they were: NAME is what `logitstore repair` said.
+
+    Blocks that were written anew meanwhile stay. Exit code 1 when a block that came back is damaged.
+
+    \b
+    Example:
+      logitstore restore teacher.zarr 20261126T120000-1f2e
+    """
+    result = restore_store(store, name)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        for epoch, block in result.restored:
+            click.echo(f"epoch {epoch}, block {block}: restored")
+        for epoch, block in result.kept:
+            click.echo(f"epoch {epoch}, block {block}: has been written anew, and stays")
+        for finding in result.damaged:
+            click.echo(f"fault {finding.id}: {finding.message}")
+        click.echo(f"{result.path}: {len(result.restored)} blocks restored, {len(result.damaged)} faults in them")
+    sys.exit(1 if result.damaged else 0)
 
 
 def _print_transfer(result: Transfer, *, as_json: bool) -> None:

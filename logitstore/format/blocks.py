@@ -4,10 +4,12 @@ Every byte handed out has passed its checksum, lies where its header says it was
 the block's marker commits. `store` decodes what comes from here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from time import sleep
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,9 @@ from logitstore.storage import Storage
 from logitstore.storage.interface import ReadRange
 
 Array = NDArray[Any]
+T = TypeVar("T")
+
+_DOUBT_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +51,21 @@ class BlockFiles:
     def marker(self, epoch: int, block: int) -> Marker | None:
         """The block's marker, None where the block is absent. Raises `DamagedBlock`."""
         layout = self.layouts[MARKERS]
-        with self._naming(layout, epoch, block):
+
+        def read() -> tuple[int, dict[int, Array]] | None:
             try:
                 data = self.storage.read(layout.key(epoch, block))  # A small file: one read, not one for each part.
             except FileNotFoundError:
+                # Object storage may say so of a file that is there: it must not be listed either.
+                if self.storage.read_tries > 1 and block in self.storage.list_numbers(f"{MARKERS}/c/{epoch}"):
+                    raise
                 return None
-            write_id, chunks = self._decode(layout, epoch, block, _range_of(data), len(data), [0])
+            return self._decode(layout, epoch, block, _range_of(data), len(data), [0])
+
+        found = self._patiently(layout, epoch, block, read)
+        if found is None:
+            return None
+        write_id, chunks = found
         proof = int(chunks[0][0])
         if proof == 0:
             raise self.damaged(layout, epoch, block, "the marker is there but holds 0")
@@ -60,8 +74,12 @@ class BlockFiles:
     def shard(self, name: str, epoch: int, block: int, slots: list[int]) -> tuple[int, dict[int, Array]]:
         """The write id of one file, and some of its inner chunks as stored. Raises `DamagedBlock`."""
         layout = self.layouts[name]
-        with self._naming(layout, epoch, block), self.storage.reading(layout.key(epoch, block)) as (read, size):
-            return self._decode(layout, epoch, block, read, size, slots)
+
+        def read() -> tuple[int, dict[int, Array]]:
+            with self.storage.reading(layout.key(epoch, block)) as (range_, size):
+                return self._decode(layout, epoch, block, range_, size, slots)
+
+        return self._patiently(layout, epoch, block, read)
 
     def raw(self, epoch: int, block: int) -> tuple[int, dict[str, bytes]]:
         """The write id of a committed block, and its files as they are, by array, every byte verified.
@@ -71,11 +89,8 @@ class BlockFiles:
         contents, write_ids = {}, {}
         for name in BLOCK_FILES:
             layout = self.layouts[name]
-            slots = [0] if name == MARKERS else self.slots(block)
-            with self._naming(layout, epoch, block), self.storage.reading(layout.key(epoch, block)) as (read, size):
-                data = read(0, size)
-                write_ids[name], _ = self._decode(layout, epoch, block, _range_of(data), len(data), slots)
-            contents[name] = data
+            read = partial(self._read_whole, layout, epoch, block)
+            write_ids[name], contents[name] = self._patiently(layout, epoch, block, read)
         for name in BLOCK_ARRAYS:
             if write_ids[name] != write_ids[MARKERS]:
                 raise self.mixed(name, epoch, block)
@@ -141,7 +156,10 @@ class BlockFiles:
         if layout.path in static_arrays(self.spec):
             advice = "this array is written once, at creation: restore the file from a copy"
         else:
-            advice = "`logitstore repair` drops the block, then run the teacher pass again to redo it"
+            advice = (
+                "`logitstore repair` reads it again, and moves the block aside if it stays so; the teacher pass then "
+                "redoes it"
+            )
         return DamagedBlock(f"{where}: {fault} ({layout.key(epoch, block)}); {advice}")
 
     def _decode(
@@ -152,6 +170,25 @@ class BlockFiles:
             rows = min(rows, layout.shape[layout.row_axis] - block * rows)
         header = self.header(layout, epoch, block, write_id=0)
         return shard.decode_shard(read, size, layout=layout, header=header, rows=rows, slots=slots)
+
+    def _read_whole(self, layout: ArrayLayout, epoch: int, block: int) -> tuple[int, bytes]:
+        """The write id and the bytes of one file, every byte verified."""
+        slots = [0] if layout.path == MARKERS else self.slots(block)
+        with self.storage.reading(layout.key(epoch, block)) as (read, size):
+            data = read(0, size)
+        return self._decode(layout, epoch, block, _range_of(data), len(data), slots)[0], data
+
+    def _patiently(self, layout: ArrayLayout, epoch: int, block: int, read: Callable[[], T]) -> T:
+        """What `read` returns; read again where it seems damaged and the storage is one that may be wrong about it."""
+        for doubt in range(1, self.storage.read_tries):
+            try:
+                with self._naming(layout, epoch, block):
+                    return read()
+            except DamagedBlock:
+                sleep(_DOUBT_PAUSE_S * doubt)
+                self.storage.renew()
+        with self._naming(layout, epoch, block):
+            return read()
 
     @contextmanager
     def _naming(self, layout: ArrayLayout, epoch: int, block: int) -> Iterator[None]:

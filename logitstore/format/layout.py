@@ -26,6 +26,8 @@ _TAIL_INNER_ROWS = 16
 LOCK_KEY = "proofs/writer.lock"
 """Lock file of the writing run. Inside an array's folder, where no zarr reader looks for members."""
 
+DROPPED = "dropped"
+"""Folder of what repairs took out; no part of the store."""
 ROOT_DOCUMENT = "zarr.json"
 """The file that makes a folder a store; written last."""
 

@@ -58,3 +58,13 @@ class Storage(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete a file, if it is there."""
+
+    def move(self, key: str, new_key: str) -> None:
+        """Give a file another key. Where that is not one step, the copy is verified before the file goes."""
+
+    def renew(self) -> None:
+        """Use another connection from now on."""
+
+    @property
+    def read_tries(self) -> int:
+        """How often to read what seems damaged before that is believed."""

@@ -144,6 +144,19 @@ class LocalStorage:
                 before()
                 renames.close()
 
+    read_tries = 1
+
+    def renew(self) -> None:
+        self._plain = {""}
+
+    def move(self, key: str, new_key: str) -> None:
+        path, target = self.path / key, self.path / new_key
+        with disk_errors(path, "moving"):
+            for folder in (key.rpartition("/")[0], new_key.rpartition("/")[0]):
+                self._require_plain(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+
     def delete(self, key: str) -> None:
         path = self.path / key
         with disk_errors(path, "removing"):

@@ -10,21 +10,27 @@ no temporary names and no locks here: whoever starts the writers must see to it 
 import errno
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from logitstore.errors import StoreError, StoreUnreachable
 from logitstore.storage.atomic import TEMPORARY
 from logitstore.storage.interface import ReadRange
+from logitstore.untrusted import printable
 
-RETRIES = 5
+RETRIES = int(os.environ.get("LOGITSTORE_RETRIES", "5"))
 """Further tries of a read that fails or takes too long."""
-TIMEOUT_S = 60.0
+SILENCE_S = 60.0
+"""Seconds after which an address that has never answered is given up, whatever tries are left."""
+TIMEOUT_S = float(os.environ.get("LOGITSTORE_TIMEOUT_S", "30"))
 """Seconds that one try of a read of at most `PIECE_BYTES` may take."""
+DOUBTS = 2
+"""Further readings, by other connections, of what arrives and is damaged, before it is called so."""
 PAUSE_S = 0.5
 """Seconds before the first retry. The pause before the n-th is 2^(n-1) times that, but not above `LONGEST_PAUSE_S`."""
 LONGEST_PAUSE_S = 30.0
@@ -56,6 +62,7 @@ class RemoteFiles:
         self.timeout = timeout
         self.pause = pause
         self._opened: tuple[int, Any, str] | None = None
+        self._fresh = self._answered = False
 
     def __str__(self) -> str:
         return self.url
@@ -73,7 +80,8 @@ class RemoteFiles:
             try:
                 import fsspec
 
-                driver, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+                options = {"skip_instance_cache": True} if self._fresh else {}
+                driver, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False, **options)
             except ImportError as error:
                 raise StoreError(f"{self.url}: {error}; install the driver, for s3: pip install distill[s3]") from None
             except ValueError as error:
@@ -81,9 +89,23 @@ class RemoteFiles:
             self._opened = (os.getpid(), driver, str(root).rstrip("/"))
         return self._opened[1], self._opened[2]
 
-    def read(self, name: str) -> bytes:
-        """A whole file in one request; for small ones. Raises as `retry` does."""
-        return self.retry(name, lambda driver, path: bytes(driver.cat_file(path)))
+    def renew(self) -> None:
+        """Use a driver of its own from the next request on, not one that has connections open or remembers answers."""
+        self._opened, self._fresh = None, True
+
+    def read(self, name: str, *, size: int | None = None) -> bytes:
+        """A whole file in one request; for small ones. Raises as `retry` does.
+
+        **Arguments** `size`: of the file in bytes, where it is known: an answer of another length counts as failed.
+        """
+
+        def whole(driver: Any, path: str) -> bytes:
+            data = bytes(driver.cat_file(path))
+            if size is not None and len(data) != size:
+                raise OSError(f"{size} bytes were asked for, {len(data)} came")
+            return data
+
+        return self.retry(name, whole)
 
     def read_range(self, name: str, start: int, stop: int, *, on_try: Callable[[], None] | None = None) -> bytes:
         """Bytes `start` to `stop` of a file that has them, in requests of at most `PIECE_BYTES`; a request that brings
@@ -125,16 +147,25 @@ class RemoteFiles:
         """
         driver, root = self.filesystem()
         path = f"{root}/{name}" if name else root
-        for attempt in range(self.retries + 1):
-            if attempt:
-                sleep(min(LONGEST_PAUSE_S, self.pause * 2 ** (attempt - 1)))
+        attempt, began = 0, monotonic()
+        while True:
             try:
-                return within(self.timeout, lambda: work(driver, path)) if timed else work(driver, path)
+                result = within(self.timeout, lambda: work(driver, path)) if timed else work(driver, path)
+                self._answered = True
+                return result
             except (FileNotFoundError, NotADirectoryError, PermissionError, StoreError):
+                self._answered = True
                 raise
             except Exception as caught:  # Every driver has errors of its own.
                 error = caught
-        raise unreachable(self._where(name), error, tries=self.retries + 1) from error
+            attempt += 1
+            silent = not self._answered and monotonic() - began > SILENCE_S
+            if attempt > self.retries or silent:
+                raise unreachable(self._where(name), error, tries=attempt) from error
+            reason = printable(f"{type(error).__name__}: {error}")[:200]
+            tries = f"try {attempt} of {self.retries + 1}"
+            print(f"{self._where(name)}: {tries} failed ({reason})", file=sys.stderr, flush=True)
+            sleep(min(LONGEST_PAUSE_S, self.pause * 2 ** (attempt - 1)))
 
     def once(self, name: str, work: Callable[[Any, str], T]) -> T:
         """The result of `work(driver, full name)`, tried once: for what writes. Raises as `retry` does."""
@@ -212,7 +243,8 @@ class RemoteStorage:
     def reading(self, key: str) -> Iterator[tuple[ReadRange, int]]:
         size = self._size(key)
         if size <= WHOLE_BYTES:
-            data = self.read(key)
+            with self._permitted(key):
+                data = self.files.read(key, size=size)
             yield lambda offset, length: data[offset : offset + length], len(data)
         else:
             yield lambda offset, length: self._range(key, offset, length), size
@@ -274,6 +306,25 @@ class RemoteStorage:
         before()
         for key, data in files:
             self.write(key, data)
+
+    @property
+    def read_tries(self) -> int:
+        return DOUBTS + 1
+
+    def renew(self) -> None:
+        self.files.renew()
+
+    def move(self, key: str, new_key: str) -> None:
+        data = self._whole(key)
+        self.write(new_key, data)
+        self.renew()
+        if self._whole(new_key) != data or self._whole(key) != data:
+            raise StoreError(f"{self}/{key} could not be copied to {new_key} unchanged: nothing was deleted; try again")
+        self.delete(key)
+
+    def _whole(self, key: str) -> bytes:
+        with self.reading(key) as (read, size):
+            return read(0, size)
 
     def delete(self, key: str) -> None:
         try:

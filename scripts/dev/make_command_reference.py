@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -51,6 +52,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "upgrade": ("upgrade old.zarr new.zarr", "upgrade teacher.zarr newer.zarr"),
     "recode": ("recode teacher.zarr small.zarr --topk 2", "diff teacher.zarr small.zarr"),
     "repair": ("repair damaged.zarr --dry-run", "repair damaged.zarr"),
+    "restore": ("restore teacher.zarr 20261126T120000-1f2e",),
     "export": ("export teacher.zarr views.jsonl --epoch 0 --rows 0:2",),
     "import-tinyvit": ("import-tinyvit logits imported.zarr --classes 8", "show imported.zarr --row 0"),
 }
@@ -116,7 +118,8 @@ def make_examples() -> None:
 def transcript(arguments: str) -> str:
     """A command line and its output; long lines are cut."""
     result = CliRunner().invoke(main, shlex.split(arguments), prog_name="logitstore")
-    lines = [f"$ logitstore {arguments}", *result.output.rstrip().splitlines()]
+    output = re.sub(r"\d{8}T\d{6}-[0-9a-f]{4}", "20261126T120000-1f2e", result.output)  # Made of the time.
+    lines = [f"$ logitstore {arguments}", *output.rstrip().splitlines()]
     lines = [line.rstrip() if len(line) <= 118 else f"{line[:115]}..." for line in lines]
     return "\n".join([*lines, *([f"(exit code {result.exit_code})"] if result.exit_code else [])])
 

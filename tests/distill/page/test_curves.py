@@ -30,7 +30,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         curves.read_run(str(tmp_path))
     with pytest.raises(DistillError, match=r"no line of metrics yet"):
         curves.read_run(str(write_run(tmp_path / "empty", [])))
-    with pytest.raises(DistillError, match=r"line 1, is not valid JSON"):
+    with pytest.raises(DistillError, match=r"line 1, is no line of metrics"):
         curves.read_run(str(write_run(tmp_path / "bad", ["{", '{"step": 1, "epoch": 1, "loss": 1}'])))
     (tmp_path / "bad" / "metrics.jsonl").unlink()
     with pytest.raises(DistillError, match=r"has no metrics.jsonl"):

@@ -62,7 +62,7 @@ def test_damage_names_array_epoch_and_block(make_store):
     file.write_bytes(data)
     (fault,) = logitstore.check(path).faults
     assert (fault.id, fault.array, fault.epoch, fault.block) == ("damaged-block", "logprobs", 1, 2)
-    with pytest.raises(logitstore.DamagedBlock, match=r"array logprobs, epoch 1, block 2.*repair.*teacher pass again"):
+    with pytest.raises(logitstore.DamagedBlock, match=r"array logprobs, epoch 1, block 2.*repair.*teacher pass then"):
         logitstore.open(path).read(epoch=1, rows=19)
 
 
