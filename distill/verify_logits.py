@@ -30,6 +30,7 @@ from distill.runtime import processes
 from distill.runtime.progress import Progress
 from distill.teacher.recheck import compare_with_teacher
 from distill.views import describe, describe_mix, draw, image_size
+from logitstore.untrusted import printable
 
 
 def main(config: VerifyLogitsConfig) -> None:
@@ -85,8 +86,9 @@ def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, 
     for mixed_row in dict.fromkeys((row, mixture.partner if mixture else row)):
         seed = int(store.read(epoch=config.epoch, rows=np.array([mixed_row])).seeds[0])
         label = int(catalog.labels[mixed_row])
-        name = f" ({catalog.class_names[label]})" if label >= 0 else ""
-        print(f"row {mixed_row}, epoch {config.epoch}: {catalog.key(mixed_row)}, label {label}{name}, seed {seed}")
+        name = f" ({printable(catalog.class_names[label])})" if label >= 0 else ""
+        key = printable(catalog.key(mixed_row))
+        print(f"row {mixed_row}, epoch {config.epoch}: {key}, label {label}{name}, seed {seed}")
         with ShardReader(catalog) as shards:
             view = draw(spec, seed, image_size(shards.read(mixed_row)))
         for line in describe(view):

@@ -9,6 +9,7 @@ import click
 
 from logitstore.commands import analyse, change, convert, inspect
 from logitstore.errors import StoreError
+from logitstore.untrusted import plain_output
 
 COMMANDS: tuple[click.Command, ...] = (
     inspect.info,
@@ -37,6 +38,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except StoreError as error:
             raise click.ClickException(str(error)) from error
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        with plain_output():
+            return super().main(*args, **more)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

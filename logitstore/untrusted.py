@@ -10,9 +10,12 @@ import errno
 import json
 import os
 import stat
+import sys
 import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 MAX_NAME_BYTES = 255
 """The longest name that the usual file systems hold."""
@@ -141,3 +144,45 @@ def _is_shown(character: str) -> bool:
 
 _DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Marks that change in which direction the text after them is shown."""
+
+
+class PlainOutput:
+    """A text stream that shows what is written to it as `printable` does, line by line, and never fails at a character
+    that its encoding does not have."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unescaped = stream
+        """The stream itself, for a library that draws with escape sequences of its own."""
+
+    def write(self, text: str) -> int:
+        plain = printable(text, keep="\n\t")
+        try:
+            self.unescaped.write(plain)
+        except UnicodeEncodeError:
+            encoding = self.unescaped.encoding or "ascii"
+            self.unescaped.write(plain.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unescaped, name)
+
+
+@contextmanager
+def plain_output() -> Iterator[None]:
+    """What is printed within shows no escape sequences, whoever put them into a name or a message."""
+    before = sys.stdout, sys.stderr
+    if not isinstance(sys.stdout, PlainOutput):
+        sys.stdout, sys.stderr = PlainOutput(sys.stdout), PlainOutput(sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def terminal(stream: TextIO) -> TextIO:
+    """The stream under a `PlainOutput`, for drawing bars and tables; what is drawn must be `printable`."""
+    return stream.unescaped if isinstance(stream, PlainOutput) else stream

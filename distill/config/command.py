@@ -32,6 +32,7 @@ from distill.config import former
 from distill.config.help import help_text
 from distill.config.settings import Setting, list_groups
 from distill.errors import DistillError, Stopped, UsageError
+from logitstore.untrusted import plain_output
 
 C = TypeVar("C")
 
@@ -92,6 +93,12 @@ def exit_codes(*, resumable: bool = False) -> Iterator[None]:
 
     **Arguments:** `resumable`: the same command, started again, resumes; an interruption says so.
     """
+    with plain_output(), _exit_codes(resumable=resumable):
+        yield
+
+
+@contextmanager
+def _exit_codes(*, resumable: bool) -> Iterator[None]:
     import logitstore
     from distill import models
 

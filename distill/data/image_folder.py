@@ -19,7 +19,7 @@ from distill.data.catalog_files import FOLDER, MAX_IMAGE_BYTES
 from distill.data.packing.listing import scan
 from distill.errors import DamagedImage, DistillError
 from logitstore.storage import is_url
-from logitstore.untrusted import BadInput, read_regular
+from logitstore.untrusted import BadInput, printable, read_regular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,4 +81,4 @@ class ImageFolderReader:
 
     def where(self, row: int) -> str:
         """Names a row for messages."""
-        return f"row {row} ({self.folder.keys[row].decode(errors='replace')}) in {self.folder.where}"
+        return f"row {row} ({printable(self.folder.keys[row].decode(errors='replace'))}) in {self.folder.where}"

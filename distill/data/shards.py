@@ -16,7 +16,7 @@ import xxhash
 
 from distill.data.catalog import Catalog
 from distill.errors import DamagedImage, DistillError
-from logitstore.untrusted import BadInput, open_regular
+from logitstore.untrusted import BadInput, open_regular, printable
 
 _MAX_OPEN = 64
 
@@ -61,7 +61,9 @@ class ShardReader:
     def where(self, row: int) -> str:
         """Names a row for messages: row, key and shard."""
         catalog = self.catalog
-        return f"row {row} ({catalog.key(row)}) in {catalog.where}/{catalog.shards[catalog.shard_of(row)].name}"
+        return (
+            f"row {row} ({printable(catalog.key(row))}) in {catalog.where}/{catalog.shards[catalog.shard_of(row)].name}"
+        )
 
     def _bytes(self, row: int) -> bytes:
         try:

@@ -8,7 +8,6 @@ image is left out. timm ships the file.
 from __future__ import annotations
 
 import importlib.resources
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,9 @@ from torch import Tensor
 
 from distill.data.image_folder import Images
 from distill.errors import DistillError, UsageError
+from distill.files import read_text
 from distill.models.weights.class_maps import are_synset_ids, synset_ids
+from logitstore.untrusted import BadInput, parse_json
 
 SHIPPED = "shipped"
 NUM_CLASSES = 1000
@@ -74,9 +75,11 @@ def open_real_labels(source: str, images: Images) -> RealLabels:
         if source == SHIPPED:
             text = (importlib.resources.files("timm.data") / "_info" / "imagenet_real_labels.json").read_text()
         else:
-            text = path.read_text()
-        classes = json.loads(text)
-    except (OSError, ValueError) as error:
+            text = read_text(path)
+        classes = parse_json(text)
+    except FileNotFoundError as error:
+        raise DistillError(f"cannot read ReaL labels from {path}: {error.strerror}") from None
+    except BadInput as error:
         raise DistillError(f"cannot read ReaL labels from {path}: {error}") from None
     if not _are_class_lists(classes):
         raise DistillError(f"{path} holds no ReaL labels: a JSON list of lists of class numbers from 0 to 999")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from distill.exporting.source import ExportSource
 from distill.models.deploy.onnx import INPUT, OUTPUT
 from distill.models.weights.tensor_files import file_sha256
 from distill.models.weights.timm_names import published_name, timm_model
+from logitstore.untrusted import printable
 
 
 def model_card(source: ExportSource, *, path: Path, format: str, difference: float | None) -> str:
@@ -25,7 +27,7 @@ def model_card(source: ExportSource, *, path: Path, format: str, difference: flo
     """
     name = published_name(source.net.config) or "tiny_vit"
     parts = [
-        f"# {path.name}\n\n{_network(source, name)}",
+        f"# {_text(path.name)}\n\n{_network(source, name)}",
         f"## Use\n\n{_use(source, path, format, difference)}",
         f"## Input\n\n{_input(source)}",
         f"## Scores\n\n{_scores(source)}",
@@ -33,7 +35,7 @@ def model_card(source: ExportSource, *, path: Path, format: str, difference: flo
         f"## File\n\n{_file(path, format)}",
     ]
     if source.run:
-        parts.append(f"## Configuration of the run\n\n```yaml\n{source.run.strip()}\n```")
+        parts.append(f"## Configuration of the run\n\n{_fenced(source.run)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -125,6 +127,17 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _text(value: object) -> str:
+    """Text as it stands in a table's cell: what came with the weights is no Markdown, HTML or link of this page."""
+    return re.sub(r"[\\`<>\[\]|&]", r"\\\g<0>", printable(str(value)))
+
+
+def _fenced(text: str) -> str:
+    """Text in a block of code, whatever it holds: the fence is longer than any in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}yaml\n{printable(text.strip(), keep=chr(10))}\n{fence}"
+
+
 def _table(rows: dict[str, str]) -> str:
-    lines = [f"| {key} | {value.replace('|', '/')} |" for key, value in rows.items()]
+    lines = [f"| {_text(key)} | {_text(value)} |" for key, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines])

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from distill.config.durations import as_clock
+from logitstore.untrusted import PlainOutput, terminal
 
 _LINE_SECONDS = 15.0
 
@@ -27,10 +28,11 @@ class Progress:
         if shown and sys.stderr.isatty():
             self._bar = Bar(
                 TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
-                TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=Console(stderr=True),
+                TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=Console(file=terminal(sys.stderr)),
             )  # fmt: skip
             self._task = self._bar.add_task(title, total=total, completed=done, speed="", text="")
             self._bar.start()
+            sys.stdout = PlainOutput(sys.stdout)  # The bar has put its own in the place.
 
     @property
     def per_second(self) -> float:

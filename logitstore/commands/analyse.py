@@ -19,6 +19,7 @@ from logitstore.spec import TOPK_ENCODINGS, StoreSpec
 from logitstore.tools import stats as statistics
 from logitstore.tools.compare import compare
 from logitstore.tools.plan import plan as plan_store
+from logitstore.untrusted import printable
 
 
 @click.command()
@@ -145,7 +146,7 @@ def _print_stats(facts: dict[str, Any], *, classes: int) -> None:
         worst = sorted(labels["by_label"], key=lambda entry: (entry["top1_agrees"] / entry["views"], entry["label"]))
         for entry in worst[:classes]:
             agreed = f"{entry['top1_agrees'] / entry['views']:.2%} of {entry['views']:,}"
-            click.echo(f"  label {entry['label']} {entry['name'] or ''}".rstrip() + f": {agreed}")
+            click.echo(f"  label {entry['label']} {printable(entry['name'] or '')}".rstrip() + f": {agreed}")
     else:
         click.echo("no labels are known")
     about = "" if facts["bytes_are_exact"] else "about "
@@ -154,7 +155,7 @@ def _print_stats(facts: dict[str, Any], *, classes: int) -> None:
 
 def _print_diff(facts: dict[str, Any]) -> None:
     for line in facts["spec"]:
-        click.echo(f"spec: {line}")
+        click.echo(f"spec: {printable(line)}")
     for name in facts["samples_differ"]:
         click.echo(f"{name} differ")
     rows = [

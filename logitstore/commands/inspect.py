@@ -13,6 +13,7 @@ from logitstore.commands.terminal import AS_JSON, STORE, console, print_json, pr
 from logitstore.tools import describe
 from logitstore.tools.check import Report
 from logitstore.tools.check import check as check_store
+from logitstore.untrusted import printable
 
 
 @click.command()
@@ -125,7 +126,7 @@ def _print_row(facts: dict[str, Any], *, top: int) -> None:
     classes = facts["classes"]
     for entry in classes[:top]:
         drawn = "  drawn" if entry["drawn"] else ""
-        table.add_row(str(entry["class"]), entry["name"] or "", f"{entry['probability']:.6f}{drawn}")
+        table.add_row(str(entry["class"]), printable(entry["name"] or ""), f"{entry['probability']:.6f}{drawn}")
     if len(classes) > top:
         rest = sum(entry["probability"] for entry in classes[top:])
         table.add_row("", f"{len(classes) - top} more of the top-k", f"{rest:.6f}")
@@ -137,10 +138,10 @@ def _print_report(report: Report) -> None:
     screen = console()
     for kind, findings in (("fault", report.faults), ("note", report.notes)):
         for finding in findings:
-            screen.print(f"{kind} {finding.id}: {finding.message}", soft_wrap=True)
+            screen.print(printable(f"{kind} {finding.id}: {finding.message}"), soft_wrap=True)
     verdict = "good" if report.ok else f"{len(report.faults)} faults"
     blocks = f"{report.blocks_committed:,} of {report.blocks_total:,} blocks committed"
-    screen.print(f"{report.path}: {verdict}; {blocks}", soft_wrap=True)
+    screen.print(printable(f"{report.path}: {verdict}; {blocks}"), soft_wrap=True)
 
 
 def _brief(value: Any) -> str:

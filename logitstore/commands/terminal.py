@@ -1,6 +1,7 @@
 """What the commands share: options, a progress bar on stderr, tables and histograms as text."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from rich.progress import Progress
 
 from logitstore.errors import SpecError
 from logitstore.ranges import parse
+from logitstore.untrusted import printable, terminal
 
 STORE = click.argument("store")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -22,7 +24,7 @@ _BAR = 40
 @contextmanager
 def progress_bar(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr for (what, done, total); none where stderr is no terminal or output is for programs."""
-    screen = Console(stderr=True)
+    screen = Console(file=terminal(sys.stderr))
     with Progress(console=screen, transient=True, disable=not (shown and screen.is_terminal)) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
@@ -30,7 +32,7 @@ def progress_bar(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 def console() -> Console:
     """A console without markup and highlighting, because names in the output come from outside."""
-    return Console(markup=False, highlight=False, emoji=False)
+    return Console(file=terminal(sys.stdout), markup=False, highlight=False, emoji=False)
 
 
 def print_json(values: Any) -> None:
@@ -43,7 +45,7 @@ def print_pairs(rows: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     screen = console()
     for name, value in rows:
-        screen.print(f"{name:<{width}}  {value}".rstrip(), soft_wrap=True)
+        screen.print(printable(f"{name:<{width}}  {value}".rstrip()), soft_wrap=True)
 
 
 def print_histogram(counts: list[int], edges: list[float]) -> None:

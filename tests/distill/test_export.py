@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors
 import timm
 import torch
+from markdown_it import MarkdownIt
 
 import logitstore
 from distill import models, provenance
+from distill.config import ExportConfig
+from distill.config.command import load
 from distill.data.catalog import Catalog
 from distill.errors import DistillError, UsageError
+from distill.exporting.model_card import model_card
+from distill.exporting.source import open_source
 from distill.models.weights.class_maps import synset_ids
 from distill.models.weights.tensor_files import file_sha256
 from tests.conftest import TINY
@@ -120,7 +126,7 @@ def test_a_head_and_windows_are_changed_on_the_way(tmp_path: Path) -> None:
     assert tuple(about["class_names"]) == synset_ids("imagenet_1k")
     card = Path(f"{out}.md").read_text()
     assert "head re-mapped from 21841 to 1000 classes by WordNet ids; 1 without a counterpart" in card
-    assert "resized to [12, 12, 24, 12] for 384 px" in card
+    assert r"resized to \[12, 12, 24, 12\] for 384 px" in card
 
 
 def test_published_weights_are_exported_by_name(tmp_path: Path) -> None:
@@ -168,3 +174,21 @@ def test_wrong_requests_are_refused(run_dir: Path, tmp_path: Path) -> None:
         call("export", [f"weights={tmp_path / 'none.pth'}"])
     with pytest.raises(models.ModelError, match="has 3 classes, the map of classes starts from 21841"):
         call("export", [f"run.dir={run_dir}", "classes=imagenet_1k", f"out={tmp_path / 'a.onnx'}"])
+
+
+def test_the_card_escapes_what_came_with_the_weights(run_dir: Path, tmp_path: Path) -> None:
+    evil = "x\n\n<script>alert(1)</script> [click](javascript:alert(1)) `a` | b | <img src=x onerror=y> \\"
+    source = replace(
+        open_source(load("export", ExportConfig, [f"run.dir={run_dir}", "format=safetensors"])),
+        history={"teacher": {"name": evil, evil: evil}, "data": {"a": [evil]}},
+        scores={"top1": 1.0, evil: evil},
+        changes=(evil,),
+        run=f"a: 1\n```\n</code><script>\n````\n{evil}",
+    )
+    out = tmp_path / "a.safetensors"
+    out.write_bytes(b"x")
+    page = model_card(source, path=out, format="safetensors", difference=None)
+    html = MarkdownIt("commonmark").enable("table").render(page)
+    assert "<script" not in html and "<img" not in html and "href" not in html
+    assert html.count("<h2>") == 6  # No heading of its own either.
+    assert "alert(1)" in html

@@ -1,15 +1,20 @@
+import io
 import os
 import socket
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from logitstore.untrusted import (
     MAX_JSON_BYTES,
     BadInput,
+    PlainOutput,
     open_regular,
     parse_json,
     plain_name,
+    plain_output,
     plain_path,
     printable,
     read_regular,
@@ -71,3 +76,19 @@ def test_text_for_a_terminal() -> None:
     assert printable("tench, größer 木") == "tench, größer 木"
     assert printable("a\x1b]0;x\x07b\x9b\u202ec\n") == "a\\x1b]0;x\\x07b\\x9b\\u202ec\\n"
     assert printable("a\nb\u2028\ud800", keep="\n") == "a\nb\\u2028\\ud800"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_output_shows_no_escapes_and_never_fails(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    with plain_output():
+        print("a\x1b[2J 木\x9b31m\r\tend\nnext", flush=True)
+        click.echo("ok \x07", file=sys.stdout)
+        with plain_output():
+            print("inner \x1b")
+        sys.stdout.flush()
+    text = raw.getvalue().decode(encoding)
+    shown = "木" if encoding == "utf-8" else "\\u6728"
+    assert text == f"a\\x1b[2J {shown}\\x9b31m\\r\tend\nnext\nok \\x07\ninner \\x1b\n"
+    assert not isinstance(sys.stdout, PlainOutput)
