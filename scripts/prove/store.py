@@ -29,16 +29,20 @@ from unittest import mock
 import click
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import logitstore
 from logitstore.storage import open_storage
+from scripts.prove.store_damage import damage, undo
 
 Content = dict[tuple[int, int], bytes]
 """(epoch, block) -> all that can be read of it."""
 Values = dict[str, Any]
 """Keyword arguments of `logitstore.Writer.write`."""
 SPEC = logitstore.StoreSpec(
-    num_samples=4500, num_epochs=2, num_classes=1000, topk=10, rows_per_block=2048, view={"scale": [0.08, 1.0]}
-)
+    num_samples=4500, num_epochs=2, num_classes=1000, topk=10, rows_per_block=2048, view={"scale": [0.08, 1.0]},
+    tail_groups=2,
+)  # fmt: skip
 KEYS, LABELS = np.random.default_rng(0).integers(0, 2**63, 4500), np.arange(4500) % 1000
 BLOCKS = [(epoch, block) for epoch in range(SPEC.num_epochs) for block in range(SPEC.num_blocks)]
 
@@ -56,6 +60,13 @@ def views(epoch: int, block: int, *, version: int = 0) -> Values:
     return {"seeds": seeds, "indices": indices, "logprobs": logprobs, "tail": tail, "proof": 7 + version}
 
 
+def tail_model(version: int) -> logitstore.TailModel:
+    """The average of a teacher's outputs; other ones for another `version`."""
+    logits = np.random.default_rng(version).normal(size=(2, SPEC.num_classes))
+    logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logitstore.TailModel(groups=np.arange(SPEC.num_classes) % 2, logprobs=logprobs.astype(np.float32))
+
+
 def block_content(store: logitstore.Store, epoch: int, block: int) -> bytes:
     """Everything that a reader gets of a block. **Raises:** `StoreError`."""
     rows = store.read(epoch=epoch, rows=store.spec.block_rows(block))
@@ -71,66 +82,41 @@ def readable(path: Path) -> Content:
         store = logitstore.open(path)
     except logitstore.StoreError:
         return {}
+    try:
+        model = store.tail_model()
+    except logitstore.StoreError:
+        return {}
+    assert model is not None
     for epoch, block in BLOCKS:
         try:
-            content[epoch, block] = block_content(store, epoch, block)
+            content[epoch, block] = block_content(store, epoch, block) + model.logprobs.tobytes()
         except logitstore.StoreError:
             continue
     return content
 
 
 def make(path: Path, *, version: int = 0) -> Content:
-    logitstore.create(path, SPEC, keys=KEYS, labels=LABELS)
+    logitstore.create(path, SPEC, keys=KEYS, labels=(LABELS + version) % 1000, tail_model=tail_model(version))
     with logitstore.writer(path) as writer:
         for epoch, block in BLOCKS:
             writer.write(epoch, block, **views(epoch, block, version=version))
     return readable(path)
 
 
-def damage(path: Path, other: Path, rng: random.Random) -> tuple[str, dict[Path, bytes]]:
-    """Damages a store's files at random. **Returns** the kind of damage, and the files as they were."""
-    names = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "writer.lock")
-    target = rng.choice(names)
-    before = data = target.read_bytes()
-    kind = rng.choice(["flip bits", "truncate", "extend", "zero a range", "delete", "swap files", "foreign file"])
-    if kind == "swap files":
-        same_array = [
-            p for p in names if p != target and p.relative_to(path).parts[0] == target.relative_to(path).parts[0]
-        ]
-        second = rng.choice(same_array if same_array and rng.random() < 0.8 else [p for p in names if p != target])
-        saved = {target: before, second: second.read_bytes()}
-        target.write_bytes(saved[second])
-        second.write_bytes(before)
-        return f"swap {target.relative_to(path).parts[0]}", saved
-    if kind == "delete":
-        target.unlink()
-    elif kind == "foreign file":
-        target.write_bytes((other / target.relative_to(path)).read_bytes())
-    else:
-        changed = bytearray(data)
-        if kind == "flip bits":
-            for _ in range(rng.randrange(1, 9)):
-                changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-        elif kind == "truncate":
-            del changed[rng.randrange(len(changed)) :]
-        elif kind == "extend":
-            changed += rng.randbytes(rng.randrange(1, 64))
-        else:
-            first = rng.randrange(len(changed))
-            changed[first : first + 16] = bytes(len(changed[first : first + 16]))
-        target.write_bytes(changed)
-    return kind, {target: before}
-
-
 def prove_corruptions(work: Path, number: int, rng: random.Random) -> dict[str, int]:
     """Damages, reads, checks and restores a store many times. **Returns** how often each outcome occurred."""
-    path, other = work / "good.zarr", work / "other.zarr"
-    expected = make(path)
+    path, other, old = (work / f"{name}.zarr" for name in ("good", "other", "old"))
+    make(path)
     make(other, version=1)
+    shutil.copytree(path, old)
+    with logitstore.writer(path) as writer:
+        for epoch, block in BLOCKS:
+            writer.write(epoch, block, **views(epoch, block), replace=True)
+    expected = readable(path)
     results: Counter[str] = Counter()
     with click.progressbar(range(number), label="corruptions", file=sys.stderr) as bar:
         for _ in bar:
-            kind, saved = damage(path, other, rng)
+            kind, saved = damage(path, other=other, old=old, spec=SPEC, rng=rng)
             content = readable(path)
             try:
                 clean = logitstore.check(path).ok
@@ -145,8 +131,7 @@ def prove_corruptions(work: Path, number: int, rng: random.Random) -> dict[str, 
                 results["detected by reading"] += 1
             else:
                 results["without effect" if clean else "detected by check, values still right"] += 1
-            for target, data in saved.items():
-                target.write_bytes(data)
+            undo(saved)
     assert readable(path) == expected
     return dict(results)
 
@@ -188,7 +173,7 @@ def prove_kills(work: Path, number: int, rng: random.Random) -> dict[str, int]:
         while results["killed"] < number:
             if not path.exists() or readable(path) == expected:
                 shutil.rmtree(path, ignore_errors=True)
-                logitstore.create(path, SPEC, keys=KEYS, labels=LABELS)
+                logitstore.create(path, SPEC, keys=KEYS, labels=LABELS, tail_model=tail_model(0))
             before, replace = readable(path), rng.random() < 0.3
             pid = in_child(partial(write_missing, path, replace=replace, seed=rng.randrange(2**32)))
             time.sleep(rng.uniform(0, longest))
@@ -216,7 +201,7 @@ def prove_two_writers(work: Path, rounds: int) -> dict[str, int]:
     path = work / "contested.zarr"
     for _ in range(rounds):
         shutil.rmtree(path, ignore_errors=True)
-        logitstore.create(path, SPEC, keys=KEYS, labels=LABELS)
+        logitstore.create(path, SPEC, keys=KEYS, labels=LABELS, tail_model=tail_model(0))
 
         def write(version: int) -> None:
             with logitstore.writer(path, exclusive=False) as writer:
