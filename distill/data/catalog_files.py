@@ -119,7 +119,7 @@ def map_arrays(folder: Path, head: Head) -> tuple[npt.NDArray[np.uint8], dict[st
         try:
             with os.fdopen(open_regular(path), "rb"):
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+        except Exception as error:  # What numpy's reader raises for a header that is none has any type.
             raise DamagedCatalog(_damaged(path, f"it is no array ({printable(str(error)):.200})")) from None
         length = head.num_samples + (name == "key_offsets")
         if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype) or array.shape != (length,):

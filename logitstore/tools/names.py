@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -114,8 +115,7 @@ def key_text(data: Path, row: int, *, store: Store) -> str:
     try:
         head = parse_json(read_regular(folder / "catalog.json", limit=MAX_JSON_BYTES))
         fingerprint = head.get("fingerprint") if isinstance(head, dict) else None
-        with os.fdopen(open_regular(folder / "key_offsets.npy"), "rb"):
-            offsets = np.load(folder / "key_offsets.npy", mmap_mode="r", allow_pickle=False)
+        offsets = _offsets(folder / "key_offsets.npy")
         begin, end = int(offsets[row]), int(offsets[row + 1])
         with os.fdopen(open_regular(folder / "keys.bin"), "rb") as file:
             if not 0 <= begin <= end <= os.fstat(file.fileno()).st_size:
@@ -123,7 +123,7 @@ def key_text(data: Path, row: int, *, store: Store) -> str:
             file.seek(begin)
             key = file.read(min(end - begin, MAX_JSON_BYTES))
         text = key.decode()
-    except (OSError, ValueError, IndexError, TypeError, EOFError, SyntaxError) as error:
+    except (OSError, ValueError, IndexError, TypeError) as error:
         raise StoreError(f"{folder} cannot be read as a catalog ({error}): name the packed data set") from None
     if fingerprint != expected:
         raise StoreError(
@@ -132,6 +132,15 @@ def key_text(data: Path, row: int, *, store: Store) -> str:
     if xxhash.xxh3_64_intdigest(key) != int(store.keys(row)[0]):
         raise StoreError(f"{folder} is damaged: the key of row {row} is not the one that the store was made with")
     return text
+
+
+def _offsets(path: Path) -> NDArray[Any]:
+    """An array of a file, mapped into memory. Raises `BadInput` where the file holds none."""
+    with os.fdopen(open_regular(path), "rb"):
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # What numpy's reader raises for a header that is none has any type.
+            raise BadInput(f"{path.name} is no array ({type(error).__name__})") from None
 
 
 def _class_of_label(
