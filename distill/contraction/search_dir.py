@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from distill.errors import DistillError
 from distill.files import read_json_object, write_file
-from distill.models import TinyViTConfig
+from distill.models import ModelError, TinyViTConfig
+from logitstore.untrusted import printable
+
+T = TypeVar("T")
 
 CANDIDATES, ROUNDS, TABLE = "candidates", "rounds", "candidates.jsonl"
 
@@ -116,7 +119,7 @@ class SearchDir:
     def read_result(self, name: str) -> TrainedCandidate | None:
         """The result of a candidate; None while it is not finished."""
         path = self.path / CANDIDATES / f"{name}.json"
-        return TrainedCandidate.from_json(_read(path)) if path.exists() else None
+        return _parsed(path, TrainedCandidate.from_json) if path.exists() else None
 
     def write_result(self, trained: TrainedCandidate) -> None:
         """Writes the result of a candidate, after its weights."""
@@ -125,7 +128,7 @@ class SearchDir:
     def read_round(self, number: int) -> Round | None:
         """A round; None while its candidates are not decided."""
         path = self.path / ROUNDS / f"{number:02d}.json"
-        return Round.from_json(_read(path)) if path.exists() else None
+        return _parsed(path, Round.from_json) if path.exists() else None
 
     def write_round(self, round_: Round) -> None:
         _write(self.path / ROUNDS / f"{round_.number:02d}.json", round_.to_json())
@@ -145,8 +148,11 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
     write_file(path, json.dumps(values, indent=1) + "\n")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _parsed(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
     try:
-        return read_json_object(path)
-    except (FileNotFoundError, DistillError) as error:
+        return parse(read_json_object(path))
+    except (FileNotFoundError, DistillError, ModelError) as error:
         raise DistillError(f"{error}: remove {path}, and the search makes it again") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = printable(f"{type(error).__name__}: {error}")[:200]
+        raise DistillError(f"{path} is damaged ({reason}): remove it, and the search makes it again") from None

@@ -25,6 +25,7 @@ from logitstore.tools.transfer import Progress
 from logitstore.writer import writer
 
 _FOLDER = re.compile(r"logits_top(\d+)_epoch(\d+)")
+_MAX_K = 2**15
 _KEYS = re.compile(r"rank(\d+)-keys\.txt")
 
 
@@ -123,7 +124,10 @@ def _folders(source: Path) -> tuple[list[Path], int]:
     sizes = {topk for _, topk, _ in found}
     if len(sizes) > 1:
         raise StoreError(f"{source} has folders of different K, {sorted(sizes)}: import them one by one")
-    return [path for _, _, path in found], sizes.pop()
+    topk = sizes.pop()
+    if not 0 < topk <= _MAX_K:
+        raise StoreError(f"{source} has folders of K = {topk}: the records are of 1 to {_MAX_K} classes")
+    return [path for _, _, path in found], topk
 
 
 def _read_epoch(folder: Path, topk: int) -> _Epoch:

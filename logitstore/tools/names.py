@@ -138,7 +138,7 @@ def _offsets(path: Path) -> NDArray[Any]:
     """An array of a file, mapped into memory. Raises `BadInput` where the file holds none."""
     with os.fdopen(open_regular(path), "rb"):
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         except Exception as error:  # What numpy's reader raises for a header that is none has any type.
             raise BadInput(f"{path.name} is no array ({type(error).__name__})") from None
 

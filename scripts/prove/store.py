@@ -95,8 +95,9 @@ def readable(path: Path) -> Content:
     return content
 
 
-def make(path: Path, *, version: int = 0) -> Content:
-    logitstore.create(path, SPEC, keys=KEYS, labels=(LABELS + version) % 1000, tail_model=tail_model(version))
+def make(path: Path, *, version: int = 0, samples: int = 0) -> Content:
+    """A store of one version of views, and one of labels and tail model. **Returns** its content."""
+    logitstore.create(path, SPEC, keys=KEYS, labels=(LABELS + samples) % 1000, tail_model=tail_model(samples))
     with logitstore.writer(path) as writer:
         for epoch, block in BLOCKS:
             writer.write(epoch, block, **views(epoch, block, version=version))
@@ -107,7 +108,7 @@ def prove_corruptions(work: Path, number: int, rng: random.Random) -> dict[str, 
     """Damages, reads, checks and restores a store many times. **Returns** how often each outcome occurred."""
     path, other, old = (work / f"{name}.zarr" for name in ("good", "other", "old"))
     make(path)
-    make(other, version=1)
+    make(other, version=1, samples=1)
     shutil.copytree(path, old)
     with logitstore.writer(path) as writer:
         for epoch, block in BLOCKS:
