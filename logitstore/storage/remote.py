@@ -54,13 +54,16 @@ class RemoteFiles:
     with slashes.
     """
 
-    def __init__(self, url: str, *, retries: int = RETRIES, timeout: float = TIMEOUT_S, pause: float = PAUSE_S) -> None:
+    def __init__(
+        self, url: str, *, retries: int | None = None, timeout: float | None = None, pause: float | None = None
+    ) -> None:
         """**Arguments**: `retries`: further tries of a read that fails; `timeout`: seconds that one try may take;
-        `pause`: seconds before the first retry, doubled before each further one."""
+        `pause`: seconds before the first retry, doubled before each further one. None: `RETRIES`, `TIMEOUT_S`,
+        `PAUSE_S`."""
         self.url = url.rstrip("/")
-        self.retries = retries
-        self.timeout = timeout
-        self.pause = pause
+        self.retries = RETRIES if retries is None else retries
+        self.timeout = TIMEOUT_S if timeout is None else timeout
+        self.pause = PAUSE_S if pause is None else pause
         self._opened: tuple[int, Any, str] | None = None
         self._fresh = self._answered = False
 

@@ -36,7 +36,7 @@ from logitstore.store import open as open_store
 from logitstore.tools.check import BAD_METADATA, BAD_VALUES, DAMAGED_BLOCK, MISSING_BLOCKS, Finding, check, check_block
 from logitstore.untrusted import BadInput, plain_name
 
-PAUSES_S = (0.1, 0.5, 2.0, 5.0)
+PAUSES_S: tuple[float, ...] = (0.1, 0.5, 2.0, 5.0)
 """Before each further reading of what seems damaged; behind a URL, on a disk a tenth of it."""
 
 Place = tuple[int, int]
