@@ -27,11 +27,10 @@ from distill.views import (
     EncodedImage,
     EvalSpec,
     Mixing,
-    View,
     ViewSpec,
     draw,
     draw_mix,
-    eval_view,
+    eval_pixels,
     mix_pixels,
     own_weight,
     pixel_digest,
@@ -61,11 +60,11 @@ class ViewReader:
         if isinstance(spec, ViewSpec):
             assert source is not None
             self.source: SeedSource = source
-            self._draw: Callable[[int, tuple[int, int]], View] = partial(draw, spec)
+            self._pixels: Callable[[EncodedImage, int], Pixels] = partial(_view_pixels, spec=spec, size=size)
             if spec.mix:
                 self.pairs = Pairs(spec.mix, num_rows=len(images), source=source)
         else:
-            self._draw = partial(_draw_eval, spec)
+            self._pixels = partial(_eval_pixels, spec=spec, size=size)
         self._labelled = num_classes in (None, images.num_classes)
         self._ahead = -1
 
@@ -132,7 +131,7 @@ class ViewReader:
             try:
                 image = EncodedImage(self.reader.read(row), several_views=len(coordinates) > 1)
                 for at in coordinates:
-                    pixels[at] = render(image, self._draw(seed_of[at], image.size), size=self.size)
+                    pixels[at] = self._pixels(image, seed_of[at])
             except DamagedImage as error:
                 where = self.reader.where(row)
                 message = str(error) if where in str(error) else f"{where}: {error}"
@@ -164,8 +163,12 @@ class ViewReader:
         return self.images.labels[rows].astype(np.int64) if self._labelled else np.full(len(rows), -1)
 
 
-def _draw_eval(spec: EvalSpec, seed: int, size: tuple[int, int]) -> View:
-    return eval_view(spec, size)
+def _view_pixels(image: EncodedImage, seed: int, *, spec: ViewSpec, size: int) -> Pixels:
+    return render(image, draw(spec, seed, image.size), size=size)
+
+
+def _eval_pixels(image: EncodedImage, seed: int, *, spec: EvalSpec, size: int) -> Pixels:
+    return eval_pixels(image, spec, size=size)
 
 
 def _mixed(own: Pixels | None, other: Pixels | None, mixing: Mixing | None) -> Pixels | None:

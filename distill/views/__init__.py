@@ -8,7 +8,8 @@ Seeds, order and file reading come before (`distill.data`), normalisation on the
 from distill.views.decode import EncodedImage, decode, image_size
 from distill.views.describe import describe
 from distill.views.digest import spec_digest
-from distill.views.draw import draw, eval_view
+from distill.views.draw import draw
+from distill.views.evaluation import eval_pixels
 from distill.views.mix import Mixing, MixSpec, describe_mix, draw_mix, mix_digest, mix_pixels, own_weight, pair_order
 from distill.views.policies import Policy
 from distill.views.proof import block_proof, pixel_digest, software
@@ -39,7 +40,7 @@ __all__ = [
     "describe_mix",
     "draw",
     "draw_mix",
-    "eval_view",
+    "eval_pixels",
     "image_size",
     "mix_digest",
     "mix_pixels",

@@ -22,7 +22,7 @@ from itertools import permutations
 from distill.errors import DistillError
 from distill.views.randaugment import FACTOR_GRID
 from distill.views.random import bernoulli, integer, log_uniform, to_grid, uniform, words
-from distill.views.spec import INTERPOLATIONS, EvalSpec, Range, ViewSpec
+from distill.views.spec import INTERPOLATIONS, Range, ViewSpec
 from distill.views.view import GEOMETRIC, RELATIVE, Box, Erase, Operation, View
 
 PARAMETERS = 0
@@ -65,20 +65,6 @@ def draw(spec: ViewSpec, seed: int, size: tuple[int, int]) -> View:
         operations=(*_policy_operations(spec, stream), *_jitter_operations(spec, stream)),
         erase=_erase_boxes(spec, stream),
     )
-
-
-def eval_view(spec: EvalSpec, size: tuple[int, int]) -> View:
-    """The evaluation view of an image of `size` (height, width).
-
-    timm resizes the shorter side to `size / crop` and crops the central square; this is one crop of the source, its
-    side rounded to an integer, and one resize.
-    """
-    height, width = source = _checked(size)
-    if spec.full:
-        return View(source=source, crop=_whole(source), interpolation=spec.interpolation)
-    side = max(1, round(min(height, width) * spec.crop))
-    box = Box(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
-    return View(source=source, crop=box, interpolation=spec.interpolation)
 
 
 def _checked(size: tuple[int, int]) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from distill.evaluation.real_labels import SHIPPED, open_real_labels
 from distill.models.cost import published
 from distill.models.weights import class_maps
 from distill.runtime import processes
-from distill.views import EvalSpec, eval_view, image_size, render
+from distill.views import EvalSpec, eval_pixels
 from tests.conftest import TINY, write_images
 from tests.programs import call, run
 
@@ -67,8 +67,7 @@ def logits_of(folder: Path, weights: Path, *, size: int | None = None, crop: flo
     teacher = models.build_teacher(kind="tiny_vit", weights=weights, image_size=size)
     rows = []
     for path in sorted(folder.glob("*/*")):
-        view = eval_view(EvalSpec(crop=crop), image_size(path.read_bytes()))
-        pixels = render(path.read_bytes(), view, size=teacher.image_size) / 255.0
+        pixels = eval_pixels(path.read_bytes(), EvalSpec(crop=crop), size=teacher.image_size) / 255.0
         scaled = (pixels - np.array(teacher.mean)) / np.array(teacher.std)
         with torch.no_grad():
             rows.append(teacher.net(torch.tensor(scaled, dtype=torch.float32).permute(2, 0, 1)[None])[0])

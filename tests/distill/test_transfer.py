@@ -19,7 +19,7 @@ from distill.data.packing.pack import pack
 from distill.errors import DistillError, Stopped, UsageError
 from distill.probes import features, knn, linear
 from distill.probes.features import Features
-from distill.views import EvalSpec, eval_view, image_size, render
+from distill.views import EvalSpec, eval_pixels
 from tests.conftest import TINY, write_images
 from tests.programs import call, run
 
@@ -72,8 +72,8 @@ def plain_features(catalog: Catalog, images: Path, weights: Path) -> np.ndarray:
     rows = []
     for row in range(len(catalog)):
         data = (images / catalog.key(row)).read_bytes()
-        view = eval_view(EvalSpec(crop=teacher.crop, interpolation=teacher.interpolation), image_size(data))
-        pixels = (render(data, view, size=32) / 255.0 - 0.5) / 0.5
+        spec = EvalSpec(crop=teacher.crop, interpolation=teacher.interpolation)
+        pixels = (eval_pixels(data, spec, size=32) / 255.0 - 0.5) / 0.5
         with torch.no_grad():
             pixels_bchw = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None]
             map_bchw = net.forward_features(pixels_bchw)

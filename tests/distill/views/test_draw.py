@@ -17,7 +17,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms import ColorJitter
 
 from distill.errors import DistillError
-from distill.views import EvalSpec, RandAugment, ViewSpec, draw, eval_view
+from distill.views import RandAugment, ViewSpec, draw
 from distill.views.randaugment import INCREASING
 from distill.views.view import GEOMETRIC, RELATIVE
 
@@ -230,20 +230,3 @@ def test_interpolation_is_explicit():
 def test_full_crop_is_the_whole_image():
     crop = draw(ViewSpec(crop="full"), 5, SIZE).crop
     assert (crop.top, crop.left, crop.height, crop.width) == (0, 0, 375, 500)
-
-
-@pytest.mark.parametrize(
-    ("spec", "size", "box"),
-    [
-        (EvalSpec(), (256, 256), (16, 16, 224, 224)),
-        (EvalSpec(), (400, 800), (25, 225, 350, 350)),
-        (EvalSpec(crop=1.0), (500, 300), (100, 0, 300, 300)),
-        (EvalSpec(full=True), (28, 30), (0, 0, 28, 30)),
-        (EvalSpec(), (1, 1), (0, 0, 1, 1)),
-    ],
-)
-def test_evaluation_views(spec, size, box):
-    view = eval_view(spec, size)
-    assert (view.crop.top, view.crop.left, view.crop.height, view.crop.width) == box
-    assert not view.flip
-    assert view.operations == view.erase == ()
