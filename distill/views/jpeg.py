@@ -1,7 +1,8 @@
 """The header of a JPEG: the image size, and a copy of the file whose header states fewer rows.
 
 A decoder works from the top row down, so a file whose header states fewer rows is decoded that far and no further, and
-at the cost of those rows. The copy has one row of blocks more than needed: smooth upsampling of chroma reads it.
+at the cost of those rows. The copy has some rows of blocks more than needed: smooth upsampling of chroma reads one, and
+of a progressive file whose last scans are missing libjpeg smooths the blocks first, by the two rows of blocks below.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 _TRUNCATABLE = frozenset((0xC0, 0xC1, 0xC2))
 """Baseline, extended and progressive, all Huffman-coded: decoded row by row."""
+_PROGRESSIVE = 0xC2
 _BLOCK = 8
 
 
@@ -55,11 +57,12 @@ def parse_frame(data: bytes) -> Frame | None:
 
 
 def truncate_height(data: bytes, frame: Frame, *, rows: int) -> bytes | bytearray:
-    """The file with a header that states `rows` rows and up to two rows of blocks more; `data` if it has no more."""
+    """The file with a header that states `rows` rows and those below that their pixels depend on; `data` if it has no
+    more."""
     if frame.marker not in _TRUNCATABLE or not frame.max_vertical_sampling:
         return data
     unit = _BLOCK * frame.max_vertical_sampling
-    height = -(-rows // unit) * unit + unit
+    height = -(-rows // unit) * unit + unit * (3 if frame.marker == _PROGRESSIVE else 1)
     if height >= frame.height:
         return data
     shorter = bytearray(data)

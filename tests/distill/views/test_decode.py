@@ -5,6 +5,7 @@ import os
 import tracemalloc
 import zlib
 from importlib import import_module
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from distill.views.decode import decode_rgba
 from distill.views.jpeg import parse_frame, truncate_height
 
 IMAGE = np.ascontiguousarray(skimage.data.astronaut()[:120, :170])
+CJPEGS = Path(__file__).parent / "jpegs"
+"""Kinds that neither Pillow nor OpenCV writes; made by libjpeg-turbo's `cjpeg -arithmetic`, `-progressive`, `-scans`,
+with `-sample` as the name says, of a part of scikit-image's `coffee`."""
 
 
 def encode(image: Image.Image, kind: str, **options) -> bytes:
@@ -180,10 +184,11 @@ def test_a_header_that_promises_fewer_rows():
         frame = parse_frame(data)
         assert frame is not None
         assert (frame.height, frame.width) == (120, 170)
+        below = (3 if kind == "progressive" else 1) * unit
         for rows in (1, 8, 9, 60):
             shorter = parse_frame(bytes(truncate_height(data, frame, rows=rows)))
             assert shorter is not None
-            assert (shorter.height, shorter.width) == (-(-rows // unit) * unit + unit, 170)
+            assert (shorter.height, shorter.width) == (-(-rows // unit) * unit + below, 170)
         assert truncate_height(data, frame, rows=115) is data
         assert len(truncate_height(data, frame, rows=30)) == len(data)
 
@@ -229,3 +234,50 @@ def test_sizes_are_held_against_a_bound_before_decoding():
             decode(data)
     assert tracemalloc.get_traced_memory()[1] < 10**8
     tracemalloc.stop()
+
+
+def parts_of_progressive(data: bytes) -> list[bytes]:
+    """A progressive file without its last scan, its last two and so on, each with an end marker."""
+    starts, at = [], 2
+    while at + 4 <= len(data):
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker in (0x00, *range(0xD0, 0xDA)):
+            at += 1  # Coded data, or a marker without a length.
+            continue
+        if marker == 0xDA:
+            starts.append(at)
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return [data[:start] + b"\xff\xd9" for start in starts[1:]]
+
+
+def kinds_of_jpegs() -> dict[str, bytes]:
+    image = np.ascontiguousarray(skimage.data.coffee()[100:177, 60:121])
+    kinds = {path.stem: path.read_bytes() for path in sorted(CJPEGS.glob("*.jpg"))}
+    assert len(kinds) == 9
+    for sampling in (411, 420, 422, 440, 444):
+        factors = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}")]
+        for name, options in {
+            "baseline": [],
+            "restarts": [cv2.IMWRITE_JPEG_RST_INTERVAL, 1],
+            "progressive": [cv2.IMWRITE_JPEG_PROGRESSIVE, 1],
+        }.items():
+            data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 60, *factors, *options])[1].tobytes()
+            kinds[f"{name} {sampling}"] = data
+            if name == "progressive":
+                kinds |= {f"{name} {sampling}, {n} cut": part for n, part in enumerate(parts_of_progressive(data))}
+    return kinds
+
+
+@pytest.mark.parametrize("library", ["simplejpeg", "OpenCV"])
+def test_a_part_of_a_jpeg_equals_that_of_the_whole(library, monkeypatch):
+    """Whichever library decodes, however much of the file, and as Pillow does."""
+    if library == "OpenCV":
+        monkeypatch.setattr(import_module("distill.views.decode"), "simplejpeg", None)
+    kinds = kinds_of_jpegs()
+    assert len(kinds) > 50
+    for kind, data in kinds.items():
+        with Image.open(io.BytesIO(data)) as image:
+            expected = np.asarray(image.convert("RGB"))
+        assert (decode(data) == expected).all(), kind
+        for rows in range(1, len(expected) + 1):
+            assert (decode(data, rows=rows)[:rows] == expected[:rows]).all(), (kind, rows)
