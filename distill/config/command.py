@@ -17,13 +17,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -134,7 +135,10 @@ def load(name: str, schema: type[C], arguments: Sequence[str], *, values: Mappin
     **Raises:** `UsageError` that names the key, for anything unknown or of the wrong type.
     """
     arguments, folders = _config_dirs(arguments)
-    overrides = [_override(argument, arguments, name=name, schema=schema, folders=folders) for argument in arguments]
+    overrides = [
+        _parsable(_override(argument, arguments, name=name, schema=schema, folders=folders), argument)
+        for argument in arguments
+    ]
     if folders:
         overrides.append("hydra.searchpath=[" + ",".join(f"file://{folder}" for folder in folders) + "]")
     try:
@@ -169,6 +173,8 @@ def _override(argument: str, arguments: list[str], *, name: str, schema: type[C]
     if argument.startswith("-") or ("=" not in argument.lstrip("+~") and not argument.startswith("~")):
         raise UsageError(f"{argument!r} is not a setting: settings are KEY=VALUE, and --help lists the options")
     key, _, value = argument.lstrip("+~").partition("=")
+    if not key:
+        raise UsageError(f"{argument!r} is not a setting: settings are KEY=VALUE, and --help lists them")
     if key == "experiment":
         recipe = _CONF / "experiment" / f"{value}.yaml"
         if recipe.is_file() and not _is_for(recipe, name):
@@ -190,10 +196,40 @@ def _override(argument: str, arguments: list[str], *, name: str, schema: type[C]
         similar = difflib.get_close_matches(key, [each.key for each in settings.values() if each.taken], n=1)
         hint = f", do you mean {similar[0]}?" if similar else ":"
         raise UsageError(f"configuration: {key}: there is no such setting{hint} --help lists them")
+    if setting and setting.text and not argument.startswith("~"):
+        argument = argument.partition("=")[0] + "=" + _literal(value)
     # The files of conf/ hold no defaults, so most keys are not in them: `++` adds what is not there. What a choice
     # fills, such as `view`, has its keys from the chosen file, and Hydra refuses others.
     filled_by_choice = setting is not None and setting.open and (_CONF / setting.key).is_dir()
     return argument if argument[0] in "+~" or filled_by_choice else f"++{argument}"
+
+
+def _parsable(override: str, argument: str) -> str:
+    """The override. **Raises:** `UsageError` where it is none to Hydra."""
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+    except (HydraException, ValueError):
+        parsed = None
+    if parsed is None or parsed.is_sweep_override():
+        raise UsageError(
+            f"{argument!r} cannot be read: a value is a number, true, false, null, a word, a list [a, b] or a mapping "
+            "{a: 1}; text with other characters stands in quotes, KEY=\"'a, b'\""
+        )
+    return override
+
+
+def _literal(value: str) -> str:
+    """The value of a setting that is text, as Hydra takes it character for character: paths have commas, brackets and
+    letters that its grammar has other uses for. `~/` is the home folder, as in a shell; `null` stays none, and what is
+    quoted or holds an interpolation is Hydra's."""
+    if value in ("", "null") or value[0] in "'\"" or "${" in value:
+        return value
+    if value.startswith("~"):
+        with suppress(RuntimeError):  # There is no such user.
+            value = str(Path(value).expanduser())
+    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", value)
+    backslashes = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{backslashes * chr(92)}'"
 
 
 def _find(key: str, settings: dict[str, Setting]) -> Setting | None:

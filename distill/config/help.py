@@ -14,7 +14,8 @@ _WIDTH = 112
 _DEFAULT_WIDTH = 14
 _OPTIONS = """\
 options:
-  KEY=VALUE             set a configuration key; GROUP=CHOICE picks a file of conf/GROUP/
+  KEY=VALUE             set a configuration key; GROUP=CHOICE picks a file of conf/GROUP/. Paths and other text are
+                        taken as they stand, but for ~/ in front
   --config-dir DIR      look for configuration files in DIR too (may be repeated)
   --print-config        print the configuration that would be used, and stop
   --dry-run             build everything, run a few steps, print memory and hours; writes nothing

@@ -29,6 +29,8 @@ class Setting:
     """False: the key is in the program's configuration because its group has it, and the program does not use it."""
     open: bool = False
     """A dictionary, whose keys are not listed."""
+    text: bool = False
+    """A string: a name, a path, a URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,11 @@ def list_groups(schema: type, values: Mapping[str, Any] | None = None) -> list[G
         inner = _without_none(types_by_name[field.name])
         if not is_dataclass(inner):
             default = values.get(field.name, default_of(field))
-            ungrouped.append(Setting(key=field.name, default=default, meaning=meaning, open=_is_dict(inner)))
+            ungrouped.append(
+                Setting(
+                    key=field.name, default=default, meaning=meaning, open=_is_dict(inner), text=_is_text(inner)
+                )
+            )  # fmt: skip
             continue
         assert isinstance(inner, type)
         made = default_of(field)
@@ -75,6 +81,7 @@ def list_groups(schema: type, values: Mapping[str, Any] | None = None) -> list[G
                 meaning=meanings(inner).get(each.name, ""),
                 taken=taken is None or each.name in taken,
                 open=_is_dict(_without_none(inner_types[each.name])),
+                text=_is_text(_without_none(inner_types[each.name])),
             )
             for each in fields(inner)
         )
@@ -111,6 +118,10 @@ def _without_none(hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         (hint,) = [each for each in get_args(hint) if each is not type(None)]
     return hint
+
+
+def _is_text(hint: Any) -> bool:
+    return hint is str
 
 
 def _is_dict(hint: Any) -> bool:

@@ -25,6 +25,7 @@ INTRODUCTION = """# Settings
 Every setting of the programs, with its default and its meaning; the `--help` of a program shows its own. Settings are
 given as `KEY=VALUE`; a default holds where neither the command line nor a chosen file of `conf/`
 (`student=CHOICE`, `teacher=CHOICE`, `view=CHOICE`, `experiment=CHOICE`) says otherwise. `null` stands for no value.
+Text, such as a path, is taken as it stands, whatever characters it has; `~/` in front of it is the home folder.
 
 Made by `scripts/dev/make_settings_page.py` from the dataclasses in `distill/config/`.
 """
