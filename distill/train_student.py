@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import logitstore
 from distill import models, provenance
 from distill.config import TrainStudentConfig
 from distill.config.command import Program, run_program
@@ -25,6 +26,7 @@ from distill.config.durations import time_limit_seconds
 from distill.data.loader import load
 from distill.errors import Stopped
 from distill.files import write_file
+from distill.models.weights.tensor_files import file_sha256
 from distill.runs import run_dir, summary
 from distill.runtime import processes, trackers
 from distill.runtime.processes import Runtime
@@ -56,7 +58,7 @@ def main(config: TrainStudentConfig) -> None:
             return
         run_state = RunState(
             folder, training, plan=student_pass.plan, order=student_pass.order, catalog=student_pass.catalog,
-            runtime=runtime, keep=config.run.keep, began=began,
+            runtime=runtime, keep=config.run.keep, began=began, identity=identity(config, student_pass),
         )  # fmt: skip
         reason = train_to_end(config, student_pass, training, run_state, runtime=runtime, stopping=stopping)
         num_steps = student_pass.plan.total_steps
@@ -118,11 +120,23 @@ def finish(
         # The weights that were evaluated.
         best.load_state_dict(state["average" if config.eval.weights == "ema" else "model"])
         models.save_weights(best, folder / run_dir.BEST_WEIGHTS, metadata=metadata | {"step": str(state["step"])})
-    for name, net in results(config, training).items():
-        models.save_weights(net, folder / name, metadata=metadata)
+    nets = results(config, training)
+    for name in sorted(nets, key=lambda name: name == run_dir.WEIGHTS):  # The file that ends the run comes last.
+        models.save_weights(nets[name], folder / name, metadata=metadata)
+    digest = file_sha256(folder / run_dir.WEIGHTS)
+    write_file(folder / run_dir.SUMMARY, json.dumps({**totals, run_dir.WEIGHTS_DIGEST: digest}, indent=1) + "\n")
     if scores:
         print(f"top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} % of {scores['num_images']} images")
     print(f"{folder / run_dir.WEIGHTS} written", flush=True)
+
+
+def identity(config: TrainStudentConfig, student_pass: StudentPass) -> dict[str, str]:
+    """Digests of what decides a run's steps beside its data."""
+    store = student_pass.replay.store if student_pass.replay else None
+    return {
+        "configuration": run_dir.settings_digest(config),
+        "store": logitstore.spec_digest(store.spec).hex() if store else "",
+    }
 
 
 def weights_metadata(config: TrainStudentConfig, student_pass: StudentPass) -> dict[str, str]:

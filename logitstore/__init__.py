@@ -38,6 +38,7 @@ from logitstore.errors import (
     StoreUnreachable,
     UnsupportedVersion,
 )
+from logitstore.format.identity import spec_digest
 from logitstore.format.layout import FORMAT_VERSION
 from logitstore.rows import Rows, TailModel
 from logitstore.spec import INNER_ROWS, StoreSpec, differences
@@ -89,5 +90,6 @@ __all__ = [
     "recode",
     "repair",
     "restore",
+    "spec_digest",
     "writer",
 ]

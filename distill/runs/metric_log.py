@@ -80,7 +80,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def series(lines: Sequence[Mapping[str, Any]], metric: str, *, over: str = "epoch") -> list[tuple[float, float]]:
     """One metric of a run as (x, value), x being the epoch or, with `over="step"`, the step; lines without it are
     left out."""
-    return [(float(line[over]), float(line[metric])) for line in lines if metric in line]
+    return [(float(line[over]), float(line[metric])) for line in lines if metric in line and over in line]
 
 
 def _parse(line: str) -> dict[str, Any] | None:

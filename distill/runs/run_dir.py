@@ -6,7 +6,9 @@ student.safetensors   student_ema.safetensors   best.safetensors   summary.json 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import hashlib
+import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distill.config import ContractConfig, TrainStudentConfig, former
 from distill.errors import DistillError, UsageError
-from distill.files import read_yaml_mapping, refuse_links, write_file
+from distill.files import read_json_object, read_yaml_mapping, refuse_links, write_file
+from distill.models.weights.tensor_files import file_sha256
 from distill.runs.checkpoint import list_checkpoints
 from logitstore.untrusted import printable
 
 CONFIG, METRICS, CHECKPOINTS, BEST, TRACKERS = "config.yaml", "metrics.jsonl", "checkpoints", "best.json", "trackers"
 WEIGHTS, EMA_WEIGHTS, BEST_WEIGHTS = "student.safetensors", "student_ema.safetensors", "best.safetensors"
+WEIGHTS_DIGEST = "weights_sha256"
+"""In the summary, the SHA-256 of the weights that it is of."""
 SUMMARY, REPORT, CURVES = "summary.json", "summary.md", "curves.png"
 
 # Settings that may differ when a run is resumed: none of them changes a step.
@@ -93,7 +98,19 @@ def finished_weights(folder: Path) -> Path:
     weights = folder / WEIGHTS
     if not weights.exists():
         raise DistillError(f"{folder} has no {WEIGHTS} yet: let `distill.train_student` finish the run")
+    try:
+        digest = read_json_object(folder / SUMMARY, allow_nan=True).get(WEIGHTS_DIGEST)
+    except FileNotFoundError:
+        return weights
+    if digest is not None and digest != file_sha256(weights):
+        raise DistillError(f"{weights} is not what the run left: its SHA-256 differs from that in {SUMMARY}")
     return weights
+
+
+def settings_digest(config: TrainStudentConfig) -> str:
+    """A digest of all settings that must be the same when a run is resumed."""
+    settings = [(name, value) for name, value in leaves(asdict(config)) if not name.startswith(_FREE + _DIVISION)]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _read_saved(folder: Path) -> dict[str, Any]:
@@ -107,10 +124,12 @@ def _read_saved(folder: Path) -> dict[str, Any]:
     for name, value in leaves(saved):
         if "${" in str(value) or "${" in name:
             raise DistillError(f"{path}: {printable(name)} holds '${{', which is not resolved here: write the value")
-    wrong = [name for name, value in saved.items() if isinstance(value, list | str | int | float)]
+    groups = {field.name for field in fields(TrainStudentConfig)} | {field.name for field in fields(ContractConfig)}
+    wrong = [name for name, value in saved.items() if name in groups and not isinstance(value, dict | None)]
     if wrong:
         raise DistillError(f"{path} is not the configuration of a run: {printable(wrong[0])} is no group of settings")
-    return former.up_to_date(saved)
+    # An empty group is as good as none.
+    return former.up_to_date({name: value for name, value in saved.items() if value is not None or name not in groups})
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:

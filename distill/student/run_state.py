@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from distill.runs.checkpoint import DamagedCheckpoint, checkpoint_path, load_che
 from distill.runs.metric_log import Best, MetricLog
 from distill.runtime.processes import Runtime
 from distill.student.loop import Plan, Training
+from logitstore.untrusted import printable
 
 
 class RunState:
@@ -31,23 +32,38 @@ class RunState:
 
     def __init__(
         self, folder: Path, training: Training, *, plan: Plan, order: Order, catalog: Catalog, runtime: Runtime,
-        keep: int, began: float,
+        keep: int, began: float, identity: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Restores `training` from the newest undamaged checkpoint, if there is one. All processes must call.
 
-        **Arguments:** `keep`: how many of the newest checkpoints stay; `began`: `time.monotonic()` at the start.
+        **Arguments:** `keep`: how many of the newest checkpoints stay; `began`: `time.monotonic()` at the start;
+        `identity`: digests of all else that decides the run's steps, by name; checkpoints carry them.
 
-        **Raises:** `DistillError` if the checkpoint is of other data, or of steps of other rows.
+        **Raises:** `DistillError` if the checkpoint is of other data, of another run, or of steps of other rows, or
+        does not fit the training.
         """
         self.folder, self._checkpoints = folder, folder / run_dir.CHECKPOINTS
         self._training, self._plan, self._runtime, self._keep = training, plan, runtime, keep
-        self._identity = {"fingerprint": catalog.fingerprint, "division": division(order)}
+        self._identity: dict[str, Any] = {
+            "fingerprint": catalog.fingerprint, "division": division(order), "identity": dict(identity or {}),
+        }  # fmt: skip
         self._began = began
         if state := self._newest():
-            check_same_data(state, catalog, folder)
-            note = check_division(state, order, folder)
-            training.restore(state, runtime)
-            self._began -= state["seconds"]
+            try:
+                check_same_data(state, catalog, folder)
+                check_same_run(state, self._identity["identity"], folder)
+                note = check_division(state, order, folder)
+                training.restore(state, runtime)
+                self._began -= float(state["seconds"])
+                if training.step != int(state["step"]) or not 0 <= training.step <= plan.total_steps:
+                    raise ValueError(f"step {training.step} of {plan.total_steps}")
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+                reason = printable(f"{type(error).__name__}: {error}")[:300]
+                raise DistillError(
+                    f"the newest checkpoint in {self._checkpoints} does not fit this run ({reason}): remove it, "
+                    "and the run goes on from the one before"
+                ) from None
+            check_finite(training, runtime)
             runtime.say(f"continuing from step {training.step}{note}")
         self._saved = training.step
         metrics = folder / run_dir.METRICS
@@ -166,6 +182,17 @@ def check_finite(training: Training, runtime: Runtime) -> None:
         raise LossNotFinite(
             f"after step {training.step} {len(names)} tensors of the student are not finite{first}. Nothing of it was "
             "saved. Lower optim.lr, or set optim.clip_grad, and start again; earlier checkpoints are as they were"
+        )
+
+
+def check_same_run(state: dict[str, Any], identity: Mapping[str, str], folder: Path) -> None:
+    """**Raises:** `DistillError` if a checkpoint is of a run with other settings or another store. (Those of earlier
+    versions do not say of which run they are.)"""
+    of = state.get("identity", identity)
+    if different := sorted(name for name in {*of, *identity} if of.get(name) != identity.get(name)):
+        raise DistillError(
+            f"the newest checkpoint in {folder / run_dir.CHECKPOINTS} is of another run: it has another "
+            f"{' and another '.join(different)}. Put the run's own checkpoints back"
         )
 
 

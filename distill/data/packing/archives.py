@@ -220,7 +220,7 @@ def _list_tar(window: BinaryIO, archive: Archive) -> Iterator[tuple[str, Place]]
 def _list_zip(window: BinaryIO, archive: Archive) -> Iterator[tuple[str, Place]]:
     with zipfile.ZipFile(window) as directory:
         for member in directory.infolist():
-            if member.is_dir():
+            if not member.filename or member.is_dir():
                 continue
             kind = {zipfile.ZIP_STORED: _ZIP_STORED, zipfile.ZIP_DEFLATED: _ZIP_DEFLATED}.get(member.compress_type)
             if kind is None or member.flag_bits & 1:
