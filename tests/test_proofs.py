@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
     ],
 )
 def test_a_proof_in_small(tmp_path: Path, program: str, words: list[str], end: str) -> None:
-    command = [sys.executable, ROOT / "scripts" / "prove" / program, tmp_path / "work", *words]
+    command: list[str | Path] = [sys.executable, ROOT / "scripts" / "prove" / program, tmp_path / "work", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert end in done.stdout

@@ -180,6 +180,8 @@ def _override(argument: str, arguments: list[str], *, name: str, schema: type[C]
         if recipe.is_file() and not _is_for(recipe, name):
             raise UsageError(f"{argument} is a recipe of another program: {recipe} says of which")
     if "@" in key or any((folder / key).is_dir() for folder in (_CONF, *folders)):
+        if not value or value == "null" or value[0] in "{[":
+            raise UsageError(f"{argument}: choose one of the files of conf/{key.split('@')[0]}; --help lists them")
         return argument  # A choice of a file.
     if reason := former.removed(key, value):
         raise UsageError(reason)

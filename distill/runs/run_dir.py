@@ -29,6 +29,7 @@ WEIGHTS_DIGEST = "weights_sha256"
 """In the summary, the SHA-256 of the weights that it is of."""
 SUMMARY, REPORT, CURVES = "summary.json", "summary.md", "curves.png"
 
+_SHOWN = 12
 # Settings that may differ when a run is resumed: none of them changes a step.
 _FREE = (
     "data.path", "data.val_path", "data.workers", "data.prefetch", "data.damaged", "data.cache", "data.retries",
@@ -51,9 +52,11 @@ def is_there(config: TrainStudentConfig | ContractConfig) -> bool:
     if saved.exists() or saved.is_symlink():
         free = _FREE + (_DIVISION if list_checkpoints(folder / CHECKPOINTS) else ())
         if different := _differences(_read_saved(folder), asdict(config), free):
+            more = [f"and in {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
             raise DistillError(
                 f"{folder} holds a run with other settings, and nothing in it was changed. Take another run.dir, or "
-                "the settings that the run was started with. They differ in\n  " + "\n  ".join(different)
+                "the settings that the run was started with. They differ in\n  "
+                + "\n  ".join([*different[:_SHOWN], *more])
             )
         return True
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -138,7 +141,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]
     lines = []
     for name in sorted(names):
         removed = former.removed(name, before.get(name))
-        lines.append(f"{name}: {before.get(name)} there, {now.get(name)} now{f' ({removed})' if removed else ''}")
+        note = f" ({removed})" if removed else ""
+        line = f"{name}: {before.get(name)!s:.100} there, {now.get(name)!s:.100} now{note}"
+        lines.append(printable(line))
     return lines
 
 

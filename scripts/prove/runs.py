@@ -118,7 +118,7 @@ def damage(run: Path, other: Path, rng: random.Random) -> str:
     elif kind == "another run's file" and (other / target.relative_to(run)).exists():
         shutil.copy(other / target.relative_to(run), target)
     elif kind == "another step's file":
-        shutil.copy(rng.choice([p for p in names if p.suffix == target.suffix]), target)
+        target.write_bytes(rng.choice([p for p in names if p.suffix == target.suffix]).read_bytes())
     elif kind == "mutate":
         kinds = {".pt": "checkpoint", ".yaml": "yaml", ".json": "json", ".jsonl": "jsonl"}
         reader = Reader(name="", kind=kinds.get(target.suffix, "bytes"), files={"x": bytes(data)}, read=lambda *_: None)
