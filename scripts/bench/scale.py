@@ -21,7 +21,7 @@ import numpy as np
 
 import logitstore
 from distill.data.catalog import open_catalog
-from distill.data.catalog_files import ARRAYS, FOLDER, HEAD, Shard, write_head
+from distill.data.catalog_files import ARRAYS, FOLDER, HEAD, KEY_OFFSETS, KEYS, Shard, write_head
 from distill.data.order import Order, permutation
 from logitstore.format.identity import Identity
 from logitstore.storage import open_storage
@@ -52,13 +52,14 @@ def measured(work: Callable[..., object], *arguments: object) -> tuple[float, fl
 
 
 def make_catalog(path: Path, rows: int) -> None:
-    """A catalog whose arrays are sparse files; its `catalog.json` is as long as a real one."""
+    """A catalog with keys of a usual length; its other arrays are zeros, its head is as long as a real one."""
     folder = path / FOLDER
     folder.mkdir(parents=True)
     for name, dtype in ARRAYS.items():
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (rows,))
-    np.lib.format.open_memmap(folder / "key_offsets.npy", "w+", "<u8", (rows + 1,))
-    (folder / "keys.bin").write_bytes(b"")
+    offsets = np.lib.format.open_memmap(folder / KEY_OFFSETS, "w+", "<u8", (rows + 1,))
+    offsets[:] = np.arange(rows + 1) * KEY_BYTES
+    (folder / KEYS).write_bytes(b"k" * (rows * KEY_BYTES))
     shards = [
         Shard(name=f"shard-{n:06d}.tar", num_rows=min(ROWS_PER_SHARD, rows - n * ROWS_PER_SHARD), size_bytes=10**8)
         for n in range(-(-rows // ROWS_PER_SHARD))
@@ -91,8 +92,6 @@ def main(rows: tuple[int, ...], work: Path, packing: bool, hashes: int) -> None:
         click.echo(f"{size / 1e6:>9,.1f} M     {operation:<46} {seconds:9.3f} {megabytes:9.1f}")
 
     make_catalog(work / "hashes", hashes)
-    np.load(work / "hashes" / FOLDER / "key_offsets.npy", mmap_mode="r+")[:] = np.arange(hashes + 1) * KEY_BYTES
-    (work / "hashes" / FOLDER / "keys.bin").write_bytes(b"k" * hashes * KEY_BYTES)
     small = open_catalog(work / "hashes")
     show(hashes, "hash all keys (making a store)", small.key_hashes)
     shutil.rmtree(work / "hashes")
