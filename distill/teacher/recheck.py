@@ -57,10 +57,10 @@ def compare_with_teacher(
             )
             differences = difference(stored, dense, spec=store.spec)
             differences[batch.weights_b.numpy() == 0] = 0
-            largest = max(largest, float(differences.max()))
+            largest = float(np.maximum(largest, differences.max()))  # NaN, where there is one.
             faults += [
                 f"epoch {epoch} row {rows.begin + n}: a log-probability differs by {differences[n]:.3f} nats"
-                for n in np.flatnonzero(differences > config.check.tolerance)
+                for n in np.flatnonzero(~(differences <= config.check.tolerance))
             ]
             progress.advance(len(batch))
     print(

@@ -48,7 +48,7 @@ def compare(one: Store, other: Store, *, progress: Callable[[int, int], None] | 
         sums["seeds_differing"] += int((a.seeds != b.seeds).sum())
         sums["top1_differing"] += int((a.indices[:, 0] != b.indices[:, 0]).sum())
         sums["views"] += len(a)
-        kl_sum, kl_worst = kl_sum + float(divergence.sum()), max(kl_worst, float(divergence.max()))
+        kl_sum, kl_worst = kl_sum + float(divergence.sum()), float(np.maximum(kl_worst, divergence.max()))
     if progress is not None:
         progress(len(both), len(both))
     spec = differences(one.spec, other.spec)

@@ -182,12 +182,12 @@ def _tiny_vit_teacher(
         name=name or "tiny_vit",
         num_classes=config.num_classes,
         image_size=image_size or config.image_size,
-        mean=tuple(metadata["mean"] or ()),
-        std=tuple(metadata["std"] or ()),
-        crop=float(metadata.get("crop") or PUBLISHED_CROP),
+        mean=_triple(metadata["mean"], "mean") if metadata["mean"] else (),
+        std=_triple(metadata["std"], "std") if metadata["std"] else (),
+        crop=_number(metadata.get("crop") or PUBLISHED_CROP, "crop"),
         interpolation=str(metadata.get("interpolation") or "bicubic"),
         weights_sha256=file_sha256(source),
-        class_names=None if class_names is None else tuple(class_names),
+        class_names=None if class_names is None else tuple(map(str, class_names)),
     )
 
 
@@ -230,15 +230,15 @@ def _saved_teacher(
     return ImageModel(
         net=net,
         kind="saved",
-        name=header["name"],
+        name=str(header["name"]),
         num_classes=header["num_classes"],
         image_size=image_size or header["image_size"],
         mean=_triple(header["mean"], "mean"),
         std=_triple(header["std"], "std"),
-        crop=float(header["crop"]),
+        crop=_number(header["crop"], "crop"),
         interpolation=str(header["interpolation"]),
         weights_sha256=file_sha256(source),
-        class_names=tuple(header["class_names"]),
+        class_names=tuple(map(str, header["class_names"])) if isinstance(header["class_names"], list) else None,
     )
 
 
@@ -269,9 +269,15 @@ def imagenet_names(subset: str) -> tuple[str, ...]:
 
 
 def _triple(values: Sequence[float], field: str) -> tuple[float, ...]:
-    if len(values) != 3:
-        raise ModelError(f"{field} must have three numbers, got {list(values)}")
-    return tuple(float(value) for value in values)
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 3:
+        raise ModelError(f"{field} must have three numbers, got {values!r:.100}")
+    return tuple(_number(value, field) for value in values)
+
+
+def _number(value: object, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 < value < 1e6:
+        raise ModelError(f"{field} must be a number, got {value!r:.100}")
+    return float(value)
 
 
 # Each takes name, weights, num_classes and image_size as `build_teacher` does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from distill import models
 from distill.models.features.embedding import remove_classifier
+from distill.models.weights.tensor_files import read_tensors
 
 NAMES = ("ant", "bee", "cat")
 
@@ -138,3 +140,41 @@ def test_files_that_are_no_saved_teacher_are_refused(tmp_path: Path) -> None:
 def read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     with safetensors.safe_open(path, framework="pt") as file:
         return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("architecture", "hf-hub:timm/resnet18.a1_in1k"), ("architecture", "hf_hub:x/y"),
+        ("architecture", "local-dir:/tmp"),
+        ("architecture", "../../x"), ("architecture", None), ("architecture", ["resnet18"]),
+        ("architecture", "vit_giant_patch14_224"), ("num_classes", 2**40), ("num_classes", -1), ("num_classes", 3.0),
+        ("image_size", 10**7), ("image_size", "64"), ("class_names", "abc"), ("mean", "x"), ("std", [0, 0, 0]),
+        ("crop", "all"), ("name", None), ("interpolation", 3),
+    ],
+)  # fmt: skip
+def test_headers_that_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object) -> None:
+    """One error, no network, and no network of a billion parameters for a file of some."""
+
+    def no_network(*_: object, **__: object) -> None:
+        pytest.fail("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    path = tmp_path / "a.safetensors"
+    save(models.build_teacher(kind="efficientnet_lite0", image_size=64), path)
+    header, tensors = read(path)
+    safetensors.torch.save_file(tensors, path, metadata=header | {key: json.dumps(value)})
+    try:
+        models.build_teacher(kind="saved", weights=path)
+    except (models.WeightsError, models.ModelError):
+        return
+    assert key in ("name", "interpolation", "class_names")  # Text that is shown, and nothing more.
+
+
+@pytest.mark.parametrize("length", [2**62, 2**31, 10**9, 0, 7])
+def test_a_header_whose_length_lies(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b"{}" * 50)
+    for build in (lambda: models.build_teacher(kind="saved", weights=path), lambda: read_tensors(path)):
+        with pytest.raises(models.WeightsError):
+            build()
