@@ -27,7 +27,7 @@ _ABSENT = object()
 NEVER_COMPARED = ("software",)
 """Fields in which stores of one spec may differ."""
 MAX_SAMPLES = 2**34
-MAX_EPOCHS = 2**16
+MAX_EPOCHS = 2**12
 MAX_BLOCKS = 2**24
 """Of all epochs together."""
 MAX_BLOCK_ENTRIES = 2**25

@@ -28,11 +28,11 @@ TOO_LARGE: list[dict[str, Any]] = [
     {"rows_per_block": 2**25, "topk": 30},
     {"num_classes": 2**32 - 1},
     {"tail_groups": 30, "num_classes": 2**24},
-    {"num_samples": 2**33, "num_epochs": 60_000, "rows_per_block": 1},
+    {"num_samples": 2**33, "num_epochs": 4000, "rows_per_block": 1},
 ]
 CLAIMS: list[dict[str, Any]] = [
     {"num_samples": 2**33, "rows_per_block": 2**22},
-    {"num_epochs": 65_536},
+    {"num_epochs": 4096},
     {"num_samples": 4096 * 8000, "topk": 8192, "num_classes": 10_000, "rows_per_block": 4096},
     {"num_classes": 2**24},
     {"tail_groups": 4, "num_classes": 2**24},
