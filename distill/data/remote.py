@@ -5,7 +5,7 @@
 Whole shards are fetched, because nearly all of a shard's images are wanted within one window of the order. A worker
 fetches the shards of the window after the one it reads from in a thread; a shard that is not there in time is fetched
 while the reader waits. Any URL that fsspec knows will do (`s3://`, `gs://`, `hf://`, `http://`, `file://`, `memory://`);
-requests, retries and time limits are those of `logitstore.storage.remote`.
+requests, retries and time limits are those of `logitstore.storage.remote_files`.
 
 Several processes share one cache folder without locks. A file appears under its name only when it is whole
 (`atomic_path`). A `.claim` that only one process can create keeps the others from fetching the same file; it is a
@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 from distill.errors import DistillError
 from logitstore import StoreError, StoreUnreachable
-from logitstore.storage import remote
+from logitstore.storage import remote_files
 from logitstore.storage.atomic import atomic_path
 
 _POLL = 0.05
@@ -40,11 +40,11 @@ class ShardCache:
     folder: Path
     limit_bytes: int = 50 * 10**9
     """Of all files in the folder, those being fetched included."""
-    retries: int = remote.RETRIES
+    retries: int = remote_files.RETRIES
     """Further tries of a read that fails or is too slow; the pause before the n-th is 2^(n-1) * `pause`."""
-    timeout: float = remote.TIMEOUT_S
+    timeout: float = remote_files.TIMEOUT_S
     """Seconds that one read of at most 8 MiB may take."""
-    pause: float = remote.PAUSE_S
+    pause: float = remote_files.PAUSE_S
     """Seconds before the first retry; pauses double, up to 30 s."""
 
 
@@ -58,7 +58,7 @@ class Remote:
 
     def __init__(self, url: str, cache: ShardCache) -> None:
         self.cache = cache
-        self._files = remote.RemoteFiles(url, retries=cache.retries, timeout=cache.timeout, pause=cache.pause)
+        self._files = remote_files.RemoteFiles(url, retries=cache.retries, timeout=cache.timeout, pause=cache.pause)
         self.url = self._files.url
         self._pid = 0
         self._ahead: queue.Queue[tuple[str, Path, int]] | None = None
@@ -126,8 +126,8 @@ class Remote:
 
         make_room(self.cache, size_bytes, name=name)
         file.truncate(size_bytes)  # So that others count it in full.
-        for begin in range(0, size_bytes, remote.PIECE_BYTES):
-            end = min(begin + remote.PIECE_BYTES, size_bytes)
+        for begin in range(0, size_bytes, remote_files.PIECE_BYTES):
+            end = min(begin + remote_files.PIECE_BYTES, size_bytes)
             with self._reported(name):
                 piece = self._files.read_range(name, begin, end, on_try=touch)
             file.write(piece)
@@ -158,7 +158,7 @@ class Remote:
 def _seems_dead(path: Path, cache: ShardCache) -> bool:
     """Whether nothing was done about a claim or a temporary file for longer than a try and the pause after it can
     last."""
-    return time.time() - path.stat().st_mtime > cache.timeout + remote.LONGEST_PAUSE_S + 10
+    return time.time() - path.stat().st_mtime > cache.timeout + remote_files.LONGEST_PAUSE_S + 10
 
 
 def make_room(cache: ShardCache, size_bytes: int, *, name: str) -> None:

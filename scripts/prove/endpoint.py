@@ -36,7 +36,7 @@ from distill.config.command import load
 from distill.data.packing.pack import pack
 from distill.errors import DistillError
 from distill.models.weights.tensor_files import read_tensors, state_sha256
-from logitstore.storage import remote
+from logitstore.storage import remote_files
 from logitstore.tools import repair as repairs
 
 KINDS = ("missing", "refused", "error", "flipped", "shortened", "another object", "connection cut", "slow")
@@ -194,7 +194,7 @@ def main(work: Path, runs: int, share: float, seed: int, json_file: Path | None)
     work.mkdir(parents=True)
     fsspec.register_implementation("flaky", Flaky, clobber=True)
     Flaky.store.clear()
-    remote.TIMEOUT_S, remote.PAUSE_S = 0.2, 0.01
+    remote_files.TIMEOUT_S, remote_files.PAUSE_S = 0.2, 0.01
     repairs.PAUSES_S = (0.01,) * len(repairs.PAUSES_S)
     counts: Counter[str] = Counter()
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):

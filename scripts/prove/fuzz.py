@@ -34,7 +34,8 @@ import logitstore
 from distill import models
 from distill.errors import DistillError
 from scripts.prove.fuzz_mutations import mutate
-from scripts.prove.fuzz_readers import Reader, make_readers
+from scripts.prove.fuzz_reader import Reader
+from scripts.prove.fuzz_readers import make_readers
 
 ALLOWED = (DistillError, logitstore.StoreError, models.ModelError, models.WeightsError)
 TIME_S = 10.0

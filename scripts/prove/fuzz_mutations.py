@@ -14,7 +14,7 @@ import google_crc32c
 from distill.data.catalog_files import _head_checksum
 from logitstore.format.layout import json_checksum
 from logitstore.format.shard import HEADER_BYTES
-from scripts.prove.fuzz_readers import Reader
+from scripts.prove.fuzz_reader import Reader
 
 EXTREME = (0, 1, -1, 127, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**48, 2**62, 2**63 - 1, 2**64 - 1)
 NUMBERS = (*EXTREME, 10**30, 0.5, -0.0, 1e308, 1e-320)

@@ -36,7 +36,7 @@ from distill.data.packing.pack import pack
 from distill.errors import DistillError, Stopped
 from distill.models.weights.tensor_files import read_tensors, state_sha256
 from scripts.prove.fuzz_mutations import mutate
-from scripts.prove.fuzz_readers import Reader
+from scripts.prove.fuzz_reader import Reader
 
 ERRORS = (DistillError, logitstore.StoreError, models.ModelError, models.WeightsError)
 SIZES = (

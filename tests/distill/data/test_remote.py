@@ -19,7 +19,7 @@ from distill.data.remote import Remote, ShardCache, default_folder
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
 from logitstore.storage.atomic import TEMPORARY
-from logitstore.storage.remote import RemoteFiles
+from logitstore.storage.remote_files import RemoteFiles
 from tests.programs import call, student_arguments, teacher_arguments
 
 

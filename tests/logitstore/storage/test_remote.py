@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import logitstore
 from logitstore.cli import main
-from logitstore.storage import open_storage, remote
+from logitstore.storage import open_storage, remote, remote_files
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -148,7 +148,7 @@ def test_an_address_that_does_not_answer_is_no_damage(s3_bucket, make_store, mon
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(driver, "cat_file", unreachable)
-    monkeypatch.setattr(remote, "sleep", lambda seconds: None)
+    monkeypatch.setattr(remote_files, "sleep", lambda seconds: None)
     for read in (
         lambda: store.read(epoch=0, rows=0),
         lambda: logitstore.open(url),
@@ -202,10 +202,10 @@ def faulty(monkeypatch):
     memory = fsspec.filesystem("memory")
     memory.pipe_file(f"{root}/a", b"0123456789")
     slept = []
-    monkeypatch.setattr(remote, "sleep", slept.append)
+    monkeypatch.setattr(remote_files, "sleep", slept.append)
 
     def make(**faults):
-        files = remote.RemoteFiles(f"memory:/{root}/", retries=3, timeout=0.1, pause=4.0)
+        files = remote_files.RemoteFiles(f"memory:/{root}/", retries=3, timeout=0.1, pause=4.0)
         driver = Faulty(memory, **faults)
         monkeypatch.setattr(files, "filesystem", lambda: (driver, root))
         return files, driver, slept
@@ -254,7 +254,7 @@ def test_what_is_absent_or_forbidden_is_not_tried_again(faulty):
 
 def test_long_ranges_are_read_in_pieces(faulty, monkeypatch):
     files, driver, _ = faulty(faults=1)
-    monkeypatch.setattr(remote, "PIECE_BYTES", 3)
+    monkeypatch.setattr(remote_files, "PIECE_BYTES", 3)
     assert files.read_range("a", 1, 9) == b"12345678"
     assert driver.reads == 4  # Three pieces, the first of them twice.
     assert files.read_range("a", 5, 5) == b""
@@ -275,20 +275,20 @@ def test_a_store_reads_through_faults(make_store, content, monkeypatch):
         return read(self, *args, **more)
 
     monkeypatch.setattr(driver, "cat_file", every_third_fails)
-    monkeypatch.setattr(remote, "sleep", lambda seconds: None)
+    monkeypatch.setattr(remote_files, "sleep", lambda seconds: None)
     assert content(url) == expected
 
 
 def test_within():
-    assert remote.within(5, lambda: 3) == 3
+    assert remote_files.within(5, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        remote.within(5, lambda: 1 // 0)
+        remote_files.within(5, lambda: 1 // 0)
     with pytest.raises(TimeoutError):
-        remote.within(0.01, lambda: time.sleep(0.5))
+        remote_files.within(0.01, lambda: time.sleep(0.5))
 
 
 def test_files_of_a_url_can_be_pickled():
-    files = remote.RemoteFiles("memory://stores/x", retries=2, timeout=3.0, pause=4.0)
+    files = remote_files.RemoteFiles("memory://stores/x", retries=2, timeout=3.0, pause=4.0)
     files.filesystem()
     again = pickle.loads(pickle.dumps(files))
     assert (again.url, again.retries, again.timeout, again.pause) == ("memory://stores/x", 2, 3.0, 4.0)
