@@ -105,8 +105,13 @@ class RemoteStorage:
             return {}
 
     def write(self, key: str, data: bytes) -> None:
-        with self._permitted(key):
-            self.files.once(key, lambda driver, path: driver.pipe_file(path, data))
+        try:
+            with self._permitted(key):
+                self.files.once(key, lambda driver, path: driver.pipe_file(path, data))
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self}/{key} cannot be written ({error}): make the bucket first, or check the address"
+            ) from None
 
     def write_block(self, files: Sequence[tuple[str, bytes]], *, before: Callable[[], None]) -> None:
         before()

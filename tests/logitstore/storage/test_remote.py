@@ -293,3 +293,11 @@ def test_files_of_a_url_can_be_pickled():
     again = pickle.loads(pickle.dumps(files))
     assert (again.url, again.retries, again.timeout, again.pause) == ("memory://stores/x", 2, 3.0, 4.0)
     assert again.filesystem()[1] == files.filesystem()[1]
+
+
+def test_a_bucket_that_is_not_there(s3_bucket, make_store):
+    gone = f"{s3_bucket}-that-is-not-there/t.zarr"
+    with pytest.raises(logitstore.StoreMissing, match="does not exist"):
+        logitstore.open(gone)
+    with pytest.raises(logitstore.StoreError, match="make the bucket first"):
+        logitstore.copy(make_store(), gone)
