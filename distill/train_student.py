@@ -27,6 +27,7 @@ from distill.data.loader import load
 from distill.errors import Stopped
 from distill.files import write_file
 from distill.models.weights.tensor_files import file_sha256
+from distill.replay import recorded
 from distill.runs import run_dir, summary
 from distill.runtime import processes, trackers
 from distill.runtime.processes import Runtime
@@ -142,7 +143,7 @@ def identity(config: TrainStudentConfig, student_pass: StudentPass) -> dict[str,
 def weights_metadata(config: TrainStudentConfig, student_pass: StudentPass) -> dict[str, str]:
     """The header of weights files: input, evaluation view, classes and provenance, as JSON."""
     store = student_pass.replay.store if student_pass.replay else None
-    class_names = store.spec.teacher.get("class_names") if store else list(student_pass.catalog.class_names)
+    class_names = recorded.class_names(store) if store else list(student_pass.catalog.class_names)
     metadata: dict[str, Any] = {
         "mean": config.student.mean,
         "std": config.student.std,

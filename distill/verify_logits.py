@@ -24,6 +24,7 @@ from distill.config.command import Program, run_program
 from distill.data.catalog import Catalog
 from distill.data.shards import ShardReader
 from distill.errors import DistillError
+from distill.replay import recorded
 from distill.replay.open_store import view_spec_of
 from distill.replay.proofs import ProofVerifier, explain_failure
 from distill.runtime import processes
@@ -78,7 +79,7 @@ def check_proofs(store: logitstore.Store, catalog: Catalog, *, blocks: int | Non
 def show_view(store: logitstore.Store, catalog: Catalog, config: OneViewConfig, *, row: int) -> None:
     """Prints the parameters of a view, and of the view mixed into it, and saves the rendered image."""
     spec = view_spec_of(store, catalog)
-    size = config.size or int(store.spec.teacher["image_size"])
+    size = config.size or recorded.image_size(store)
     pixels, mixture = ProofVerifier(store, spec, catalog, size=size).image(config.epoch, row)
     path = Path(config.png)
     if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):

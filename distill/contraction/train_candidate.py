@@ -20,6 +20,7 @@ from distill.contraction.search_dir import Candidate, TrainedCandidate
 from distill.data.loader import load
 from distill.errors import DistillError, LossNotFinite, Stopped
 from distill.models import TinyViTConfig
+from distill.replay import recorded
 from distill.replay.open_store import open_replay
 from distill.runtime.processes import Runtime
 from distill.runtime.progress import Progress
@@ -167,6 +168,6 @@ def _metadata(training: CandidateTraining) -> dict[str, str]:
     assert replay is not None
     metadata: dict[str, Any] = {"mean": student.mean, "std": student.std}
     metadata["provenance"] = provenance.student_record(training.work.catalog, replay.store)
-    if names := replay.store.spec.teacher.get("class_names"):
+    if names := recorded.class_names(replay.store):
         metadata["class_names"] = names
     return {name: json.dumps(value) for name, value in metadata.items()}

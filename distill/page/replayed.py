@@ -11,6 +11,7 @@ from distill import inputs
 from distill.config import GalleryConfig
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
+from distill.replay import recorded
 from distill.replay.open_store import check_same_data, view_spec_of
 from distill.replay.proofs import ProofVerifier, explain_digest, explain_failure
 from distill.views.digest import view_digest
@@ -56,16 +57,16 @@ def replay_availability(store: logitstore.Store, config: GalleryConfig) -> Repla
         return _no_images("No data set was named (data.path), so there are no images.")
     catalog = inputs.open_catalog(config.data, config.data.path)
     check_same_data(store, catalog)
-    try:
-        spec = view_spec_of(store, catalog)
-        size = config.show.size or int(store.spec.teacher["image_size"])
-    except KeyError:
+    if not config.show.size and "image_size" not in store.spec.teacher:
         text = "The store does not record its teacher's image size: set one, as show.size=224, to see the views."
         return ReplayAvailability(catalog=catalog, notices=(Notice("warning", text),))
+    try:
+        spec = view_spec_of(store, catalog)
+        size = config.show.size or recorded.image_size(store)
     except (DistillError, TypeError, ValueError) as error:
         text = f"This version of the program cannot replay the views, only originals are shown: {error}"
         return ReplayAvailability(catalog=catalog, notices=(Notice("warning", text),))
-    digest, stored_digest = view_digest(spec), store.spec.software.get("views", {}).get("digest", "")
+    digest, stored_digest = view_digest(spec), recorded.view_software(store).get("digest", "")
     notices = []
     if stored_digest and digest != stored_digest:
         text = explain_digest(store, digest=digest, stored=stored_digest)

@@ -28,6 +28,7 @@ from distill.data.pairs import group_starts
 from distill.data.seeds import StoredViews
 from distill.data.view_reader import ViewReader
 from distill.errors import DamagedImage
+from distill.replay import recorded
 from distill.replay.open_store import open_replay
 from distill.replay.proofs import ProofVerifier, VerifyFirstReads
 from distill.targets.sparse import SparseTargets
@@ -103,7 +104,7 @@ class ViewDataset(Dataset[ViewItem]):
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the teacher's classes; None where the store has none."""
-        names = self.store.spec.teacher.get("class_names")
+        names = recorded.class_names(self.store)
         return tuple(names) if names else None
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ import logitstore
 from distill.config import StoreConfig
 from distill.data.catalog import Catalog
 from distill.errors import DistillError
+from distill.replay import recorded
 from distill.replay.proofs import OVERRIDE, ProofVerifier, explain_digest, explain_failure
 from distill.views import ViewSpec
 from distill.views.digest import view_digest
@@ -53,7 +54,7 @@ def open_replay(config: StoreConfig, catalog: Catalog) -> Replay:
     if config.check != "off":
         blocks = [(epoch, block) for epoch in epochs for block in range(store.spec.num_blocks)]
         sample = [blocks[n] for n in np.linspace(0, len(blocks) - 1, _PROOFS_AT_START).astype(int)]
-        digest, stored_digest = view_digest(spec), store.spec.software.get("views", {}).get("digest", "")
+        digest, stored_digest = view_digest(spec), recorded.view_software(store).get("digest", "")
         if stored_digest and digest != stored_digest:
             _warn_or_raise(explain_digest(store, digest=digest, stored=stored_digest), check=config.check)
         if failed := list(ProofVerifier(store, spec, catalog).failed(sorted(set(sample)))):

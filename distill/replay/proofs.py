@@ -21,6 +21,7 @@ from distill.data.order import Int64s
 from distill.data.seeds import StoredViews
 from distill.data.view_reader import ViewReader
 from distill.errors import DamagedImage, DistillError
+from distill.replay import recorded
 from distill.views import Mixing, ViewSpec, block_proof, draw_mix
 
 _MAX_COST = 0.01
@@ -43,9 +44,7 @@ class ProofVerifier:
         """**Arguments:** `size`: of the rendered images, for display; None: the teacher's, as proofs need it."""
         self.store, self.spec = store, spec
         self._source = StoredViews(store)
-        self._views = ViewReader(
-            catalog, size=size or int(store.spec.teacher["image_size"]), spec=spec, source=self._source
-        )
+        self._views = ViewReader(catalog, size=size or recorded.image_size(store), spec=spec, source=self._source)
 
     def verify(self, epoch: int, block: int, *, pass_damage: bool = False) -> bool:
         """Whether a block's first rows render to the images that the teacher saw.
@@ -140,7 +139,7 @@ def explain_digest(store: logitstore.Store, *, digest: str, stored: str) -> str:
 
 
 def _causes(store: logitstore.Store) -> str:
-    versions, stored = views.software(), dict(store.spec.software.get("views", {}))
+    versions, stored = views.software(), dict(recorded.view_software(store))
     stored.pop("digest", None)
     different = [f"{name} {stored.get(name)} there, {versions.get(name)} here" for name in sorted(versions | stored)
                  if versions.get(name) != stored.get(name)]  # fmt: skip
