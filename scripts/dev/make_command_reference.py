@@ -33,6 +33,8 @@ Made by `scripts/dev/make_command_reference.py` from the commands themselves; th
 by a path, or by a URL of object storage (`s3://`, `gs://`, `hf://`, `memory://`; the driver is a package of its own,
 for `s3://` the extra `s3`). Object storage has no lock: make sure that only one run writes at a time.
 
+Reads behind a URL are tried again: `LOGITSTORE_RETRIES` (5) further times, `LOGITSTORE_TIMEOUT_S` (30) seconds each.
+
 Exit codes: 0 done; 1 a check failed, stores differ, or the work could not be done, with one message on stderr; 2 wrong
 usage. Every command takes `--json`; long work shows its progress on stderr where that is a terminal.
 
