@@ -16,6 +16,7 @@ import distill.student.loop
 import distill.train_student
 from distill.errors import DistillError, UsageError
 from distill.evaluation.score import Scores
+from distill.models.weights.tensor_files import file_sha256
 from distill.runs import summary
 from distill.runs.checkpoint import list_checkpoints, load_checkpoint
 from distill.runs.metric_log import Best, MetricLog, read_metrics
@@ -145,7 +146,8 @@ def test_a_run_ends_with_a_summary_and_curves(data_path: Path, tmp_path: Path) -
     scores = json.loads((folder / "summary.json").read_text())
     assert f"| top1 | {scores['top1']:.4g} |" in page
     assert "12 steps of 16 rows" in page and "waiting for data" in page
-    assert page.count("\n| ") == 2 + len(scores) + 2 + 4  # Two tables: the totals, and 4 evaluations.
+    assert scores["weights_sha256"] == file_sha256(folder / "student.safetensors")
+    assert page.count("\n| ") == 2 + len(scores) - 1 + 2 + 4  # The totals but for that, and 4 evaluations.
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,5 +1,6 @@
 """The same store on object storage: in memory, and on an S3-compatible server of our own."""
 
+import importlib
 import os
 import pickle
 import time
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 import logitstore
 from logitstore.cli import main
+from logitstore.format import blocks
 from logitstore.storage import open_storage, remote, remote_files
 
 fsspec = pytest.importorskip("fsspec")
@@ -73,7 +75,9 @@ def test_zarr_reads_a_store_at_a_url(url, make_store):
     assert (group["proofs"][:] != 0).all()
 
 
-def test_damage_is_detected_and_repaired_at_a_url(url, make_store):
+def test_damage_is_detected_and_repaired_at_a_url(url, make_store, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("logitstore.tools.repair"), "PAUSES_S", (0.01,) * 4)
+    monkeypatch.setattr(blocks, "_DOUBT_PAUSE_S", 0.01)
     logitstore.copy(make_store(), url)
     storage = open_storage(url)
     data = storage.read("tail/c/0/1")
